@@ -1,0 +1,151 @@
+"""From a stored passage to a citation: what it says, where it stands, and whether its source still says so.
+
+The source is read only to compare hashes; the text that is returned is always the indexed one, and it is hashed before
+it is returned. Knows stored passages and files; nothing of ranking.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+from colbert_mcp.documents import Document, display_path, file_stamp, file_url, read_document
+from colbert_mcp.errors import DocumentError, IndexCorruptError
+from colbert_mcp.store import StoredPassage
+from colbert_mcp.types import Passage, Place, Span, Status, text_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether the source still says so, and the span where it does (for ``modified`` and ``missing``: where it did)."""
+
+    status: Status
+    span: Span
+    reason: str | None = None
+
+
+class Sources:
+    """The files behind the citations of one answer, each read at most once."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._documents: dict[bytes, Document | DocumentError] = {}
+
+    def locate(self, stored: StoredPassage) -> Standing:
+        """Compare a passage with its file as it is now.
+
+        ``current``: the bytes at the span have the passage's hash (one read of the span; lines are counted anew if the
+        file's stat changed). Otherwise the file is read once: ``relocated`` to the nearest place where the passage
+        stands, ``modified`` if it stands nowhere, ``missing`` if there is no file that can be read.
+        """
+        span = stored.chunk.span
+        try:
+            in_place = _span_hash(stored) == stored.chunk.sha256
+            unchanged = file_stamp(stored.path) == stored.stamp
+        except OSError as error:
+            return Standing("missing", span, (error.strerror or "cannot be read").lower())
+        if in_place and unchanged:
+            return Standing("current", span)
+        document = self._document(stored.path)
+        if in_place:
+            return Standing("current", _span_now(document, stored) or span)
+        if isinstance(document, DocumentError):
+            return Standing("missing", span, str(document))
+        found = _nearest(document, stored)
+        if found is None:
+            return Standing("modified", span, "the passage no longer stands in the file")
+        return Standing("relocated", found)
+
+    def _document(self, path: bytes) -> Document | DocumentError:
+        if path not in self._documents:
+            try:
+                self._documents[path] = read_document(path, self._max_bytes)
+            except DocumentError as error:
+                self._documents[path] = error
+        return self._documents[path]
+
+
+def cite(stored: StoredPassage, standing: Standing, *, also_at: list[Place] | None = None) -> Passage:
+    """The citation of a passage; raises IndexCorruptError where its indexed text no longer has its hash."""
+    chunk, span = stored.chunk, standing.span
+    if text_hash(chunk.text) != chunk.text_sha256:
+        raise IndexCorruptError(f"Passage {stored.passage_id} is damaged in the index; delete the index and index again.")
+    name = os.path.basename(display_path(stored.path))
+    heading = " > ".join(chunk.headings) or None
+    return Passage(
+        id=stored.passage_id,
+        title=f"{name} > {heading}" if heading else name,
+        url=file_url(stored.path, f"L{span.line_start}-L{span.line_end}"),
+        text=chunk.text,
+        path=display_path(stored.path),
+        byte_start=span.byte_start,
+        byte_end=span.byte_end,
+        char_start=span.char_start,
+        char_end=span.char_end,
+        line_start=span.line_start,
+        line_end=span.line_end,
+        column_start=span.column_start,
+        column_end=span.column_end,
+        heading=heading,
+        sha256=chunk.sha256,
+        status=standing.status,
+        status_reason=standing.reason,
+        indexed_at=stored.indexed_at,
+        also_at=also_at or [],
+    )
+
+
+def place(stored: StoredPassage) -> Place:
+    """Where an equal passage stands."""
+    span = stored.chunk.span
+    return Place(
+        id=stored.passage_id, path=display_path(stored.path), line_start=span.line_start, line_end=span.line_end
+    )
+
+
+def with_quote(passage: Passage, quote: tuple[int, int]) -> Passage:
+    """Add the quote: characters ``[start, end)`` of the passage's text."""
+    start, end = quote
+    span = (passage.char_start + start, passage.char_start + end)
+    return passage.model_copy(update={"quote": passage.text[start:end], "quote_span": span})
+
+
+def _span_hash(stored: StoredPassage) -> str | None:
+    span = stored.chunk.span
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(stored.path, flags), "rb") as file:
+        if span.byte_start is None or span.byte_end is None:
+            return None
+        file.seek(span.byte_start)
+        return hashlib.sha256(file.read(span.byte_end - span.byte_start)).hexdigest()
+
+
+def _span_now(document: Document | DocumentError, stored: StoredPassage) -> Span | None:
+    """The coordinates, in the file as it is now, of bytes that have not moved."""
+    if isinstance(document, DocumentError) or stored.chunk.span.byte_start is None:
+        return None
+    return _span_at(document, stored, document.char_at(stored.chunk.span.byte_start))
+
+
+def _nearest(document: Document, stored: StoredPassage) -> Span | None:
+    """The span nearest to the old one at which the passage's very bytes stand."""
+    text, old = stored.chunk.text, stored.chunk.span.char_start
+    before, after = document.text.rfind(text, 0, old + len(text)), document.text.find(text, old)
+    while before >= 0 or after >= 0:
+        take_before = before >= 0 and (after < 0 or old - before <= after - old)
+        start = before if take_before else after
+        span = _span_at(document, stored, start)
+        if span is not None:
+            return span
+        if take_before:
+            before = document.text.rfind(text, 0, start + len(text) - 1)
+        else:
+            after = document.text.find(text, start + 1)
+    return None
+
+
+def _span_at(document: Document, stored: StoredPassage, start: int) -> Span | None:
+    try:
+        chunk = document.chunk(start, start + len(stored.chunk.text), ())
+    except DocumentError:
+        return None
+    return chunk.span if chunk.sha256 == stored.chunk.sha256 else None

@@ -1,0 +1,137 @@
+"""The settings, where they come from, and which wins.
+
+Precedence: option > environment > the file of ``--config`` or else the user's own > default. A configuration is never
+read from a folder that is indexed. Knows nothing of what the settings do.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_config_path, user_data_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from colbert_mcp.errors import ConfigError
+
+APP = "colbert-mcp"
+INDEX_VARIABLE = "COLBERT_MCP_INDEX"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IndexConfig(_Section):
+    """``[index]``: where the index is and what it may hold."""
+
+    path: str = ""
+    roots: tuple[str, ...] = ()
+
+
+class ModelConfig(_Section):
+    """``[model]``: the encoder; 0 and "" mean the model's own value."""
+
+    name: str = Field(default="builtin", min_length=1)
+    revision: str = ""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    document_length: int = Field(default=0, ge=0, le=65536)
+    query_length: int = Field(default=0, ge=0, le=65536)
+    batch_tokens: int = Field(default=4096, ge=64)
+    threads: int = Field(default=0, ge=0)
+
+
+class DocumentsConfig(_Section):
+    """``[documents]``: which files are read."""
+
+    max_file_bytes: int = Field(default=10_000_000, ge=1)
+    hidden: bool = False
+
+
+class SearchConfig(_Section):
+    """``[search]``: candidates and the weights of the hybrid score."""
+
+    min_candidates: int = Field(default=400, ge=1)
+    candidate_share: float = Field(default=0.033, ge=0, le=1)
+    maxsim_weight: float = Field(default=0.5, ge=0)
+    bm25_weight: float = Field(default=0.2, ge=0)
+    dense_weight: float = Field(default=0.3, ge=0)
+
+
+class StoreConfig(_Section):
+    """``[store]``: commits, segments and Chroma."""
+
+    commit_tokens: int = Field(default=200_000, ge=1)
+    max_segments: int = Field(default=16, ge=2)
+    chroma: bool = True
+    keep_former_days: int = Field(default=90, ge=0)
+
+
+class ServerConfig(_Section):
+    """``[server]``: the MCP server."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+
+
+class Config(_Section):
+    """All settings, each with its default."""
+
+    index: IndexConfig = IndexConfig()
+    model: ModelConfig = ModelConfig()
+    documents: DocumentsConfig = DocumentsConfig()
+    search: SearchConfig = SearchConfig()
+    store: StoreConfig = StoreConfig()
+    server: ServerConfig = ServerConfig()
+
+    @property
+    def index_path(self) -> Path:
+        """The index directory: the configured one, else one in the platform's user data directory."""
+        return Path(self.index.path).expanduser() if self.index.path else user_data_path(APP, appauthor=False) / "index"
+
+
+def default_config_file() -> Path:
+    """Where the user's own configuration is looked for."""
+    return user_config_path(APP, appauthor=False) / "config.toml"
+
+
+def load_config(file: Path | None = None, *, index: str | None = None) -> Config:
+    """The settings of ``file`` (default: the user's own, if there is one), under the environment and the options.
+
+    Raises ConfigError for a file that is missing, not TOML, or holds an unknown key or a value out of range.
+    """
+    values: dict[str, object] = {}
+    source = file or default_config_file()
+    if file is not None or source.is_file():
+        values = _read(source)
+    config = _validate(values, source)
+    override = index or os.environ.get(INDEX_VARIABLE)
+    if override:
+        config = config.model_copy(update={"index": config.index.model_copy(update={"path": override})})
+    elif config.index.path:
+        # A relative path in a file means the file's own folder, wherever the program was started.
+        anchored = source.parent.resolve() / Path(config.index.path).expanduser()
+        config = config.model_copy(update={"index": config.index.model_copy(update={"path": str(anchored)})})
+    return config
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no configuration file {file}; leave --config out to use the defaults.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"Cannot read the configuration file {file}: {error}.") from error
+
+
+def _validate(values: dict[str, object], source: Path) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_problem(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors())
+        raise ConfigError(f"In {source}: {problems}. Every key is described in the project's config.toml.") from None
+
+
+def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    key = ".".join(map(str, location))
+    return f"unknown key {key}" if kind == "extra_forbidden" else f"{key}: {message}"

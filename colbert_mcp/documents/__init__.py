@@ -1,0 +1,30 @@
+"""From a path to text whose every character can be traced back to the bytes on disk.
+
+``discovery`` finds files under a root, ``policy`` says what may be indexed, ``decoding`` turns bytes into text with a
+byte map, ``document`` reads one file, and one module a format (``markdown``, ``restructuredtext``, ``code``) finds its
+headings or definitions. Knows nothing of chunks, models or the index.
+"""
+
+from colbert_mcp.documents.decoding import line_starts
+from colbert_mcp.documents.discovery import Discovery, Found, discover
+from colbert_mcp.documents.document import READER, Document, file_stamp, read_document, read_regular_file
+from colbert_mcp.documents.paths import display_path, file_url, path_matches, real_path
+from colbert_mcp.documents.policy import check_root, is_within
+
+__all__ = [
+    "READER",
+    "Discovery",
+    "Document",
+    "Found",
+    "check_root",
+    "discover",
+    "display_path",
+    "file_stamp",
+    "file_url",
+    "is_within",
+    "line_starts",
+    "path_matches",
+    "read_document",
+    "read_regular_file",
+    "real_path",
+]

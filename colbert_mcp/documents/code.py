@@ -1,0 +1,166 @@
+"""Definitions in source code, found by tree-sitter with the tag queries that its grammars ship. Knows only text."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import tree_sitter
+import tree_sitter_c
+import tree_sitter_cpp
+import tree_sitter_go
+import tree_sitter_java
+import tree_sitter_javascript
+import tree_sitter_python
+import tree_sitter_ruby
+import tree_sitter_rust
+import tree_sitter_typescript
+
+from colbert_mcp.types import Section
+
+_JS_TAGS = tree_sitter_javascript.TAGS_QUERY
+# TypeScript's own tags only add to JavaScript's, but its classes are named by a type_identifier.
+_TS_TAGS = "\n".join(
+    [
+        tree_sitter_typescript.TAGS_QUERY,
+        "(function_declaration name: (identifier) @name) @definition.function",
+        "(class_declaration name: (type_identifier) @name) @definition.class",
+        "(method_definition name: (property_identifier) @name) @definition.method",
+        "(enum_declaration name: (identifier) @name) @definition.enum",
+        "(type_alias_declaration name: (type_identifier) @name) @definition.type",
+        "(variable_declarator name: (identifier) @name value: [(arrow_function) (function_expression)])"
+        " @definition.function",
+    ]
+)
+_GRAMMARS: dict[str, tuple[Callable[[], object], str]] = {
+    "c": (tree_sitter_c.language, tree_sitter_c.TAGS_QUERY),
+    "cpp": (tree_sitter_cpp.language, tree_sitter_cpp.TAGS_QUERY),
+    "go": (tree_sitter_go.language, tree_sitter_go.TAGS_QUERY),
+    "java": (tree_sitter_java.language, tree_sitter_java.TAGS_QUERY),
+    "javascript": (tree_sitter_javascript.language, _JS_TAGS),
+    "python": (tree_sitter_python.language, tree_sitter_python.TAGS_QUERY),
+    "ruby": (tree_sitter_ruby.language, tree_sitter_ruby.TAGS_QUERY),
+    "rust": (tree_sitter_rust.language, tree_sitter_rust.TAGS_QUERY),
+    "tsx": (tree_sitter_typescript.language_tsx, _TS_TAGS),
+    "typescript": (tree_sitter_typescript.language_typescript, _TS_TAGS),
+}
+# Code without a grammar here is still cut by blank lines and lines rather than by sentences.
+_LANGUAGES = {
+    **dict.fromkeys([".c", ".h"], "c"),
+    **dict.fromkeys([".cc", ".cpp", ".cxx", ".hh", ".hpp"], "cpp"),
+    **dict.fromkeys([".js", ".jsx", ".mjs", ".cjs"], "javascript"),
+    **dict.fromkeys([".py", ".pyi"], "python"),
+    **dict.fromkeys([".ts", ".mts", ".cts"], "typescript"),
+    **dict.fromkeys([".sh", ".bash", ".zsh"], "shell"),
+    **dict.fromkeys([".yaml", ".yml"], "yaml"),
+    ".go": "go",
+    ".java": "java",
+    ".rb": "ruby",
+    ".rs": "rust",
+    ".tsx": "tsx",
+    ".cs": "csharp",
+    ".css": "css",
+    ".ini": "ini",
+    ".json": "json",
+    ".kt": "kotlin",
+    ".lua": "lua",
+    ".php": "php",
+    ".scala": "scala",
+    ".sql": "sql",
+    ".swift": "swift",
+    ".toml": "toml",
+}
+# What a definition stands in that belongs to it: decorators, export, template and declaration heads.
+_WRAPPERS = frozenset(
+    {
+        "decorated_definition",
+        "export_statement",
+        "lexical_declaration",
+        "variable_declaration",
+        "function_definition",
+        "template_declaration",
+        "type_declaration",
+        "declaration",
+        "pointer_declarator",
+        "reference_declarator",
+    }
+)
+
+
+def language_of(suffix: str) -> str | None:
+    """The language of a file suffix such as ``.py``, or None where the file is not source code."""
+    return _LANGUAGES.get(suffix)
+
+
+def sections(language: str, text: str) -> list[Section]:
+    """One section a definition, from its decorators and the comment right above it to its end; [] without a grammar."""
+    if language not in _GRAMMARS:
+        return []
+    source = text.encode("utf-8", "surrogatepass")
+    tree, query = _parse(language, source)
+    to_char = _char_offsets(source)
+    found: dict[tuple[int, int], Section] = {}
+    for _, captures in tree_sitter.QueryCursor(query).matches(tree.root_node):
+        node = next((nodes[0] for name, nodes in captures.items() if _defines(name)), None)
+        if node is None or "name" not in captures:
+            continue
+        name = captures["name"][0]
+        start, end = _extent(node)
+        title = source[name.start_byte : name.end_byte].decode("utf-8", "replace")
+        body = to_char(name.end_byte)
+        found.setdefault((start, end), Section(to_char(start), body, to_char(end), title))
+    return _nested(sorted(found.values(), key=lambda section: (section.start, -section.end)))
+
+
+def _defines(capture: str) -> bool:
+    return (capture.startswith("definition.") and capture != "definition.constant") or capture == "reference.implementation"
+
+
+@lru_cache(maxsize=len(_GRAMMARS))
+def _grammar(language: str) -> tuple[tree_sitter.Parser, tree_sitter.Query]:
+    pointer, tags = _GRAMMARS[language]
+    grammar = tree_sitter.Language(pointer())
+    return tree_sitter.Parser(grammar), tree_sitter.Query(grammar, tags)
+
+
+def _parse(language: str, source: bytes) -> tuple[tree_sitter.Tree, tree_sitter.Query]:
+    parser, query = _grammar(language)
+    return parser.parse(source), query
+
+
+def _extent(node: tree_sitter.Node) -> tuple[int, int]:
+    end = node.end_byte
+    while node.parent is not None and node.parent.type in _WRAPPERS:
+        node = node.parent
+        end = max(end, node.end_byte)
+    above = node
+    while (
+        above.prev_sibling is not None
+        and "comment" in above.prev_sibling.type
+        and above.prev_sibling.end_point.row >= above.start_point.row - 1
+        and above.prev_sibling.start_point.column <= above.start_point.column
+    ):
+        above = above.prev_sibling
+    return above.start_byte, end
+
+
+def _char_offsets(source: bytes) -> Callable[[int], int]:
+    """From an offset in the parser's UTF-8 input to the character it stands at."""
+    if source.isascii():
+        return lambda offset: offset
+    starts = (np.frombuffer(source, np.uint8) & 0xC0) != 0x80
+    before: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(starts)])
+    return lambda offset: int(before[offset])
+
+
+def _nested(found: list[Section]) -> list[Section]:
+    """Drop what crosses the end of the definition around it (a broken file can make a parser say so)."""
+    result: list[Section] = []
+    open_ends: list[int] = []
+    for section in found:
+        while open_ends and open_ends[-1] <= section.start:
+            open_ends.pop()
+        if not open_ends or section.end <= open_ends[-1]:
+            result.append(section)
+            open_ends.append(section.end)
+    return result

@@ -1,0 +1,31 @@
+"""Markdown headings (CommonMark), front matter left alone. Knows only text."""
+
+import re
+
+from markdown_it import MarkdownIt
+
+from colbert_mcp.documents.decoding import line_starts
+from colbert_mcp.documents.outline import Heading, nest
+from colbert_mcp.types import Section
+
+# Block structure is all that is needed; inline parsing is most of the cost.
+_PARSER = MarkdownIt("commonmark").disable(["inline"])
+_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*(?:\r\n|\n|\r).*?(?:\r\n|\n|\r)\1[ \t]*(?=\r|\n|\Z)", re.DOTALL)
+
+
+def sections(text: str) -> list[Section]:
+    """The sections opened by ATX and setext headings that stand at the top level of the document."""
+    starts = line_starts(text)
+    tokens = _PARSER.parse(_without_front_matter(text))
+    headings = []
+    for token, inline in zip(tokens, tokens[1:], strict=False):
+        if token.type == "heading_open" and token.level == 0 and token.map:
+            first, after = token.map
+            body = starts[after] if after < len(starts) else len(text)
+            headings.append(Heading(starts[first], body, int(token.tag[1:]), inline.content.strip()))
+    return nest(headings, len(text))
+
+
+def _without_front_matter(text: str) -> str:
+    """Blank the front matter line by line: its closing ``---`` would read as a setext heading."""
+    return _FRONT_MATTER.sub(lambda match: "\n" * (len(line_starts(match.group())) - 1), text, count=1)

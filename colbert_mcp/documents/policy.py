@@ -1,0 +1,95 @@
+"""What may be indexed at all: which roots, and never a credential. Knows nothing of formats."""
+
+import fnmatch
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from colbert_mcp.documents.paths import display_path
+from colbert_mcp.errors import PathNotAllowedError
+
+CREDENTIAL_NAMES = (
+    ".env",
+    ".env.*",
+    "*.env",
+    ".netrc",
+    "_netrc",
+    ".pgpass",
+    ".npmrc",
+    ".pypirc",
+    ".htpasswd",
+    ".git-credentials",
+    ".dockercfg",
+    "id_rsa",
+    "id_dsa",
+    "id_ecdsa",
+    "id_ed25519",
+    "*.pem",
+    "*.key",
+    "*.ppk",
+    "*.p12",
+    "*.pfx",
+    "*.jks",
+    "*.keystore",
+    "*.kdbx",
+    "*.ovpn",
+    "credentials",
+    "credentials.json",
+    "credentials.toml",
+    "client_secret*.json",
+    "service-account*.json",
+    "secrets.y*ml",
+    "secrets.toml",
+    "secrets.json",
+)
+CREDENTIAL_FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".kube", ".docker", ".password-store"})
+_TEMPLATES = (".env.example", ".env.sample", ".env.template")
+_CREDENTIAL_CONTENT = re.compile(
+    rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=]{16}"
+    rb"|\bAKIA[0-9A-Z]{16}\b"
+    rb"|\bgh[pousr]_[A-Za-z0-9]{36}\b"
+    rb"|\bgithub_pat_[A-Za-z0-9_]{60,}"
+    rb"|\bglpat-[A-Za-z0-9_-]{20}"
+    rb"|\bxox[abprs]-[A-Za-z0-9-]{20,}"
+    rb"|\bsk-(?:ant|proj)-[A-Za-z0-9_-]{32,}"
+    rb"|\bAIza[0-9A-Za-z_-]{35}\b"
+)
+
+
+def credential_name(path: bytes) -> bool:
+    """Whether the file's name, or a folder it is in, is one that holds credentials."""
+    parts = display_path(path).split("/")
+    name = parts[-1].lower()
+    if name in _TEMPLATES:
+        return False
+    return bool(CREDENTIAL_FOLDERS.intersection(parts[:-1])) or any(
+        fnmatch.fnmatchcase(name, pattern) for pattern in CREDENTIAL_NAMES
+    )
+
+
+def credential_content(raw: bytes) -> bool:
+    """Whether the bytes hold a private key or a token of a well-known form."""
+    return _CREDENTIAL_CONTENT.search(raw) is not None
+
+
+def is_within(path: bytes, root: bytes) -> bool:
+    """Whether the real path is the root or lies below it (``/root-evil`` does not lie below ``/root``)."""
+    return path == root or path.startswith(root.rstrip(b"/") + b"/")
+
+
+def check_root(path: bytes, allowed: Sequence[bytes]) -> None:
+    """Raise PathNotAllowedError unless the real path may be given to ``index_path``.
+
+    With allowed roots, only what lies in one of them; without, anything but the file system's root and the user's home
+    directory itself, which would sweep up everything.
+    """
+    shown = display_path(path)
+    if allowed:
+        if not any(is_within(path, root) for root in allowed):
+            names = ", ".join(display_path(root) for root in allowed)
+            raise PathNotAllowedError(f"{shown} is outside the allowed roots ({names}); add it to [index] roots.")
+    elif path in (b"/", os.fsencode(os.path.realpath(Path.home()))):
+        raise PathNotAllowedError(f"{shown} is too wide to index as a whole; name a folder inside it.")
+    if credential_name(path):
+        raise PathNotAllowedError(f"{shown} looks like a credential by its name and is never indexed.")

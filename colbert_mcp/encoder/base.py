@@ -1,0 +1,100 @@
+"""What an encoder is to everyone else: shapes, and the fingerprint that ties an index to it. Loads no model."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """A text's tokens without special tokens: ``ids``, and the characters ``[starts, ends)`` each stands for.
+
+    All three are int64 [n]; offsets count code points of the text.
+    """
+
+    ids: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A document's ``token_embeddings`` (float32 [n, d], rows of length 1) and ``dense`` vector (float32 [e], length 1).
+
+    Rows are the document's tokens in order, special tokens included, without those on the model's skiplist.
+    """
+
+    token_embeddings: Floats
+    dense: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query's ``token_embeddings`` (float32 [q, d], rows of length 1) and ``dense`` vector (float32 [e], length 1).
+
+    ``unread`` is the tail of the query beyond ``query_length``, "" if all of it was encoded.
+    """
+
+    token_embeddings: Floats
+    dense: Floats
+    unread: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What must be equal for stored embeddings to be compared with new ones; device, dtype and batch are not in it.
+
+    ``model`` is the name shown to people; ``digest`` covers weights, projection and tokenizer.
+    """
+
+    model: str
+    digest: str
+    dimension: int
+    dense_dimension: int
+    document_prefix: str
+    document_length: int
+    skiplist: tuple[str, ...]
+    chunker: int
+
+    def as_json(self) -> dict[str, object]:
+        """A form that equals itself after a round trip through JSON."""
+        return {**asdict(self), "skiplist": list(self.skiplist)}
+
+    def differences(self, other: dict[str, object]) -> list[str]:
+        """The fields in which a stored fingerprint differs; the model's display name is not compared."""
+        mine = self.as_json()
+        return [item.name for item in fields(self) if item.name != "model" and mine[item.name] != other.get(item.name)]
+
+
+class Encoder(Protocol):
+    """Turns text into embeddings. Safe to call from several threads."""
+
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+
+    @property
+    def content_length(self) -> int:
+        """Tokens of its own text that a document may have: ``document_length`` less the special tokens."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        """Each text's tokens, tokenized on its own, without truncation."""
+
+    def encode_documents(self, documents: Sequence[Tokenized]) -> list[Encoded]:
+        """Embeddings of documents in the order given; raises EncoderError for one longer than ``content_length``."""
+
+    def encode_query(self, text: str) -> Query:
+        """Embeddings of a query."""
+
+    def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
+        """int64 [n, 2]: the characters each row of the document's token embeddings stands for; (0, 0) for special."""

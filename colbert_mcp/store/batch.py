@@ -1,0 +1,78 @@
+"""What one commit will hold, gathered while files are read and encoded. A document never spans two batches."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from colbert_mcp.maxsim import Floats
+from colbert_mcp.store.catalog_writer import NewChunk
+from colbert_mcp.store.tokens import SegmentWriter, stored_rows
+from colbert_mcp.types import Chunk, DocumentRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RowReference:
+    """Where a chunk's embeddings are in the batch's segment; ``dense`` (float16 [e]) is kept for Chroma."""
+
+    row: int
+    token_start: int
+    token_count: int
+    dense: npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class PutDocument:
+    """A document to be inserted or replaced, with the rows of its chunks."""
+
+    record: DocumentRecord
+    chunks: list[NewChunk]
+    references: list[RowReference]
+
+
+class Batch:
+    """Token embeddings go to the segment's files at once; the rest waits here for the commit."""
+
+    def __init__(self, segment: int, open_writer: Callable[[], SegmentWriter]) -> None:
+        self.segment = segment
+        self.documents: list[PutDocument] = []
+        self._open_writer = open_writer
+        self.writer: SegmentWriter | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Token embeddings written so far."""
+        return self.writer.tokens if self.writer else 0
+
+    def append(self, token_embeddings: Floats, dense: Floats) -> RowReference:
+        """Write one chunk's embeddings (float32 [n, d] and [e]) to the segment."""
+        if self.writer is None:
+            self.writer = self._open_writer()
+        rows = stored_rows(token_embeddings, dense)
+        return RowReference(*self.writer.append(rows), rows.dense)
+
+    def put(self, record: DocumentRecord, chunks: Sequence[tuple[Chunk, int, RowReference]]) -> None:
+        """Add a document: its chunks in order, each with its token count and its row."""
+        ids = passage_ids(record.path, [chunk.sha256 for chunk, _, _ in chunks])
+        new = [
+            NewChunk(passage_id, chunk, tokens, self.segment, reference.row)
+            for passage_id, (chunk, tokens, reference) in zip(ids, chunks, strict=True)
+        ]
+        self.documents.append(PutDocument(record, new, [reference for _, _, reference in chunks]))
+
+
+def passage_ids(path: bytes, hashes: Sequence[str]) -> list[str]:
+    """Stable ids of a document's passages, in order.
+
+    The first 16 hex digits of SHA-256(path, NUL, passage SHA-256, NUL, ordinal among equal passages of the document).
+    """
+    seen: Counter[str] = Counter()
+    ids = []
+    for digest in hashes:
+        key = b"\0".join([path, digest.encode(), str(seen[digest]).encode()])
+        ids.append(hashlib.sha256(key).hexdigest()[:16])
+        seen[digest] += 1
+    return ids

@@ -1,0 +1,282 @@
+"""The catalogue: one SQLite database, the commit point of the index. Knows rows; nothing of arrays, files or Chroma.
+
+Writers go through one connection; every snapshot reads through a connection of its own, so it sees one generation.
+"""
+
+import json
+import sqlite3
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from colbert_mcp.errors import IndexCorruptError, IndexMismatchError
+from colbert_mcp.lexical import FTS_TOKENIZER
+from colbert_mcp.types import Chunk, DocumentRecord, FileStamp, Span
+
+FORMAT_VERSION = 1
+CATALOGUE = "catalog.sqlite"
+_APPLICATION_ID = 0x436F4C42
+SPAN = "char_start, char_end, byte_start, byte_end, line_start, column_start, line_end, column_end"
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A document as the catalogue has it."""
+
+    id: int
+    record: DocumentRecord
+    indexed_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPassage:
+    """A passage as the catalogue has it. ``chunk_id`` is None for a former passage, which is no longer searched."""
+
+    passage_id: str
+    chunk_id: int | None
+    ordinal: int
+    chunk: Chunk
+    path: bytes
+    stamp: FileStamp | None
+    indexed_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder or file given to index_path."""
+
+    id: int
+    path: bytes
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    indexed_at: str | None
+
+
+def uri(path: Path, options: str) -> str:
+    """An SQLite URI for a database file."""
+    return f"file:{urllib.parse.quote(str(path))}?{options}"
+
+
+def create(path: Path) -> None:
+    """Make an empty catalogue, whole or not at all."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        schema = files("colbert_mcp.store").joinpath("schema.sql").read_text(encoding="utf-8")
+        script = schema.replace("{tokenizer}", FTS_TOKENIZER)
+        connection.executescript(
+            f"BEGIN;\n{script}\nINSERT INTO meta VALUES ('generation', '0');"
+            f"\nPRAGMA application_id={_APPLICATION_ID};\nPRAGMA user_version={FORMAT_VERSION};\nCOMMIT;"
+        )
+    finally:
+        connection.close()
+
+
+def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> sqlite3.Connection:
+    """Open a catalogue; raises IndexCorruptError or IndexMismatchError where it is not one of this format."""
+    options = "mode=ro&immutable=1" if immutable else "mode=rw"
+    try:
+        connection = sqlite3.connect(
+            uri(path, options), uri=True, isolation_level=None, check_same_thread=False, timeout=30
+        )
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise IndexCorruptError(f"{path} cannot be read ({error}); delete the index and index again.") from error
+    if application != _APPLICATION_ID:
+        connection.close()
+        raise IndexCorruptError(f"{path} is not a colbert-mcp catalogue; choose another directory with --index.")
+    if version != FORMAT_VERSION:
+        connection.close()
+        raise IndexMismatchError(
+            f"{path.parent} has format version {version}, and this program reads {FORMAT_VERSION}; "
+            "delete the index and index again, or choose another with --index."
+        )
+    connection.execute("PRAGMA foreign_keys=ON")
+    if writable:
+        connection.execute("PRAGMA synchronous=FULL")
+    else:
+        connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+class Reader:
+    """Questions to the catalogue, over one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def close(self) -> None:
+        """Close the connection, and with it the snapshot it reads."""
+        self._db.close()
+
+    def meta(self, key: str) -> str | None:
+        """A value of the meta table."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    @property
+    def generation(self) -> int:
+        """Counts commits; grows by one with each."""
+        return int(self.meta("generation") or 0)
+
+    @property
+    def fingerprint(self) -> dict[str, object] | None:
+        """The encoder that the index was made with; None while it is empty."""
+        stored = self.meta("fingerprint")
+        return None if stored is None else json.loads(stored)
+
+    def counts(self) -> dict[str, int]:
+        """Documents, passages, their tokens and characters, and roots."""
+        chunks = self._db.execute(
+            "SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(char_end - char_start), 0) FROM chunks"
+        ).fetchone()
+        documents = self._db.execute("SELECT count(*) FROM documents").fetchone()[0]
+        roots = self._db.execute("SELECT count(*) FROM roots").fetchone()[0]
+        return {"documents": documents, "passages": chunks[0], "tokens": chunks[1], "characters": chunks[2], "roots": roots}
+
+    def rows(self) -> list[tuple[int, int, int, int]]:
+        """(segment, row, chunk, document) of every live chunk, ordered by segment and row."""
+        return self._db.execute("SELECT segment, row, id, document FROM chunks ORDER BY segment, row").fetchall()
+
+    def segments(self) -> dict[int, dict[str, tuple[int, str]]]:
+        """The files of every segment: {segment: {name: (length, sha256)}}."""
+        rows = self._db.execute("SELECT id, files FROM segments ORDER BY id")
+        return {segment: {name: (item[0], item[1]) for name, item in json.loads(f).items()} for segment, f in rows}
+
+    def segment_rows(self) -> dict[int, tuple[int, int]]:
+        """{segment: (rows, live rows)}."""
+        rows = self._db.execute(
+            "SELECT s.id, s.rows, count(c.id) FROM segments s LEFT JOIN chunks c ON c.segment = s.id GROUP BY s.id"
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def roots(self) -> list[Root]:
+        """All roots, by path."""
+        rows = self._db.execute("SELECT id, path, include, exclude, indexed_at FROM roots ORDER BY path")
+        return [Root(row[0], row[1], tuple(json.loads(row[2])), tuple(json.loads(row[3])), row[4]) for row in rows]
+
+    def root_counts(self) -> dict[int, tuple[int, int]]:
+        """{root: (documents, passages)}."""
+        rows = self._db.execute(
+            "SELECT r.root, count(DISTINCT r.document), count(c.id) FROM document_roots r"
+            " LEFT JOIN chunks c ON c.document = r.document GROUP BY r.root"
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def tombstones(self) -> frozenset[bytes]:
+        """Paths that remove_path took out of a root that is still indexed."""
+        return frozenset(row[0] for row in self._db.execute("SELECT path FROM tombstones"))
+
+    def documents(self) -> Iterator[StoredDocument]:
+        """Every document, by path."""
+        rows = self._db.execute(
+            "SELECT id, path, size, mtime_ns, sha256, format, encoding, newline, reader, indexed_at"
+            " FROM documents ORDER BY path"
+        )
+        for row in rows:
+            record = DocumentRecord(row[1], FileStamp(row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
+            yield StoredDocument(row[0], record, row[9])
+
+    def passages_per_document(self) -> dict[int, int]:
+        """{document: number of passages}."""
+        return dict(self._db.execute("SELECT document, count(*) FROM chunks GROUP BY document").fetchall())
+
+    def documents_of_root(self, root: int) -> dict[bytes, int]:
+        """{path: document} of what a root holds."""
+        query = "SELECT d.path, d.id FROM document_roots r JOIN documents d ON d.id = r.document WHERE r.root = ?"
+        return dict(self._db.execute(query, (root,)).fetchall())
+
+    def held_documents(self) -> set[int]:
+        """Documents that any root holds."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT document FROM document_roots")}
+
+    def bm25(self, expression: str) -> Iterator[tuple[int, float]]:
+        """(chunk, score) of every chunk that matches, best first; scores are above 0, higher is better."""
+        # FTS5's bm25() is negative, lower is better; a heading's words count half as much as the passage's own.
+        rows = self._db.execute(
+            "SELECT rowid, -bm25(fts, 1.0, 0.5) AS score FROM fts WHERE fts MATCH ? ORDER BY score DESC, rowid",
+            (expression,),
+        )
+        yield from rows
+
+    def passages(self, chunks: Sequence[int]) -> dict[int, StoredPassage]:
+        """Stored passages by chunk id."""
+        return {
+            passage.chunk_id: passage
+            for passage in self._live("c.id", chunks)
+            if passage.chunk_id is not None
+        }
+
+    def chunks_of(self, passage_ids: Sequence[str]) -> list[int]:
+        """Ids of the live chunks with these passage ids, in the order given; unknown ones are left out."""
+        found = {passage.passage_id: passage.chunk_id for passage in self._live("c.passage_id", passage_ids)}
+        return [chunk for passage_id in passage_ids if (chunk := found.get(passage_id)) is not None]
+
+    def passage(self, passage_id: str) -> StoredPassage | None:
+        """A live passage by its id."""
+        return next(iter(self._live("c.passage_id", [passage_id])), None)
+
+    def equal_passages(self, hashes: Sequence[str]) -> dict[str, list[StoredPassage]]:
+        """All live passages whose text has one of the hashes, by hash."""
+        result: dict[str, list[StoredPassage]] = {}
+        for passage in self._live("c.sha256", hashes):
+            result.setdefault(passage.chunk.sha256, []).append(passage)
+        return result
+
+    def neighbours(self, passage: StoredPassage, before: int, after: int) -> tuple[list[Chunk], list[Chunk]]:
+        """The chunks before and after a live passage in its document, in order."""
+        rows = self._db.execute(
+            f"SELECT ordinal, {SPAN}, heading, sha256, text, text_sha256 FROM chunks"
+            " WHERE document = (SELECT document FROM chunks WHERE id = ?) AND ordinal BETWEEN ? AND ? ORDER BY ordinal",
+            (passage.chunk_id, passage.ordinal - before, passage.ordinal + after),
+        ).fetchall()
+        chunks = [(row[0], _chunk(row[1:])) for row in rows]
+        return (
+            [chunk for ordinal, chunk in chunks if ordinal < passage.ordinal],
+            [chunk for ordinal, chunk in chunks if ordinal > passage.ordinal],
+        )
+
+    def former(self, passage_id: str) -> StoredPassage | None:
+        """A passage of an earlier generation, by its id."""
+        row = self._db.execute(
+            f"SELECT {SPAN}, heading, sha256, text, text_sha256, path, indexed_at FROM former WHERE passage_id = ?",
+            (passage_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        return StoredPassage(passage_id, None, 0, _chunk(row), row[12], None, row[13])
+
+    def passages_with_rows(self, segment: int | None = None) -> Iterator[tuple[StoredPassage, int, int]]:
+        """(passage, segment, row) of every live chunk (of one segment), ordered by segment and row."""
+        where, values = ("", ()) if segment is None else ("WHERE c.segment = ?", (segment,))
+        for row in self._db.execute(f"{_LIVE_PASSAGES} {where} ORDER BY c.segment, c.row", values):
+            yield _stored(row), row[-2], row[-1]
+
+    def _live(self, column: str, values: Sequence[object]) -> Iterator[StoredPassage]:
+        for start in range(0, len(values), _BATCH):
+            batch = values[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            for row in self._db.execute(f"{_LIVE_PASSAGES} WHERE {column} IN ({marks})", batch):
+                yield _stored(row)
+
+
+_LIVE_PASSAGES = (
+    "SELECT " + ", ".join(f"c.{name.strip()}" for name in SPAN.split(",")) + ", c.heading, c.sha256, c.text,"
+    " c.text_sha256, c.passage_id, c.id, c.ordinal, d.path, d.size, d.mtime_ns, d.indexed_at, c.segment, c.row"
+    " FROM chunks c JOIN documents d ON d.id = c.document"
+)
+
+
+def _chunk(row: Sequence[Any]) -> Chunk:
+    headings = tuple(row[8].split("\n")) if row[8] else ()
+    return Chunk(Span(*row[:8]), row[10], row[9], row[11] or row[9], headings)
+
+
+def _stored(row: Sequence[Any]) -> StoredPassage:
+    passage_id, chunk_id, ordinal, path, size, mtime, indexed_at = row[12:19]
+    return StoredPassage(passage_id, chunk_id, ordinal, _chunk(row), path, FileStamp(size, mtime), indexed_at)

@@ -1,0 +1,205 @@
+"""Changes to the catalogue, each inside a transaction. Knows rows; nothing of arrays, files or Chroma."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from colbert_mcp.store.catalog import SPAN, Reader
+from colbert_mcp.store.tokens import SegmentFiles
+from colbert_mcp.types import Chunk, DocumentRecord
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A chunk to be inserted, with its id and where its token embeddings are."""
+
+    passage_id: str
+    chunk: Chunk
+    tokens: int
+    segment: int
+    row: int
+
+
+class Writer(Reader):
+    """Changes to the catalogue, inside ``transaction``."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; a new generation if anything was written."""
+        self._db.execute("BEGIN IMMEDIATE")
+        before = self._db.total_changes
+        try:
+            yield
+            if self._db.total_changes != before:
+                self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def set_fingerprint(self, fingerprint: dict[str, object]) -> None:
+        """Tie the index to an encoder."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('fingerprint', ?)", (json.dumps(fingerprint),))
+
+    def put_root(self, path: bytes, include: Sequence[str], exclude: Sequence[str]) -> int:
+        """Add a root or change its patterns; returns its id."""
+        row = self._db.execute(
+            "INSERT INTO roots (path, include, exclude) VALUES (?, ?, ?)"
+            " ON CONFLICT (path) DO UPDATE SET include = excluded.include, exclude = excluded.exclude RETURNING id",
+            (path, json.dumps(list(include)), json.dumps(list(exclude))),
+        ).fetchone()
+        return int(row[0])
+
+    def finish_root(self, root: int, now: str) -> None:
+        """Note that a run over the root went through."""
+        self._db.execute("UPDATE roots SET indexed_at = ? WHERE id = ?", (now, root))
+
+    def drop_root(self, root: int) -> None:
+        """Forget a root; its documents stay until they are dropped."""
+        self._db.execute("DELETE FROM roots WHERE id = ?", (root,))
+
+    def link(self, documents: Iterable[int], root: int) -> None:
+        """Say that a root holds documents."""
+        self._db.executemany("INSERT OR IGNORE INTO document_roots VALUES (?, ?)", ((d, root) for d in documents))
+
+    def unlink(self, documents: Iterable[int], root: int) -> list[int]:
+        """Say that a root no longer holds documents; returns those that no root holds any more."""
+        found = list(documents)
+        self._db.executemany("DELETE FROM document_roots WHERE document = ? AND root = ?", ((d, root) for d in found))
+        return [d for d in found if not self._db.execute("SELECT 1 FROM document_roots WHERE document = ?", (d,)).fetchone()]
+
+    def put_segment(self, segment: int, files: SegmentFiles) -> None:
+        """Name a finished segment."""
+        values = (segment, files.rows, files.tokens, json.dumps(files.files))
+        self._db.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", values)
+
+    def put_document(self, record: DocumentRecord, root: int, chunks: Sequence[NewChunk], now: str) -> list[str]:
+        """Insert or replace a document with its chunks; returns the passage ids that are gone."""
+        existing = self._db.execute("SELECT id FROM documents WHERE path = ?", (record.path,)).fetchone()
+        stamp = record.stamp
+        values = (stamp.size, stamp.mtime_ns, record.sha256, record.format, record.encoding, record.newline, record.reader, now)
+        gone: list[str] = []
+        if existing is None:
+            document = self._db.execute(
+                "INSERT INTO documents (size, mtime_ns, sha256, format, encoding, newline, reader, indexed_at, path)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                (*values, record.path),
+            ).fetchone()[0]
+        else:
+            document = existing[0]
+            gone = self._retire([document], now, keep={chunk.passage_id for chunk in chunks})
+            self._db.execute(
+                "UPDATE documents SET size = ?, mtime_ns = ?, sha256 = ?, format = ?, encoding = ?, newline = ?,"
+                " reader = ?, indexed_at = ? WHERE id = ?",
+                (*values, document),
+            )
+        self._db.execute("INSERT OR IGNORE INTO document_roots VALUES (?, ?)", (document, root))
+        self._db.executemany(
+            f"INSERT INTO chunks (passage_id, document, ordinal, {SPAN}, heading, sha256, text_sha256, text, tokens,"
+            " segment, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (_new_row(document, ordinal, chunk) for ordinal, chunk in enumerate(chunks)),
+        )
+        self._db.executemany("DELETE FROM former WHERE passage_id = ?", ((chunk.passage_id,) for chunk in chunks))
+        return gone
+
+    def drop_documents(self, documents: Sequence[int], now: str, *, forget: bool) -> list[str]:
+        """Remove documents; returns their passage ids. Their passages become former ones unless ``forget``."""
+        paths = [self._db.execute("SELECT path FROM documents WHERE id = ?", (d,)).fetchone()[0] for d in documents]
+        gone = self._retire(documents, now, keep=set())
+        self._db.executemany("DELETE FROM documents WHERE id = ?", ((d,) for d in documents))
+        if forget:
+            self._db.executemany("DELETE FROM former WHERE path = ?", ((path,) for path in paths))
+        return gone
+
+    def forget_former(self, path: bytes) -> None:
+        """Delete the former passages of a file and of everything below a folder."""
+        self._db.execute("DELETE FROM former WHERE path = ? OR (path >= ? AND path < ?)", (path, *_below(path)))
+
+    def purge_former(self, before: str) -> None:
+        """Delete former passages retired before a time (no new generation: nothing that is searched has changed)."""
+        self._db.execute("DELETE FROM former WHERE retired_at < ?", (before,))
+
+    def put_tombstone(self, path: bytes) -> None:
+        """Keep a path out of the roots that contain it."""
+        self._db.execute("INSERT OR IGNORE INTO tombstones VALUES (?)", (path,))
+
+    def clear_tombstones(self, path: bytes, *, below: bool = False) -> None:
+        """Let a path in again, and with ``below`` everything under it."""
+        self._db.execute("DELETE FROM tombstones WHERE path = ?", (path,))
+        if below:
+            self._db.execute("DELETE FROM tombstones WHERE path >= ? AND path < ?", _below(path))
+
+    def move_rows(self, moved: Iterable[tuple[int, int, int]]) -> None:
+        """Point chunks at other rows: (segment, row, chunk)."""
+        self._db.executemany("UPDATE chunks SET segment = ?, row = ? WHERE id = ?", moved)
+
+    def drop_segments(self, segments: Iterable[int]) -> None:
+        """Forget segments and queue their directories for deletion."""
+        for segment in segments:
+            self._db.execute("DELETE FROM segments WHERE id = ?", (segment,))
+            self._db.execute("INSERT OR IGNORE INTO garbage VALUES (?)", (segment,))
+
+    def garbage(self) -> list[int]:
+        """Segments whose directories are to be deleted."""
+        return [row[0] for row in self._db.execute("SELECT segment FROM garbage")]
+
+    def garbage_collected(self, segment: int) -> None:
+        """Note that a directory is gone (no new generation: nothing that is searched has changed)."""
+        self._db.execute("DELETE FROM garbage WHERE segment = ?", (segment,))
+
+    def next_segment(self) -> int:
+        """A segment number that no committed segment and no queued directory ever had."""
+        row = self._db.execute(
+            "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0),"
+            " coalesce((SELECT max(segment) FROM garbage), 0))"
+        ).fetchone()
+        return int(row[0]) + 1
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the database and truncate it."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _retire(self, documents: Sequence[int], now: str, keep: set[str]) -> list[str]:
+        gone: list[str] = []
+        for document in documents:
+            ids = [row[0] for row in self._db.execute("SELECT passage_id FROM chunks WHERE document = ?", (document,))]
+            leaving = [passage_id for passage_id in ids if passage_id not in keep]
+            self._db.executemany(
+                f"INSERT OR REPLACE INTO former SELECT passage_id, path, {SPAN}, heading, chunks.sha256, text_sha256, text,"
+                " indexed_at, ? FROM chunks JOIN documents ON documents.id = chunks.document WHERE passage_id = ?",
+                ((now, passage_id) for passage_id in leaving),
+            )
+            self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
+            gone.extend(leaving)
+        return gone
+
+
+def _below(path: bytes) -> tuple[bytes, bytes]:
+    """The half-open range of paths that lie under a folder ("0" is the byte after "/")."""
+    prefix = path.rstrip(b"/")
+    return prefix + b"/", prefix + b"0"
+
+
+def _new_row(document: int, ordinal: int, new: NewChunk) -> tuple[object, ...]:
+    span, chunk = new.chunk.span, new.chunk
+    return (
+        new.passage_id,
+        document,
+        ordinal,
+        span.char_start,
+        span.char_end,
+        span.byte_start,
+        span.byte_end,
+        span.line_start,
+        span.column_start,
+        span.line_end,
+        span.column_end,
+        "\n".join(chunk.headings),
+        chunk.sha256,
+        None if chunk.text_sha256 == chunk.sha256 else chunk.text_sha256,
+        chunk.text,
+        new.tokens,
+        new.segment,
+        new.row,
+    )

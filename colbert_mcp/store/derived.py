@@ -1,0 +1,102 @@
+"""Keeps Chroma in step with the catalogue, and the rest of the index working when Chroma is not.
+
+It is opened in a thread of its own, because importing chromadb takes time and a rebuild takes longer; searches go on
+without it meanwhile. Whatever fails in Chroma is logged and costs its candidates, never a search or a commit.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from colbert_mcp.maxsim import Floats
+from colbert_mcp.store.records import VectorRecord
+
+if TYPE_CHECKING:
+    from colbert_mcp.store.vectors import Vectors
+
+State = Literal["off", "closed", "opening", "rebuilding", "ready", "failed"]
+Source = Callable[[], AbstractContextManager[tuple[Iterator[VectorRecord], int, int]]]
+logger = logging.getLogger(__name__)
+
+
+class DerivedVectors:
+    """Chroma's life cycle. ``source`` gives (records, generation, count) of one generation, for a rebuild."""
+
+    def __init__(self, directory: Path, source: Source, *, enabled: bool) -> None:
+        self._directory = directory
+        self._source = source
+        self._vectors: Vectors | None = None
+        self._busy = threading.Lock()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self.state: State = "closed" if enabled else "off"
+
+    def start(self) -> None:
+        """Begin to open it, once."""
+        with self._changed:
+            if self.state != "closed":
+                return
+            self.state = "opening"
+        self._thread = threading.Thread(target=self._open, name="chroma")
+        self._thread.start()
+
+    def follow(self, change: "Callable[[Vectors], None]") -> None:
+        """Carry out a change that the catalogue has committed; waits for a rebuild that is under way."""
+        self.start()
+        self._join()
+        with self._guard():
+            if self._vectors is not None:
+                change(self._vectors)
+
+    def nearest(self, dense: Floats, k: int) -> list[str]:
+        """Passage ids nearest to a dense vector (float32 [e]), best first; [] while Chroma is not at hand."""
+        self.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self.state != "opening")
+            if self.state != "ready":
+                return []
+        with self._guard():
+            return self._vectors.nearest(dense, k) if self._vectors is not None else []
+        return []
+
+    def close(self) -> None:
+        """Close it cleanly if it is sound; a failed one keeps its marker and is rebuilt at the next opening."""
+        self._join()
+        with self._guard():
+            if self._vectors is not None:
+                self._vectors.close()
+        self._vectors = None
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def _open(self) -> None:
+        with self._guard():
+            from colbert_mcp.store.vectors import Vectors  # chromadb loads here, beside the model and not before it
+
+            with self._source() as (records, generation, count):
+                self._vectors = Vectors(
+                    self._directory, records, generation, count, on_rebuild=lambda: self._set("rebuilding")
+                )
+            self._set("ready")
+
+    def _set(self, state: State) -> None:
+        with self._changed:
+            self.state = state
+            self._changed.notify_all()
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        with self._busy:
+            try:
+                yield
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # a panic of Chroma's Rust part is not an Exception
+                logger.warning("Chroma failed (%s): searching without it until it is rebuilt", error)
+                self._vectors = None
+                self._set("failed")

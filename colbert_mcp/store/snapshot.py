@@ -1,0 +1,132 @@
+"""One generation of the index, seen whole: a read transaction, the segments it names, and which of their rows live."""
+
+import sqlite3
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from colbert_mcp.maxsim import Floats, TokenMatrix, maxsim_pooled
+from colbert_mcp.store.catalog import Reader
+from colbert_mcp.store.tokens import Segment
+
+_SPARSE = 0.5
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRows:
+    """Every live chunk, ordered by segment and row: int64 [n] each. A chunk's *position* is its index in these."""
+
+    segments: Ints
+    rows: Ints
+    chunks: Ints
+    documents: Ints
+
+    @classmethod
+    def of(cls, rows: list[tuple[int, int, int, int]]) -> "LiveRows":
+        """From the catalogue's (segment, row, chunk, document)."""
+        table = np.array(rows, np.int64).reshape(-1, 4)
+        return cls(*(np.ascontiguousarray(table[:, column]) for column in range(4)))
+
+
+class Snapshot:
+    """A reader's view; use it as a context manager. Its catalogue questions are ``reader``."""
+
+    def __init__(self, connection: sqlite3.Connection, live: LiveRows, segments: dict[int, Segment]) -> None:
+        self._segments = segments
+        self._live = live
+        self._by_chunk = np.argsort(live.chunks, kind="stable")
+        self.reader = Reader(connection)
+        self.generation = self.reader.generation
+
+    def __enter__(self) -> "Snapshot":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.reader.close()
+
+    def __len__(self) -> int:
+        return len(self._live.chunks)
+
+    @property
+    def chunks(self) -> Ints:
+        """Chunk ids by position."""
+        return self._live.chunks
+
+    @property
+    def documents(self) -> Ints:
+        """Document ids by position."""
+        return self._live.documents
+
+    def segment(self, number: int) -> Segment:
+        """One of the segments this generation names."""
+        return self._segments[number]
+
+    def positions(self, chunks: Ints) -> Ints:
+        """The positions of chunks; those that are not in this generation are left out."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        found = np.searchsorted(self._live.chunks, chunks, sorter=self._by_chunk)
+        positions = self._by_chunk[np.minimum(found, len(self) - 1)]
+        known: Ints = positions[self._live.chunks[positions] == chunks]
+        return known
+
+    def pooled_scores(self, query: Floats, allowed: Mask) -> Floats:
+        """``maxsim_pooled`` of a query with every chunk by position; -inf where it is not allowed."""
+        scores = np.full(len(self), -np.inf, np.float32)
+        for segment, where in self._per_segment(np.flatnonzero(allowed)):
+            rows = self._live.rows[where]
+            if len(rows) < _SPARSE * len(segment.pooled):
+                scores[where] = maxsim_pooled(query, segment.pooled[rows], segment.pooled_scales[rows])
+            else:
+                scores[where] = maxsim_pooled(query, segment.pooled, segment.pooled_scales)[rows]
+        return scores
+
+    def gather(self, positions: Ints) -> TokenMatrix:
+        """The token embeddings of chunks, in the order given."""
+        order = np.empty(len(positions), np.int64)
+        parts = []
+        filled = 0
+        for segment, where in self._per_segment(positions, index=True):
+            parts.append(segment.tokens.take(self._live.rows[positions[where]]))
+            order[where] = np.arange(filled, filled + len(where))
+            filled += len(where)
+        joined = _join(parts)
+        return joined.take(order) if len(parts) > 1 else joined
+
+    def dense(self, positions: Ints) -> Floats:
+        """The dense vectors of chunks, in the order given; float32 [n, e]."""
+        parts = list(self._per_segment(positions, index=True))
+        if not parts:
+            return np.zeros((0, 0), np.float32)
+        result = np.empty((len(positions), parts[0][0].dense.shape[1]), np.float32)
+        for segment, where in parts:
+            result[where] = segment.dense[self._live.rows[positions[where]]]
+        return result
+
+    def _per_segment(self, positions: Ints, *, index: bool = False) -> list[tuple[Segment, Ints]]:
+        """Split positions by segment: (segment, positions), or (segment, indices into ``positions``)."""
+        owners = self._live.segments[positions]
+        result = []
+        for number in np.unique(owners):
+            where = np.flatnonzero(owners == number)
+            result.append((self._segments[int(number)], where if index else positions[where]))
+        return result
+
+
+def _join(parts: list[TokenMatrix]) -> TokenMatrix:
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return TokenMatrix(np.zeros((0, 1), np.int8), np.zeros(0, np.float16), np.zeros(1, np.int64))
+    starts = np.cumsum([0, *(len(part.values) for part in parts[:-1])])
+    offsets = [np.zeros(1, np.int64), *(part.offsets[1:] + start for part, start in zip(parts, starts, strict=True))]
+    return TokenMatrix(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.scales for part in parts]),
+        np.concatenate(offsets),
+    )
+
+

@@ -1,0 +1,309 @@
+"""The index on disk: catalogue, segments and Chroma, kept in step by the commit protocol.
+
+Segment files are written and made durable, then one catalogue transaction names them (the commit point), then Chroma
+follows. A kill at any point leaves the previous generation whole: a segment that no catalogue names is deleted at the
+next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of how files are read.
+"""
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colbert_mcp.config import StoreConfig
+from colbert_mcp.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
+from colbert_mcp.store.batch import Batch, PutDocument
+from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
+from colbert_mcp.store.catalog_writer import Writer
+from colbert_mcp.store.derived import DerivedVectors
+from colbert_mcp.store.lock import IndexLock
+from colbert_mcp.store.records import VectorRecord, provenance
+from colbert_mcp.store.snapshot import LiveRows, Snapshot
+from colbert_mcp.store.tokens import Segment, SegmentFiles, SegmentWriter, merge, open_segment
+
+if TYPE_CHECKING:
+    from colbert_mcp.store.vectors import Vectors
+
+_DEAD_SHARE = 0.25
+
+
+class Store:
+    """An open index. One thread writes at a time; any number read through snapshots."""
+
+    def __init__(self, directory: Path, config: StoreConfig, owned: tuple[Writer, IndexLock] | None) -> None:
+        self.directory = directory
+        self._config = config
+        self._owned = owned
+        self._catalogue = directory / CATALOGUE
+        self._tokens = directory / "tokens"
+        self._segments: dict[int, Segment] = {}
+        self._live: tuple[int, LiveRows] | None = None
+        self._cache = threading.Lock()
+        enabled = config.chroma and not self.read_only
+        self.vectors = DerivedVectors(directory / "chroma", self._vector_source, enabled=enabled)
+
+    @classmethod
+    def open(cls, directory: Path, config: StoreConfig, *, create_missing: bool) -> "Store":
+        """Open an index, for reading only where its directory cannot be written.
+
+        Raises IndexNotFoundError, IndexLockedError, IndexMismatchError or IndexCorruptError.
+        """
+        _check_directory(directory, create_missing)
+        catalogue = directory / CATALOGUE
+        if _is_read_only(directory):
+            _check_read_only(directory)
+            connect(catalogue, immutable=True).close()
+            return cls(directory, config, None)
+        lock = IndexLock(directory)
+        lock.acquire()
+        try:
+            if not catalogue.exists():
+                create(catalogue)
+            store = cls(directory, config, (Writer(connect(catalogue, writable=True)), lock))
+            store._clean()
+        except BaseException:
+            lock.release()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Fold the log into the catalogue, close Chroma and give the lock back."""
+        self.vectors.close()
+        if self._owned is not None:
+            writer, lock = self._owned
+            writer.checkpoint()
+            writer.close()
+            lock.release()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the index can be searched but not changed."""
+        return self._owned is None
+
+    @property
+    def writer(self) -> Writer:
+        """The catalogue's writing side; raises StoreError on an index that cannot be written."""
+        if self._owned is None:
+            raise StoreError(f"The index {self.directory} cannot be written; choose another with --index.")
+        return self._owned[0]
+
+    def snapshot(self) -> Snapshot:
+        """The present generation, seen whole; use it as a context manager."""
+        connection = connect(self._catalogue, immutable=self.read_only)
+        try:
+            connection.execute("BEGIN")
+            reader = Reader(connection)
+            # A stale list of rows with fresh texts, or the reverse, would be a wrong citation: all are of one generation.
+            generation = reader.generation
+            with self._cache:
+                if self._live is None or self._live[0] != generation:
+                    self._live = (generation, LiveRows.of(reader.rows()))
+                live = self._live[1]
+                segments = {number: self._segment(number, files) for number, files in reader.segments().items()}
+                self._segments = segments
+            return Snapshot(connection, live, segments)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise IndexCorruptError(f"{self._catalogue} cannot be read ({error}); index again.") from error
+        except BaseException:
+            connection.close()
+            raise
+
+    def check_fingerprint(self, fingerprint: dict[str, object], differences: Callable[[dict[str, object]], list[str]]) -> None:
+        """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any."""
+        with self.snapshot() as snapshot:
+            stored = snapshot.reader.fingerprint
+        different = differences(stored) if stored else []
+        if stored and different:
+            raise IndexMismatchError(
+                f"The index {self.directory} was made with the model {stored.get('model')}, and the configured model "
+                f"{fingerprint['model']} differs in {', '.join(different)}. Set [model] back, or use another index with --index."
+            )
+
+    def batch(self, fingerprint: dict[str, object], dimension: int, dense_dimension: int) -> Batch:
+        """An empty batch for the next commit; the first one ties the index to the encoder."""
+        if self.writer.fingerprint is None:
+            with self.writer.transaction():
+                self.writer.set_fingerprint(fingerprint)
+        number = self.writer.next_segment()
+        return Batch(number, lambda: SegmentWriter(self._path(number), dimension, dense_dimension))
+
+    def abandon(self, batch: Batch) -> None:
+        """Delete what a batch has written."""
+        if batch.writer is not None:
+            batch.writer.abandon()
+            shutil.rmtree(self._path(batch.segment), ignore_errors=True)
+
+    def commit(self, batch: Batch, root: int) -> int:
+        """Make a batch part of the index; returns the new generation.
+
+        Raises StoreError where the disk refuses it; the previous generation then stands.
+        """
+        gone: list[str] = []
+        try:
+            files = batch.writer.finish() if batch.writer is not None else None
+            with self.writer.transaction():
+                if files is not None:
+                    self.writer.put_segment(batch.segment, files)
+                for document in batch.documents:
+                    gone += self.writer.put_document(document.record, root, document.chunks, now())
+        except (OSError, sqlite3.Error) as error:
+            self.abandon(batch)
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        generation = self.writer.generation
+
+        def follow(vectors: "Vectors") -> None:
+            vectors.delete(gone, generation)
+            vectors.upsert((record for document in batch.documents for record in _records(document)), generation)
+
+        self.vectors.follow(follow)
+        self._merge_if_due()
+        return self.writer.generation
+
+    def drop_documents(self, documents: Sequence[int], *, forget: bool = False) -> int:
+        """Take documents out of the index; returns how many passages left. ``forget`` also deletes former passages."""
+        with self.writer.transaction():
+            gone = self.writer.drop_documents(documents, now(), forget=forget)
+        generation = self.writer.generation
+        self.vectors.follow(lambda vectors: vectors.delete(gone, generation))
+        self._merge_if_due()
+        return len(gone)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Writer]:
+        """Catalogue changes that concern no passage (roots, links, tombstones); Chroma follows the generation."""
+        with self.writer.transaction():
+            yield self.writer
+        generation = self.writer.generation
+        self.vectors.follow(lambda vectors: vectors.delete([], generation))
+
+    def bytes_on_disk(self) -> dict[str, int]:
+        """Disk use of the catalogue, the token segments and Chroma."""
+        catalogue = sum(file.stat().st_size for file in self.directory.glob(f"{CATALOGUE}*"))
+        return {
+            "catalogue": catalogue,
+            "tokens": _folder_size(self._tokens),
+            "chroma": _folder_size(self.directory / "chroma"),
+        }
+
+    def _merge_if_due(self) -> None:
+        """Merge the smallest segments above the limit, and rewrite those of which a quarter is dead."""
+        with self.snapshot() as snapshot:
+            sizes = snapshot.reader.segment_rows()
+        chosen = {number for number, (rows, alive) in sizes.items() if alive < (1 - _DEAD_SHARE) * rows}
+        if len(sizes) > self._config.max_segments:
+            chosen.update(sorted(sizes, key=lambda number: sizes[number][1])[: self._config.max_segments // 2])
+        if chosen:
+            self._merge(sorted(chosen))
+
+    def _merge(self, numbers: list[int]) -> None:
+        target = self.writer.next_segment()
+        with self.snapshot() as snapshot:
+            rows = [row for row in snapshot.reader.rows() if row[0] in numbers]
+            files = None
+            if rows:
+                sources = [(snapshot.segment(n), [row[1] for row in rows if row[0] == n]) for n in numbers]
+                files = self._write_merged(target, sources)
+        with self.writer.transaction():
+            if files is not None:
+                self.writer.put_segment(target, files)
+                self.writer.move_rows((target, new_row, row[2]) for new_row, row in enumerate(rows))
+            self.writer.drop_segments(numbers)
+        with self.snapshot() as snapshot:
+            moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
+            self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
+        self._collect_garbage()
+
+    def _write_merged(self, target: int, sources: list[tuple[Segment, list[int]]]) -> SegmentFiles:
+        example = sources[0][0]
+        writer = SegmentWriter(self._path(target), example.tokens.values.shape[1], example.dense.shape[1])
+        merge(sources, writer)
+        return writer.finish()
+
+    def _collect_garbage(self) -> None:
+        for number in self.writer.garbage():
+            shutil.rmtree(self._path(number), ignore_errors=True)
+            if not self._path(number).exists():
+                self.writer.garbage_collected(number)
+
+    def _clean(self) -> None:
+        """Delete what an interrupted run left: segments that the catalogue does not name; and what has expired."""
+        self._tokens.mkdir(exist_ok=True)
+        named = {f"{number:06}" for number in self.writer.segments()}
+        for path in self._tokens.iterdir():
+            if path.name not in named:
+                shutil.rmtree(path, ignore_errors=True)
+        self._collect_garbage()
+        expired = datetime.now(UTC) - timedelta(days=self._config.keep_former_days)
+        self.writer.purge_former(expired.isoformat(timespec="seconds"))
+
+    @contextmanager
+    def _vector_source(self) -> Iterator[tuple[Iterator[VectorRecord], int, int]]:
+        with self.snapshot() as snapshot:
+            yield _stored_records(snapshot, None), snapshot.generation, len(snapshot)
+
+    def _path(self, segment: int) -> Path:
+        return self._tokens / f"{segment:06}"
+
+    def _segment(self, number: int, files: dict[str, tuple[int, str]]) -> Segment:
+        return self._segments.get(number) or open_segment(self._path(number), files)
+
+
+def now() -> str:
+    """The present in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _records(document: PutDocument) -> Iterator[VectorRecord]:
+    for new, reference in zip(document.chunks, document.references, strict=True):
+        pointer = (new.segment, new.row, reference.token_start, reference.token_count)
+        metadata = provenance(document.record.path, new.chunk, *pointer)
+        yield VectorRecord(new.passage_id, reference.dense, new.chunk.text, metadata)
+
+
+def _stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorRecord]:
+    for passage, number, row in snapshot.reader.passages_with_rows(only):
+        segment = snapshot.segment(number)
+        start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
+        metadata = provenance(passage.path, passage.chunk, number, row, start, end - start)
+        yield VectorRecord(passage.passage_id, segment.dense[row], passage.chunk.text, metadata)
+
+
+def _check_directory(directory: Path, create_missing: bool) -> None:
+    """Raise unless the directory is an index or, with ``create_missing``, may become one."""
+    if (directory / CATALOGUE).is_file():
+        return
+    if directory.exists() and not directory.is_dir():
+        raise IndexNotFoundError(f"{directory} is a file, not an index directory; choose another with --index.")
+    left = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    if {"tokens", "chroma"} & left:
+        raise IndexCorruptError(f"{directory} has lost its {CATALOGUE}; delete the directory and index again.")
+    if left - {"lock", "owner.json"}:
+        raise IndexNotFoundError(f"{directory} is not an index and holds other files; choose an empty directory.")
+    if not create_missing:
+        raise IndexNotFoundError(f"There is no index at {directory}; make one with: colbert-mcp index PATH")
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"Cannot make the index directory {directory}: {error.strerror}.") from error
+
+
+def _check_read_only(directory: Path) -> None:
+    log = directory / f"{CATALOGUE}-wal"
+    if log.exists() and log.stat().st_size:
+        raise StoreError(
+            f"{directory} cannot be written and was not closed cleanly; open it once where it can be written."
+        )
+
+
+def _is_read_only(directory: Path) -> bool:
+    return not all(os.access(path, os.W_OK) for path in (directory, directory / CATALOGUE) if path.exists())
+
+
+def _folder_size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,221 @@
+"""Token segments: immutable folders of ``.npy`` files, written once, fsynced, then only mapped.
+
+A segment holds, for each of its rows (a row is a chunk): its quantised token embeddings, sixteen pooled vectors of
+them, and one dense vector. Files are opened with ``mmap_mode="r"`` and ``allow_pickle=False``. Knows arrays and files;
+nothing of passages or the catalogue.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from colbert_mcp.errors import IndexCorruptError
+from colbert_mcp.maxsim import Floats, TokenMatrix, pool, quantise
+
+POOLED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRows:
+    """Rows ready to be written: what ``quantise`` and ``pool`` made of one chunk's embeddings."""
+
+    values: npt.NDArray[np.int8]
+    scales: npt.NDArray[np.float16]
+    pooled: npt.NDArray[np.int8]
+    pooled_scales: npt.NDArray[np.float16]
+    dense: npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An open segment: memory maps, not copies.
+
+    ``tokens``: see TokenMatrix; ``pooled``: int8 [n, 16, d]; ``pooled_scales``: float16 [n, 16]; ``dense``: float16 [n, e].
+    """
+
+    tokens: TokenMatrix
+    pooled: npt.NDArray[np.int8]
+    pooled_scales: npt.NDArray[np.float16]
+    dense: npt.NDArray[np.float16]
+
+    def row(self, row: int) -> SegmentRows:
+        """One row as it is stored."""
+        span = slice(int(self.tokens.offsets[row]), int(self.tokens.offsets[row + 1]))
+        return SegmentRows(
+            self.tokens.values[span],
+            self.tokens.scales[span],
+            self.pooled[row],
+            self.pooled_scales[row],
+            self.dense[row],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFiles:
+    """What the catalogue keeps of a finished segment: its size, and each file's length and SHA-256."""
+
+    rows: int
+    tokens: int
+    files: dict[str, tuple[int, str]]
+
+
+def stored_rows(token_embeddings: Floats, dense: Floats) -> SegmentRows:
+    """Quantise and pool one chunk's token embeddings (float32 [n, d]); dense is float32 [e]."""
+    values, scales = quantise(token_embeddings)
+    pooled, pooled_scales = quantise(pool(token_embeddings, POOLED))
+    return SegmentRows(values, scales, pooled, pooled_scales, dense.astype(np.float16))
+
+
+class SegmentWriter:
+    """Appends rows to a new segment's files as they come, so that memory does not grow with the segment."""
+
+    def __init__(self, directory: Path, dimension: int, dense_dimension: int) -> None:
+        directory.mkdir(parents=True)
+        self._directory = directory
+        self._files = {
+            "tokens.npy": _ArrayFile(directory / "tokens.npy", np.int8, (dimension,)),
+            "scales.npy": _ArrayFile(directory / "scales.npy", np.float16, ()),
+            "offsets.npy": _ArrayFile(directory / "offsets.npy", np.int64, ()),
+            "pooled.npy": _ArrayFile(directory / "pooled.npy", np.int8, (POOLED, dimension)),
+            "pooled_scales.npy": _ArrayFile(directory / "pooled_scales.npy", np.float16, (POOLED,)),
+            "dense.npy": _ArrayFile(directory / "dense.npy", np.float16, (dense_dimension,)),
+        }
+        self._files["offsets.npy"].append(np.zeros(1, np.int64))
+        self.rows = 0
+        self.tokens = 0
+
+    def append(self, row: SegmentRows) -> tuple[int, int, int]:
+        """Write one row; returns its number, and its first token row and token count in the segment."""
+        start = self.tokens
+        self._files["tokens.npy"].append(row.values)
+        self._files["scales.npy"].append(row.scales)
+        self._files["pooled.npy"].append(row.pooled[None])
+        self._files["pooled_scales.npy"].append(row.pooled_scales[None])
+        self._files["dense.npy"].append(row.dense[None])
+        self.tokens += len(row.values)
+        self._files["offsets.npy"].append(np.array([self.tokens], np.int64))
+        self.rows += 1
+        return self.rows - 1, start, len(row.values)
+
+    def finish(self) -> SegmentFiles:
+        """Complete the headers and make every byte durable before the catalogue names the segment."""
+        for file in self._files.values():
+            file.finish()
+        fsync_directory(self._directory)
+        fsync_directory(self._directory.parent)
+        files = {name: _length_and_hash(self._directory / name) for name in self._files}
+        return SegmentFiles(self.rows, self.tokens, files)
+
+    def abandon(self) -> None:
+        """Close the files of a segment that is not going to be committed."""
+        for file in self._files.values():
+            file.close()
+
+
+def open_segment(directory: Path, files: dict[str, tuple[int, str]]) -> Segment:
+    """Map a segment; raises IndexCorruptError where a file is missing, has another length, or does not fit the rest."""
+    for name, (length, _) in files.items():
+        try:
+            found = (directory / name).stat().st_size
+        except OSError:
+            raise IndexCorruptError(f"{directory / name} is missing; delete the index and index again.") from None
+        if found != length:
+            raise IndexCorruptError(
+                f"{directory / name} has {found} bytes instead of {length}; delete the index and index again."
+            )
+    tokens = TokenMatrix(
+        _map(directory / "tokens.npy", np.int8, 2),
+        _map(directory / "scales.npy", np.float16, 1),
+        np.array(_map(directory / "offsets.npy", np.int64, 1)),
+    )
+    segment = Segment(
+        tokens,
+        _map(directory / "pooled.npy", np.int8, 3),
+        _map(directory / "pooled_scales.npy", np.float16, 2),
+        _map(directory / "dense.npy", np.float16, 2),
+    )
+    _check_shapes(directory, segment)
+    return segment
+
+
+def merge(sources: Iterable[tuple[Segment, list[int]]], writer: SegmentWriter) -> None:
+    """Copy the listed rows of each segment, in order, to a new one."""
+    for segment, rows in sources:
+        for row in rows:
+            writer.append(segment.row(row))
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make the names in a directory durable (a no-op where directories cannot be opened)."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _map(file: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise IndexCorruptError(f"Cannot map {file}: {error}; delete the index and index again.") from error
+    if array.dtype != dtype or array.ndim != dimensions:
+        raise IndexCorruptError(f"{file} holds another array than it should; delete the index and index again.")
+    return array
+
+
+def _check_shapes(directory: Path, segment: Segment) -> None:
+    offsets, rows = segment.tokens.offsets, len(segment.tokens.offsets) - 1
+    fits = (
+        rows >= 0
+        and {len(segment.pooled), len(segment.pooled_scales), len(segment.dense)} == {rows}
+        and offsets[0] == 0
+        and offsets[-1] == len(segment.tokens.values) == len(segment.tokens.scales)
+        and bool(np.all(np.diff(offsets) >= 0))
+    )
+    if not fits:
+        raise IndexCorruptError(f"The arrays in {directory} do not fit together; delete the index and index again.")
+
+
+def _length_and_hash(file: Path) -> tuple[int, str]:
+    with file.open("rb") as stream:
+        return file.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class _ArrayFile:
+    """A ``.npy`` file that grows along its first axis (numpy pads its headers so that they can be rewritten in place)."""
+
+    def __init__(self, path: Path, dtype: Any, row_shape: tuple[int, ...]) -> None:
+        self._dtype = np.dtype(dtype)
+        self._row_shape = row_shape
+        self._count = 0
+        self._file: BinaryIO = path.open("xb")
+        self._write_header()
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
+        self._count += len(rows)
+
+    def finish(self) -> None:
+        self._file.seek(0)
+        self._write_header()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write_header(self) -> None:
+        shape = (self._count, *self._row_shape)
+        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)

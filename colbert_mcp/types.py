@@ -1,0 +1,269 @@
+"""The words that everything else is written in: spans, documents, chunks, and the results that both faces return.
+
+Standard library and pydantic only, so that ``serve`` can publish its schemas before anything heavy is loaded.
+Spans are half-open. ``char_*`` count code points of the decoded text without its byte order mark, ``byte_*`` count
+bytes of the file as it stands on disk, lines and columns count from 1, and a line ends at LF, CRLF or a lone CR.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Mode: TypeAlias = Literal["hybrid", "semantic", "lexical"]
+Status: TypeAlias = Literal["current", "relocated", "modified", "missing"]
+RunState: TypeAlias = Literal["running", "done", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading or definition and what it holds: ``[start, end)`` in characters; its content begins at ``body``."""
+
+    start: int
+    body: int
+    end: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One stretch of a file in all its coordinates; ``byte_*`` are None where the text was extracted."""
+
+    char_start: int
+    char_end: int
+    byte_start: int | None
+    byte_end: int | None
+    line_start: int
+    column_start: int
+    line_end: int
+    column_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What one stat says of a file: enough to notice most changes without reading it."""
+
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of a document that is encoded, scored and cited as one; ``text`` is the source at ``span``.
+
+    ``sha256`` is over the source's bytes, ``text_sha256`` over the text in UTF-8 (the same for most files).
+    """
+
+    span: Span
+    text: str
+    sha256: str
+    text_sha256: str
+    headings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRecord:
+    """What the catalogue keeps of a document. ``path`` is the real absolute path in the file system's bytes."""
+
+    path: bytes
+    stamp: FileStamp
+    sha256: str
+    format: str
+    encoding: str
+    newline: str
+    reader: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or folder that was not indexed, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexingProgress:
+    """How far an indexing run has come; ``tokens`` are the chunks' own, without special tokens."""
+
+    files_done: int
+    files_total: int
+    chunks: int
+    tokens: int
+    encoded_bytes: int
+    total_bytes: int
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text in UTF-8, in hex digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+ProgressCallback: TypeAlias = Callable[[IndexingProgress], None]
+
+
+class Result(BaseModel):
+    """Base of all answers: frozen, and strict about what it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Place(Result):
+    """Another place where exactly the same passage stands."""
+
+    id: str
+    path: str
+    line_start: int
+    line_end: int
+
+
+Score: TypeAlias = Annotated[float | None, Field(description="null where this mode does not use it")]
+
+
+class Passage(Result):
+    """A chunk with its citation: what it says, where exactly it stands, and whether the source still says so."""
+
+    id: str = Field(description="stable id for get_passage")
+    title: str
+    url: str = Field(description="openable link to the lines; cite as [title](url)")
+    text: str = Field(description="the passage, exactly as it stands in the file")
+    score: float | None = Field(default=None, description="0 to 1, orders this answer only")
+    maxsim: Score = Field(default=None, description="-1 to 1, mean best similarity per query token")
+    bm25: Score = Field(default=None, description="0 or more, higher is better")
+    dense: Score = Field(default=None, description="-1 to 1, cosine of whole-passage vectors")
+    path: str = Field(description="absolute path; bytes that are not UTF-8 are written as \\xNN")
+    byte_start: int | None
+    byte_end: int | None
+    char_start: int
+    char_end: int
+    line_start: int
+    line_end: int
+    column_start: int
+    column_end: int
+    page: int | None = None
+    heading: str | None = Field(description="heading path or enclosing definitions, joined by ' > '")
+    quote: str | None = Field(default=None, description="the sentence nearest to the query, verbatim")
+    quote_span: tuple[int, int] | None = Field(default=None, description="[char_start, char_end] of quote in the file")
+    sha256: str = Field(description="SHA-256 of the source bytes at byte_start:byte_end, when indexed")
+    status: Status = Field(description="whether the file still says so; spans are where it stands now if relocated")
+    status_reason: str | None = None
+    indexed_at: str
+    also_at: list[Place] = Field(default_factory=list, description="other places with the very same text")
+
+
+class SearchOutput(Result):
+    """Ranked passages and what was left out of them."""
+
+    query: str
+    results: list[Passage]
+    candidates: int = Field(description="passages scored exactly")
+    truncated: bool = Field(description="results were withheld to stay within max_tokens")
+    withheld: list[str] = Field(description="ids of the withheld results, best first")
+    tokens: int = Field(description="size of this answer, counted with cl100k_base")
+    generation: int = Field(description="state of the index that was searched")
+    notice: str | None = None
+
+
+class PassageOutput(Result):
+    """One passage with its surroundings."""
+
+    passage: Passage
+    before_text: str
+    after_text: str
+    generation: int
+    notice: str | None = None
+
+
+class SkippedItem(Result):
+    """A file or folder that was not indexed, and why."""
+
+    path: str
+    reason: str
+
+
+class IndexOutput(Result):
+    """How an indexing run went, or how far it is."""
+
+    state: RunState
+    path: str
+    files_total: int
+    files_done: int
+    indexed: int = Field(description="files read and encoded by this run")
+    unchanged: int
+    removed: int = Field(description="files that left the index")
+    skipped: int
+    chunks: int
+    tokens: int
+    seconds: float
+    generation: int
+    problems: list[SkippedItem] = Field(description="what was skipped and why; at most 50 are listed")
+    skipped_by_reason: dict[str, int]
+    notice: str | None = None
+
+
+class SourceRoot(Result):
+    """A folder or file that was given to index_path."""
+
+    path: str
+    include: list[str]
+    exclude: list[str]
+    documents: int
+    passages: int
+    indexed_at: str | None
+
+
+class SourceDocument(Result):
+    """One indexed file."""
+
+    path: str
+    format: str
+    encoding: str
+    newline: str
+    size: int
+    passages: int
+    sha256: str
+    indexed_at: str
+
+
+class SourcesOutput(Result):
+    """What is indexed."""
+
+    roots: list[SourceRoot]
+    documents: list[SourceDocument]
+    total_documents: int
+    truncated: bool
+    generation: int
+
+
+class RemoveOutput(Result):
+    """What remove_path took out of the index."""
+
+    path: str
+    removed_documents: int
+    removed_passages: int
+    kept_documents: int = Field(description="files kept because another indexed root holds them")
+    generation: int
+    notice: str | None = None
+
+
+class StatusOutput(Result):
+    """The index, the model and what is going on."""
+
+    index: str
+    generation: int
+    documents: int
+    passages: int
+    tokens: int
+    characters: int
+    bytes: dict[str, int] = Field(description="disk use of catalogue, tokens and chroma")
+    roots: int
+    model: str
+    device: str | None = Field(description="null until the model has been needed")
+    dtype: str | None
+    document_length: int | None
+    chroma: str
+    read_only: bool
+    runs: list[IndexOutput]
+    version: str
