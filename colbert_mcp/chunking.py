@@ -10,6 +10,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -34,10 +35,12 @@ class Tokens(Protocol):
     """The tokens of one text without special tokens: int64 [n] character offsets, sorted by start."""
 
     @property
-    def starts(self) -> npt.NDArray[np.int64]: ...
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Where each token starts."""
 
     @property
-    def ends(self) -> npt.NDArray[np.int64]: ...
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Where each token ends."""
 
 
 T_co = TypeVar("T_co", bound=Tokens, covariant=True)
@@ -47,7 +50,8 @@ T = TypeVar("T", bound=Tokens)
 class Tokenizer(Protocol[T_co]):
     """Tokenizes each text on its own."""
 
-    def tokenize(self, texts: Sequence[str]) -> Sequence[T_co]: ...
+    def tokenize(self, texts: Sequence[str]) -> Sequence[T_co]:
+        """The tokens of each text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class Piece(Generic[T]):
     tokens: T
 
 
-def cut(text: str, sections: Sequence[Section], tokenizer: Tokenizer[T], limit: int, *, is_code: bool) -> list[Piece[T]]:
+def cut(
+    text: str, sections: Sequence[Section], tokenizer: Tokenizer[T], limit: int, *, is_code: bool
+) -> list[Piece[T]]:
     """Cut a text into pieces of at most ``limit`` tokens each, counted on the piece tokenized alone.
 
     The document is tokenized once, and all of its pieces once more together, which is also what the encoder takes.
@@ -90,7 +96,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     for pattern in (_BLANK_LINES, _SENTENCES, _LIST_ITEM):
         breaks.update(match.end() for match in pattern.finditer(text))
     edges = sorted(breaks)
-    trimmed = (_trim(text, a, b) for a, b in zip(edges, edges[1:], strict=False))
+    trimmed = (_trim(text, a, b) for a, b in pairwise(edges))
     return [(a, b) for a, b in trimmed if a < b]
 
 
@@ -102,7 +108,7 @@ def _document_starts(text: str, tokenizer: Tokenizer[T]) -> npt.NDArray[np.int64
         nearest = line_end.end() if line_end else len(text)
         edges.append(min(nearest, edges[-1] + 2 * _WINDOW))
     edges.append(len(text))
-    windows = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    windows = [text[a:b] for a, b in pairwise(edges)]
     starts = [tokens.starts + edge for edge, tokens in zip(edges, tokenizer.tokenize(windows), strict=False)]
     return np.maximum.accumulate(np.concatenate(starts))
 

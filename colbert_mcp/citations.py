@@ -68,7 +68,9 @@ def cite(stored: StoredPassage, standing: Standing, *, also_at: list[Place] | No
     """The citation of a passage; raises IndexCorruptError where its indexed text no longer has its hash."""
     chunk, span = stored.chunk, standing.span
     if text_hash(chunk.text) != chunk.text_sha256:
-        raise IndexCorruptError(f"Passage {stored.passage_id} is damaged in the index; delete the index and index again.")
+        raise IndexCorruptError(
+            f"Passage {stored.passage_id} is damaged in the index; delete the index and index again."
+        )
     name = os.path.basename(display_path(stored.path))
     heading = " > ".join(chunk.headings) or None
     return Passage(

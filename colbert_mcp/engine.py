@@ -4,7 +4,6 @@ The model loads when it is first needed, never for ``show`` or ``status``. One r
 beside it. Knows nothing of MCP or of terminals.
 """
 
-import dataclasses
 import os
 import re
 import threading
@@ -16,8 +15,14 @@ from colbert_mcp.citations import Sources, cite
 from colbert_mcp.config import Config
 from colbert_mcp.documents import check_root, display_path, is_within, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
-from colbert_mcp.errors import ColbertMCPError, PassageNotFoundError, PathNotAllowedError, QueryError, UnreadableDocumentError
-from colbert_mcp.indexing import Run, index
+from colbert_mcp.errors import (
+    ColbertMCPError,
+    PassageNotFoundError,
+    PathNotAllowedError,
+    QueryError,
+    UnreadableDocumentError,
+)
+from colbert_mcp.indexing import Run, fingerprint, index
 from colbert_mcp.retrieval import Request, search
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import (
@@ -64,7 +69,9 @@ class Engine:
     @classmethod
     def open(cls, config: Config, *, create_missing: bool, encoder: Encoder | None = None) -> "Engine":
         """Own the configured index; ``encoder`` replaces the configured model. Raises StoreError."""
-        return cls(config, Store.open(config.index_path.resolve(), config.store, create_missing=create_missing), encoder)
+        return cls(
+            config, Store.open(config.index_path.resolve(), config.store, create_missing=create_missing), encoder
+        )
 
     def close(self) -> None:
         """Cancel what runs, and close the index cleanly."""
@@ -88,18 +95,19 @@ class Engine:
         *,
         wait_seconds: float | None = None,
         progress: ProgressCallback | None = None,
+        list_skipped: int = 50,
         scope: Sequence[bytes] = (),
     ) -> IndexOutput:
         """Index a folder or file; answers when done, or after ``wait_seconds`` with ``state="running"``.
 
         A call for a root that is being indexed joins that run. Patterns are gitignore-style and relative to the root;
-        None keeps those of the root's last run. Raises DocumentError for a path that may not or cannot be indexed, and
-        StoreError or EncoderError for what ends a run.
+        None keeps those of the root's last run. At most ``list_skipped`` skipped files are listed. Raises
+        DocumentError for a path that may not or cannot be indexed, StoreError or EncoderError for what ends a run.
         """
         task = self._start(path, include, exclude, progress, scope)
-        return self._outcome(task, wait_seconds)
+        return self._outcome(task, wait_seconds, list_skipped)
 
-    def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float) -> IndexOutput:
+    def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float | None) -> IndexOutput:
         """How the latest run over a root stands after at most ``wait_seconds``; raises what ended it."""
         return self._outcome(self._runs[real_path(path)], wait_seconds)
 
@@ -153,9 +161,7 @@ class Engine:
                 notice=notice,
             )
 
-    def list_sources(
-        self, path: str | None = None, *, limit: int = 100, scope: Sequence[bytes] = ()
-    ) -> SourcesOutput:
+    def list_sources(self, path: str | None = None, *, limit: int = 100, scope: Sequence[bytes] = ()) -> SourcesOutput:
         """The indexed roots, and the files under ``path`` (default: all); at most ``limit`` files are listed."""
         if not 0 <= limit <= 10_000:
             raise QueryError(f"limit is {limit}; it must be between 0 and 10000.")
@@ -289,11 +295,11 @@ class Engine:
         finally:
             run.seconds = time.monotonic() - run.started
 
-    def _outcome(self, task: _Task, wait_seconds: float | None) -> IndexOutput:
+    def _outcome(self, task: _Task, wait_seconds: float | None, list_skipped: int = 50) -> IndexOutput:
         task.thread.join(wait_seconds)
         if not task.thread.is_alive() and task.error is not None:
             raise task.error
-        return task.run.output()
+        return task.run.output(list_skipped)
 
     def _forget_old_runs(self) -> None:
         finished = [path for path, task in self._runs.items() if not task.thread.is_alive()]
@@ -307,7 +313,9 @@ class Engine:
         above = [root for root in roots if root.path != target and is_within(target, root.path)]
         below = {document.id for document in writer.documents() if is_within(document.record.path, target)}
         if not own and not below:
-            raise UnreadableDocumentError(f"Nothing indexed lies at {display_path(target)}; list_sources shows what is.")
+            raise UnreadableDocumentError(
+                f"Nothing indexed lies at {display_path(target)}; list_sources shows what is."
+            )
         with self._store.transaction():
             for root in own:
                 writer.drop_root(root.id)
@@ -338,7 +346,9 @@ class Engine:
         if stored is not None and _visible(stored.path, scope):
             return stored, "This passage is of an earlier state of its file and is no longer searched."
         if not _PASSAGE_ID.fullmatch(passage_id):
-            raise PassageNotFoundError(f"{passage_id[:40]!r} is not a passage id; ids have 16 hex digits, as search gives them.")
+            raise PassageNotFoundError(
+                f"{passage_id[:40]!r} is not a passage id; ids have 16 hex digits, as search gives them."
+            )
         raise PassageNotFoundError(f"There is no passage {passage_id} in this index; search gives the ids.")
 
     def _ready_encoder(self) -> Encoder:
@@ -347,8 +357,7 @@ class Engine:
             if self._encoder is None:
                 self._encoder = load_encoder(self._config.model)
             if not self._checked:
-                fingerprint = self._encoder.fingerprint
-                self._store.check_fingerprint(fingerprint.as_json(), fingerprint.differences)
+                self._store.check_fingerprint(fingerprint(self._encoder))
                 self._checked = True
             return self._encoder
 

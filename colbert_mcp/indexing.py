@@ -11,16 +11,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from colbert_mcp.chunking import Piece, cut
+from colbert_mcp.chunking import CHUNKER, Piece, cut
 from colbert_mcp.config import DocumentsConfig, StoreConfig
-from colbert_mcp.documents import READER, Discovery, Document, Found, discover, display_path, is_within, read_document, real_path
+from colbert_mcp.documents import (
+    READER,
+    Discovery,
+    Document,
+    Found,
+    discover,
+    display_path,
+    is_within,
+    read_document,
+    real_path,
+)
 from colbert_mcp.encoder import Encoder, Tokenized
 from colbert_mcp.errors import DocumentError
 from colbert_mcp.store import Batch, RowReference, Store, StoredDocument, now
 from colbert_mcp.types import IndexingProgress, IndexOutput, ProgressCallback, RunState, Skipped, SkippedItem
 
 _GROUP_TOKENS = 32_768
-_LISTED = 50
 
 
 @dataclass(slots=True)
@@ -51,10 +60,10 @@ class Run:
     seconds: float = 0.0
     notice: str | None = None
 
-    def output(self) -> IndexOutput:
-        """The run as the faces show it; problems that need someone's attention come first."""
+    def output(self, list_skipped: int = 50) -> IndexOutput:
+        """The run as the faces show it; skipped files that need someone's attention are listed first."""
         reasons = Counter(skipped.reason for skipped in self.skipped)
-        listed = sorted(self.skipped, key=lambda skipped: skipped.reason in _EXPECTED)[:_LISTED]
+        listed = sorted(self.skipped, key=lambda skipped: skipped.reason in _EXPECTED)[:list_skipped]
         return IndexOutput(
             state=self.state,
             path=display_path(self.path),
@@ -93,6 +102,11 @@ def index(run: Run, store: Store, encoder: Encoder, documents: DocumentsConfig, 
     single file is listed in ``run.skipped``.
     """
     _Indexing(run, store, encoder, documents, config).run()
+
+
+def fingerprint(encoder: Encoder) -> dict[str, object]:
+    """What must be equal for new chunks to join an index: the encoder's own fingerprint, and how texts are cut."""
+    return {**encoder.fingerprint.as_json(), "chunker": CHUNKER}
 
 
 @dataclass(slots=True)
@@ -234,8 +248,8 @@ class _Indexing:
         self._run.report()
 
     def _new_batch(self) -> Batch:
-        fingerprint = self._encoder.fingerprint
-        return self._store.batch(fingerprint.as_json(), fingerprint.dimension, fingerprint.dense_dimension)
+        own = self._encoder.fingerprint
+        return self._store.batch(fingerprint(self._encoder), own.dimension, own.dense_dimension)
 
     def _done(self, size: int) -> None:
         self._run.files_done += 1

@@ -11,9 +11,9 @@ _WORD = re.compile(r"\w+")
 _MAX_WORDS = 64
 # Words that stand in nearly every English passage: they cost a scan and order nothing.
 STOP_WORDS = frozenset(
-    "a an and are as at be been but by can could did do does for from had has have how i if in into is it its may me my "
-    "no not of on or our shall should so such than that the their them then there these they this those to was we were "
-    "what when where which who whom whose why will with would you your".split()
+    "a an and are as at be been but by can could did do does for from had has have how i if in into is it its may me "
+    "my no not of on or our shall should so such than that the their them then there these they this those to was we "
+    "were what when where which who whom whose why will with would you your".split()
 )
 
 

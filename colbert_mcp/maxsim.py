@@ -23,7 +23,8 @@ _POOL_GROUP = 512
 class TokenMatrix:
     """Token embeddings of many chunks, quantised: row r stands for ``values[r] * scales[r]``.
 
-    ``values``: int8 [t, d]; ``scales``: float16 [t]; ``offsets``: int64 [n + 1], chunk i has rows offsets[i]:offsets[i+1].
+    ``values``: int8 [t, d]; ``scales``: float16 [t]; ``offsets``: int64 [n + 1], chunk i has rows
+    offsets[i]:offsets[i+1].
     """
 
     values: npt.NDArray[np.int8]

@@ -50,7 +50,7 @@ class Request:
             raise EmptyQueryError("The query is empty; ask in a few words or a sentence.")
         if len(self.query) > MAX_QUERY_CHARACTERS:
             raise QueryError(
-                f"The query has {len(self.query)} characters; at most {MAX_QUERY_CHARACTERS} are taken. Ask a shorter one."
+                f"The query has {len(self.query)} characters; at most {MAX_QUERY_CHARACTERS} are taken. Shorten it."
             )
         if not 1 <= self.limit <= MAX_LIMIT:
             raise QueryError(f"limit is {self.limit}; it must be between 1 and {MAX_LIMIT}.")
@@ -69,7 +69,9 @@ class _Scores:
     dense: Floats | None
 
 
-def search(store: Store, encoder: Encoder | None, request: Request, config: SearchConfig, max_bytes: int) -> SearchOutput:
+def search(
+    store: Store, encoder: Encoder | None, request: Request, config: SearchConfig, max_bytes: int
+) -> SearchOutput:
     """Answer a request from the present generation; ``encoder`` may be None for ``mode="lexical"``."""
     query = encoder.encode_query(request.query) if encoder is not None else None
     with store.snapshot() as snapshot:
@@ -184,9 +186,7 @@ def _lexical(snapshot: Snapshot, query: str, allowed: npt.NDArray[np.bool_]) -> 
     return dict(zip(positions[keep][:_LEXICAL_DEPTH].tolist(), found[keep][:_LEXICAL_DEPTH, 1].tolist(), strict=True))
 
 
-def _nearest(
-    store: Store, snapshot: Snapshot, query: Query, allowed: npt.NDArray[np.bool_]
-) -> Ints:
+def _nearest(store: Store, snapshot: Snapshot, query: Query, allowed: npt.NDArray[np.bool_]) -> Ints:
     """Positions of Chroma's nearest records. Its own filters are slow, so a filtered search does without it."""
     if not allowed.all():
         return np.zeros(0, np.int64)

@@ -92,8 +92,8 @@ class IndexingProgress:
     files_total: int
     chunks: int
     tokens: int
-    encoded_bytes: int
-    total_bytes: int
+    bytes_done: int
+    bytes_total: int
 
 
 def text_hash(text: str) -> str:

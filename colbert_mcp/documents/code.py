@@ -113,7 +113,9 @@ def sections(language: str, text: str) -> list[Section]:
 
 
 def _defines(capture: str) -> bool:
-    return (capture.startswith("definition.") and capture != "definition.constant") or capture == "reference.implementation"
+    return (
+        capture.startswith("definition.") and capture != "definition.constant"
+    ) or capture == "reference.implementation"
 
 
 @lru_cache(maxsize=len(_GRAMMARS))

@@ -30,7 +30,7 @@ _READ_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A decoded file. ``sections`` are sorted by start and properly nested; ``is_code`` lets lines outrank sentences."""
+    """A decoded file. ``sections`` are sorted and properly nested; with ``is_code``, lines outrank sentences."""
 
     record: DocumentRecord
     text: str
@@ -52,7 +52,9 @@ class Document:
         byte_start, byte_end = self._decoded.byte_at(start), self._decoded.byte_at(end)
         source, text = self._raw[byte_start:byte_end], self.text[start:end]
         if source.decode(self._decoded.encoding, "replace") != text:
-            raise UnreadableDocumentError(f"bytes {byte_start}-{byte_end} do not decode to the characters cited for them")
+            raise UnreadableDocumentError(
+                f"bytes {byte_start}-{byte_end} do not decode to the characters cited for them"
+            )
         line_start, column_start = line_and_column(self._lines, start)
         line_end, column_end = line_and_column(self._lines, end)
         span = Span(start, end, byte_start, byte_end, line_start, column_start, line_end, column_end)

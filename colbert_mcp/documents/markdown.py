@@ -1,6 +1,7 @@
 """Markdown headings (CommonMark), front matter left alone. Knows only text."""
 
 import re
+from itertools import pairwise
 
 from markdown_it import MarkdownIt
 
@@ -18,7 +19,7 @@ def sections(text: str) -> list[Section]:
     starts = line_starts(text)
     tokens = _PARSER.parse(_without_front_matter(text))
     headings = []
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map:
             first, after = token.map
             body = starts[after] if after < len(starts) else len(text)

@@ -1,7 +1,7 @@
 """What an encoder is to everyone else: shapes, and the fingerprint that ties an index to it. Loads no model."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ class Tokenized:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A document's ``token_embeddings`` (float32 [n, d], rows of length 1) and ``dense`` vector (float32 [e], length 1).
+    """A document's ``token_embeddings`` (float32 [n, d]) and ``dense`` vector (float32 [e]), all of length 1.
 
     Rows are the document's tokens in order, special tokens included, without those on the model's skiplist.
     """
@@ -59,33 +59,30 @@ class Fingerprint:
     document_prefix: str
     document_length: int
     skiplist: tuple[str, ...]
-    chunker: int
 
     def as_json(self) -> dict[str, object]:
-        """A form that equals itself after a round trip through JSON."""
+        """The fields in a form that equals itself after a round trip through JSON."""
         return {**asdict(self), "skiplist": list(self.skiplist)}
-
-    def differences(self, other: dict[str, object]) -> list[str]:
-        """The fields in which a stored fingerprint differs; the model's display name is not compared."""
-        mine = self.as_json()
-        return [item.name for item in fields(self) if item.name != "model" and mine[item.name] != other.get(item.name)]
 
 
 class Encoder(Protocol):
     """Turns text into embeddings. Safe to call from several threads."""
 
     @property
-    def fingerprint(self) -> Fingerprint: ...
+    def fingerprint(self) -> Fingerprint:
+        """What ties an index to this encoder."""
 
     @property
     def content_length(self) -> int:
         """Tokens of its own text that a document may have: ``document_length`` less the special tokens."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """``cpu``, ``cuda`` or ``mps``."""
 
     @property
-    def dtype(self) -> str: ...
+    def dtype(self) -> str:
+        """The backbone's number format."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, tokenized on its own, without truncation."""

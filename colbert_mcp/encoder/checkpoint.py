@@ -13,7 +13,9 @@ from typing import Literal
 
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
-_TRANSFORMERS = frozenset({"sentence_transformers.models.Transformer", "sentence_transformers.models.Transformer.Transformer"})
+_TRANSFORMERS = frozenset(
+    {"sentence_transformers.models.Transformer", "sentence_transformers.models.Transformer.Transformer"}
+)
 _PROJECTIONS = frozenset(
     {
         "pylate.models.Dense.Dense",

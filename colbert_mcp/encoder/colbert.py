@@ -4,10 +4,9 @@ Documents come already tokenized, so nothing is truncated in silence and each ro
 embeddings equal ``ColBERT.encode`` (tested). Knows nothing of files, spans in files, or the index.
 """
 
-import logging
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +15,14 @@ from pylate.models import ColBERT
 from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
-from colbert_mcp.chunking import CHUNKER
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.errors import EncoderError
 
 _MIN_CONTENT = 8
+_SHAPE_STEP = 16
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-logger = logging.getLogger(__name__)
 
 
 def load_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> "ColBERTEncoder":
@@ -81,7 +79,11 @@ class ColBERTEncoder:
         self._tokenizer = _tokenizer_of(model)
         self._lead, self._tail = _special_tokens(self._tokenizer)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
-        _check_lengths(model, self.content_length)
+        self._window = _window(model)
+        if self.content_length < _MIN_CONTENT:
+            raise EncoderError(
+                f"document_length = {model.document_length} leaves {self.content_length} tokens for text."
+            )
         dimension = self._projections[-1].out_features
         self.fingerprint = Fingerprint(
             model=name,
@@ -91,7 +93,6 @@ class ColBERTEncoder:
             document_prefix=model.document_prefix,
             document_length=model.document_length,
             skiplist=tuple(model.skiplist_words),
-            chunker=CHUNKER,
         )
 
     @property
@@ -125,13 +126,16 @@ class ColBERTEncoder:
         inputs = [self._document_input(document) for document in documents]
         results: dict[int, Encoded] = {}
         for batch in self._batches([len(ids) for ids in inputs]):
-            longest = max(len(inputs[index]) for index in batch)
+            # Few distinct shapes: the CPU library keeps compiled kernels and buffers for each it has seen.
+            longest = min(self._window, -(-len(inputs[batch[0]]) // _SHAPE_STEP) * _SHAPE_STEP)
             ids = np.zeros((len(batch), longest), np.int64)
             attention = np.zeros_like(ids)
             for row, index in enumerate(batch):
                 ids[row, : len(inputs[index])] = inputs[index]
                 attention[row, : len(inputs[index])] = 1
-            states, tokens = self._forward({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)})
+            states, tokens = self._forward(
+                {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
+            )
             for row, index in enumerate(batch):
                 length = len(inputs[index])
                 kept = tokens[row, :length][self._kept(inputs[index])]
@@ -192,9 +196,7 @@ class ColBERTEncoder:
             tokens = torch.nn.functional.normalize(features["token_embeddings"], p=2, dim=-1)
             return states.cpu().numpy(), tokens.cpu().numpy()
 
-    def _dense(
-        self, states: npt.NDArray[np.float32], kept: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
+    def _dense(self, states: npt.NDArray[np.float32], kept: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         mean: npt.NDArray[np.float32] = (states if self._dense_before_projection else kept).mean(axis=0)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
         return mean
@@ -238,10 +240,10 @@ def _offsets(pairs: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.N
     return array[:, 0], array[:, 1]
 
 
-def _check_lengths(model: ColBERT, content_length: int) -> None:
-    window = getattr(model[0].auto_model.config, "max_position_embeddings", None)
+def _window(model: ColBERT) -> int:
+    """The longest input of the backbone, in tokens; raises EncoderError where the configured lengths exceed it."""
+    window = getattr(model[0].auto_model.config, "max_position_embeddings", None) or sys.maxsize
     longest = max(model.document_length, model.query_length)
-    if window is not None and longest > window:
+    if longest > window:
         raise EncoderError(f"The model reads {window} tokens; document_length or query_length is {longest}.")
-    if content_length < _MIN_CONTENT:
-        raise EncoderError(f"document_length = {model.document_length} leaves {content_length} tokens for text.")
+    return int(window)

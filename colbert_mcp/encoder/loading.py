@@ -14,6 +14,7 @@ from colbert_mcp.errors import ModelNotFoundError
 # Weights and settings; no pickles, no code.
 _WANTED = ["*.json", "*.safetensors", "*.metadata", "*.txt", "*.model"]
 
+
 def load_encoder(config: ModelConfig) -> Encoder:
     """Load the configured model; imports torch and pylate, which takes seconds.
 
@@ -41,6 +42,6 @@ def _directory(config: ModelConfig) -> Path:
             continue
         return Path(found)
     raise ModelNotFoundError(
-        f"There is no model {config.name}: it is not a directory, not in the hub's cache, and the hub does not give it. "
+        f"There is no model {config.name}: it is no directory, not in the hub's cache, and the hub does not give it. "
         'Check [model] name, or set it to "builtin".'
     )

@@ -137,7 +137,13 @@ class Reader:
         ).fetchone()
         documents = self._db.execute("SELECT count(*) FROM documents").fetchone()[0]
         roots = self._db.execute("SELECT count(*) FROM roots").fetchone()[0]
-        return {"documents": documents, "passages": chunks[0], "tokens": chunks[1], "characters": chunks[2], "roots": roots}
+        return {
+            "documents": documents,
+            "passages": chunks[0],
+            "tokens": chunks[1],
+            "characters": chunks[2],
+            "roots": roots,
+        }
 
     def rows(self) -> list[tuple[int, int, int, int]]:
         """(segment, row, chunk, document) of every live chunk, ordered by segment and row."""
@@ -206,11 +212,7 @@ class Reader:
 
     def passages(self, chunks: Sequence[int]) -> dict[int, StoredPassage]:
         """Stored passages by chunk id."""
-        return {
-            passage.chunk_id: passage
-            for passage in self._live("c.id", chunks)
-            if passage.chunk_id is not None
-        }
+        return {passage.chunk_id: passage for passage in self._live("c.id", chunks) if passage.chunk_id is not None}
 
     def chunks_of(self, passage_ids: Sequence[str]) -> list[int]:
         """Ids of the live chunks with these passage ids, in the order given; unknown ones are left out."""

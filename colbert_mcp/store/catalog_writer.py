@@ -67,7 +67,9 @@ class Writer(Reader):
         """Say that a root no longer holds documents; returns those that no root holds any more."""
         found = list(documents)
         self._db.executemany("DELETE FROM document_roots WHERE document = ? AND root = ?", ((d, root) for d in found))
-        return [d for d in found if not self._db.execute("SELECT 1 FROM document_roots WHERE document = ?", (d,)).fetchone()]
+        return [
+            d for d in found if not self._db.execute("SELECT 1 FROM document_roots WHERE document = ?", (d,)).fetchone()
+        ]
 
     def put_segment(self, segment: int, files: SegmentFiles) -> None:
         """Name a finished segment."""
@@ -78,7 +80,16 @@ class Writer(Reader):
         """Insert or replace a document with its chunks; returns the passage ids that are gone."""
         existing = self._db.execute("SELECT id FROM documents WHERE path = ?", (record.path,)).fetchone()
         stamp = record.stamp
-        values = (stamp.size, stamp.mtime_ns, record.sha256, record.format, record.encoding, record.newline, record.reader, now)
+        values = (
+            stamp.size,
+            stamp.mtime_ns,
+            record.sha256,
+            record.format,
+            record.encoding,
+            record.newline,
+            record.reader,
+            now,
+        )
         gone: list[str] = []
         if existing is None:
             document = self._db.execute(
@@ -163,11 +174,11 @@ class Writer(Reader):
     def _retire(self, documents: Sequence[int], now: str, keep: set[str]) -> list[str]:
         gone: list[str] = []
         for document in documents:
-            ids = [row[0] for row in self._db.execute("SELECT passage_id FROM chunks WHERE document = ?", (document,))]
-            leaving = [passage_id for passage_id in ids if passage_id not in keep]
+            ids = self._db.execute("SELECT passage_id FROM chunks WHERE document = ?", (document,)).fetchall()
+            leaving = [row[0] for row in ids if row[0] not in keep]
             self._db.executemany(
-                f"INSERT OR REPLACE INTO former SELECT passage_id, path, {SPAN}, heading, chunks.sha256, text_sha256, text,"
-                " indexed_at, ? FROM chunks JOIN documents ON documents.id = chunks.document WHERE passage_id = ?",
+                f"INSERT OR REPLACE INTO former SELECT passage_id, path, {SPAN}, heading, chunks.sha256, text_sha256,"
+                " text, indexed_at, ? FROM chunks JOIN documents ON documents.id = chunks.document WHERE passage_id = ?",
                 ((now, passage_id) for passage_id in leaving),
             )
             self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))

@@ -1,4 +1,4 @@
-"""One process owns an index at a time; everyone else is told who. The operating system drops the lock of a dead owner."""
+"""One process owns an index at a time; others are told who. The operating system drops a dead owner's lock."""
 
 import json
 import os

@@ -128,5 +128,3 @@ def _join(parts: list[TokenMatrix]) -> TokenMatrix:
         np.concatenate([part.scales for part in parts]),
         np.concatenate(offsets),
     )
-
-

@@ -9,7 +9,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -98,7 +98,7 @@ class Store:
         try:
             connection.execute("BEGIN")
             reader = Reader(connection)
-            # A stale list of rows with fresh texts, or the reverse, would be a wrong citation: all are of one generation.
+            # A stale list of rows with fresh texts would be a wrong citation: all are of one generation.
             generation = reader.generation
             with self._cache:
                 if self._live is None or self._live[0] != generation:
@@ -114,15 +114,22 @@ class Store:
             connection.close()
             raise
 
-    def check_fingerprint(self, fingerprint: dict[str, object], differences: Callable[[dict[str, object]], list[str]]) -> None:
-        """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any."""
+    def check_fingerprint(self, fingerprint: dict[str, object]) -> None:
+        """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any.
+
+        The ``model`` in it is a name for people and is not compared.
+        """
         with self.snapshot() as snapshot:
             stored = snapshot.reader.fingerprint
-        different = differences(stored) if stored else []
-        if stored and different:
+        if stored is None:
+            return
+        keys = stored.keys() | fingerprint.keys()
+        different = sorted(key for key in keys - {"model"} if stored.get(key) != fingerprint.get(key))
+        if different:
             raise IndexMismatchError(
                 f"The index {self.directory} was made with the model {stored.get('model')}, and the configured model "
-                f"{fingerprint['model']} differs in {', '.join(different)}. Set [model] back, or use another index with --index."
+                f"{fingerprint['model']} differs in {', '.join(different)}. Set [model] back, or use another index "
+                "with --index."
             )
 
     def batch(self, fingerprint: dict[str, object], dimension: int, dense_dimension: int) -> Batch:

@@ -36,7 +36,8 @@ class SegmentRows:
 class Segment:
     """An open segment: memory maps, not copies.
 
-    ``tokens``: see TokenMatrix; ``pooled``: int8 [n, 16, d]; ``pooled_scales``: float16 [n, 16]; ``dense``: float16 [n, e].
+    ``tokens``: see TokenMatrix; ``pooled``: int8 [n, 16, d]; ``pooled_scales``: float16 [n, 16];
+    ``dense``: float16 [n, e].
     """
 
     tokens: TokenMatrix
@@ -192,7 +193,7 @@ def _length_and_hash(file: Path) -> tuple[int, str]:
 
 
 class _ArrayFile:
-    """A ``.npy`` file that grows along its first axis (numpy pads its headers so that they can be rewritten in place)."""
+    """A ``.npy`` file that grows along its first axis (numpy pads headers so that they can be rewritten)."""
 
     def __init__(self, path: Path, dtype: Any, row_shape: tuple[int, ...]) -> None:
         self._dtype = np.dtype(dtype)

@@ -1,0 +1,178 @@
+"""How a face comes by an index: ``Index``, the Python API, and ``Attachment``, which opens one while others wait.
+
+The light half of ``serve``: importing this loads neither torch nor numpy. One process owns an index, so an ``Index``
+opens it in its own; a second opener gets IndexLockedError. Knows nothing of MCP or of terminals.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colbert_mcp.config import Config, load_config
+from colbert_mcp.errors import ColbertMCPError
+from colbert_mcp.types import (
+    IndexOutput,
+    Mode,
+    PassageOutput,
+    ProgressCallback,
+    RemoveOutput,
+    SearchOutput,
+    SourcesOutput,
+    StatusOutput,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from colbert_mcp.engine import Engine
+
+
+class Index:
+    """An open index. Use it as a context manager, or call ``close``; safe to use from several threads.
+
+    >>> with Index.open("my-index") as index:          # doctest: +SKIP
+    ...     index.index_path("~/notes")
+    ...     answer = index.search("why do sourdough starters smell of nail varnish?")
+    """
+
+    def __init__(self, engine: "Engine", scope: tuple[bytes, ...]) -> None:
+        self._engine = engine
+        self._scope = scope
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        config: Config | None = None,
+        create: bool = True,
+        roots: Sequence[str | os.PathLike[str]] = (),
+    ) -> "Index":
+        """Open the index directory ``path`` (default: the configured one), making it if ``create``.
+
+        ``roots`` limits indexing and search to these folders. Raises ConfigError, or StoreError: IndexNotFoundError,
+        IndexLockedError, IndexMismatchError, IndexCorruptError.
+        """
+        from colbert_mcp.documents import real_path  # numpy, chromadb and the engine load here, not with the module
+        from colbert_mcp.engine import Engine
+
+        chosen = config or load_config(index=None if path is None else str(path))
+        if config is not None and path is not None:
+            index = config.index.model_copy(update={"path": str(Path(path).expanduser())})
+            chosen = config.model_copy(update={"index": index})
+        return cls(Engine.open(chosen, create_missing=create), tuple(real_path(root) for root in roots))
+
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what runs, after the batch at hand, and close the index cleanly."""
+        self._engine.close()
+
+    def warm_up(self) -> None:
+        """Load the model and open Chroma ahead of the first search."""
+        self._engine.warm_up()
+
+    def index_path(
+        self,
+        path: str | os.PathLike[str],
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        *,
+        wait_seconds: float | None = None,
+        progress: ProgressCallback | None = None,
+        list_skipped: int = 50,
+    ) -> IndexOutput:
+        """Index a folder or file; see ``Engine.index_path``."""
+        return self._engine.index_path(
+            path,
+            include,
+            exclude,
+            wait_seconds=wait_seconds,
+            progress=progress,
+            list_skipped=list_skipped,
+            scope=self._scope,
+        )
+
+    def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float | None) -> IndexOutput:
+        """How the latest run over a root stands after at most ``wait_seconds``."""
+        return self._engine.wait_for_run(path, wait_seconds)
+
+    def cancel(self, path: str | os.PathLike[str]) -> None:
+        """Stop the run over a root after the batch at hand; what was committed stays."""
+        self._engine.cancel(path)
+
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = 5,
+        path: str | Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+        mode: Mode = "hybrid",
+        max_tokens: int = 6000,
+    ) -> SearchOutput:
+        """Passages that answer the query, best first; see ``Engine.search``."""
+        return self._engine.search(
+            query, limit=limit, path=path, types=types, mode=mode, max_tokens=max_tokens, scope=self._scope
+        )
+
+    def get_passage(self, passage_id: str, before: int = 1, after: int = 1) -> PassageOutput:
+        """A passage with the chunks around it; see ``Engine.get_passage``."""
+        return self._engine.get_passage(passage_id, before, after, scope=self._scope)
+
+    def list_sources(self, path: str | None = None, *, limit: int = 100) -> SourcesOutput:
+        """The indexed roots and files; see ``Engine.list_sources``."""
+        return self._engine.list_sources(path, limit=limit, scope=self._scope)
+
+    def remove_path(self, path: str | os.PathLike[str]) -> RemoveOutput:
+        """Take a root, folder or file out of the index; see ``Engine.remove_path``."""
+        return self._engine.remove_path(path, scope=self._scope)
+
+    def index_status(self) -> StatusOutput:
+        """The index, the model and what is going on."""
+        return self._engine.index_status()
+
+
+class Attachment:
+    """Opens an index in a thread of its own, so that a server can answer while torch is still loading."""
+
+    def __init__(self, config: Config, roots: Sequence[str] = ()) -> None:
+        self._config = config
+        self._roots = tuple(roots)
+        self._index: Index | None = None
+        self._lock = threading.Lock()
+        self._warming: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to open the index and load the model, once; what fails is tried again, and told, at the first call."""
+        if self._warming is None:
+            self._warming = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
+            self._warming.start()
+
+    def index(self) -> Index:
+        """The open index; waits for it, and raises ColbertMCPError where it cannot be opened."""
+        with self._lock:
+            if self._index is None:
+                self._index = Index.open(config=self._config, roots=self._roots)
+            return self._index
+
+    def close(self) -> None:
+        """Close the index, if it was opened."""
+        with self._lock:
+            if self._index is not None:
+                self._index.close()
+                self._index = None
+
+    def _warm_up(self) -> None:
+        try:
+            self.index().warm_up()
+        except ColbertMCPError:
+            return

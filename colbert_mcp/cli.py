@@ -1,0 +1,262 @@
+"""The command line: a client of the same functions as the MCP server, and the only module that prints.
+
+Results go to standard output, progress and errors to standard error. Exit codes: 0, 1 (unexpected), 2 (usage), and one
+for each branch of ``errors``; 130 after Ctrl-C.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from colbert_mcp import __version__
+from colbert_mcp.attach import Index
+from colbert_mcp.config import Config, load_config
+from colbert_mcp.errors import ColbertMCPError
+from colbert_mcp.types import IndexingProgress, IndexOutput, ProgressCallback, Result
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = load_config(options.config, index=options.index)
+        code: int = options.run(options, config)
+    except ColbertMCPError as error:
+        print(f"colbert-mcp: {_escape(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough; Python would complain once more while it flushes at exit.
+        sys.stdout = None
+        return 0
+    return code
+
+
+def _serve(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.server import serve  # mcp loads for this command alone
+
+    serve(config, options.root)
+    return 0
+
+
+def _index(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.render import index_lines
+
+    outputs: list[IndexOutput] = []
+    interrupted = False
+    with Index.open(config=config) as index:
+        for path in options.path:
+            with _progress_bar(shown=not options.json) as progress:
+                try:
+                    output = index.index_path(
+                        path,
+                        options.include,
+                        options.exclude,
+                        progress=progress,
+                        list_skipped=sys.maxsize if options.list_skipped else 50,
+                    )
+                except KeyboardInterrupt:
+                    interrupted = True
+                    index.cancel(path)
+                    output = index.wait_for_run(path, None)
+            outputs.append(output)
+            if not options.json:
+                _print_lines(index_lines(output))
+            if interrupted:
+                break
+    if options.json:
+        print("[" + ",".join(output.model_dump_json() for output in outputs) + "]")
+    return INTERRUPTED if interrupted else 0
+
+
+def _search(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.render import search_lines
+
+    with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=not options.json):
+        output = index.search(
+            " ".join(options.query),
+            limit=options.limit,
+            path=options.path,
+            types=options.type,
+            mode=options.mode,
+            max_tokens=options.max_tokens,
+        )
+    return _show_result(output, options, search_lines)
+
+
+def _show(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.render import passage_lines
+
+    with Index.open(config=config, create=False) as index:
+        output = index.get_passage(options.passage_id, options.before, options.after)
+    return _show_result(output, options, passage_lines)
+
+
+def _status(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.render import status_lines
+
+    with Index.open(config=config, create=False) as index:
+        output = index.index_status()
+    return _show_result(output, options, status_lines)
+
+
+def _sources(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.render import sources_lines
+
+    with Index.open(config=config, create=False) as index:
+        output = index.list_sources(options.path, limit=options.limit)
+    return _show_result(output, options, sources_lines)
+
+
+def _remove(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.render import remove_lines
+
+    with Index.open(config=config, create=False) as index:
+        output = index.remove_path(options.path)
+    return _show_result(output, options, remove_lines)
+
+
+def _show_result(output: Any, options: argparse.Namespace, lines: "Callable[[Any], Iterable[Text]]") -> int:
+    if options.json:
+        result: Result = output
+        print(result.model_dump_json())
+    else:
+        _print_lines(lines(output))
+    return 0
+
+
+def _print_lines(lines: "Iterable[Text]") -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(line)
+
+
+def _escape(text: str) -> str:
+    from colbert_mcp.render import visible
+
+    return visible(text)
+
+
+class _ProgressBar(AbstractContextManager[ProgressCallback]):
+    """A bar with rates on standard error while an indexing run goes on."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[files]}  {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("loading the model", total=None, files="", rate="")
+
+    def __enter__(self) -> ProgressCallback:
+        self._progress.start()
+        return self._show
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def _show(self, done: IndexingProgress) -> None:
+        elapsed = self._progress.tasks[self._task].elapsed or 0.0
+        rate = f"{done.tokens / elapsed:,.0f} tokens/s" if elapsed > 0 and done.tokens else ""
+        self._progress.update(
+            self._task,
+            description="indexing",
+            total=done.bytes_total,
+            completed=done.bytes_done,
+            files=f"{done.files_done:,}/{done.files_total:,} files",
+            rate=rate,
+        )
+
+
+def _progress_bar(*, shown: bool) -> AbstractContextManager[ProgressCallback | None]:
+    return _ProgressBar() if shown and sys.stderr.isatty() else nullcontext()
+
+
+def _spinner(what: str, *, shown: bool) -> AbstractContextManager[object]:
+    if not (shown and sys.stderr.isatty()):
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(what)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="colbert-mcp",
+        description="Passages from your own files that an assistant can quote and prove.",
+        epilog="Exit codes: 2 usage, 3 configuration, 4 documents, 5 model, 6 index, 7 query, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    _add_common(parser, default=None)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    serve = _add_command(commands, "serve", _serve, "serve MCP on standard input and output", json=False)
+    serve.add_argument("--root", action="append", default=[], metavar="DIR", help="index and search only inside DIR")
+
+    index = _add_command(commands, "index", _index, "index folders or files, or bring them up to date")
+    index.add_argument("path", nargs="+", help="folder or file")
+    index.add_argument("--include", action="append", metavar="GLOB", help="only files matching GLOB (repeatable)")
+    index.add_argument("--exclude", action="append", metavar="GLOB", help="no files matching GLOB (repeatable)")
+    index.add_argument("--list-skipped", action="store_true", help="list every skipped file")
+
+    search = _add_command(commands, "search", _search, "find passages")
+    search.add_argument("query", nargs="+", help="a question or words")
+    search.add_argument("-n", "--limit", type=int, default=5, help="how many passages (default 5, at most 50)")
+    search.add_argument("--path", action="append", metavar="GLOB", help="only files matching GLOB (repeatable)")
+    search.add_argument(
+        "--type", action="append", metavar="TYPE", help="only files of this suffix or format (repeatable)"
+    )
+    search.add_argument("--mode", choices=["hybrid", "semantic", "lexical"], default="hybrid", help="default: hybrid")
+    search.add_argument("--max-tokens", type=int, default=6000, help="size limit of the answer (default 6000)")
+
+    show = _add_command(commands, "show", _show, "show a passage with its surroundings and coordinates")
+    show.add_argument("passage_id", help="an id that search printed")
+    show.add_argument("--before", type=int, default=1, help="chunks before it (default 1)")
+    show.add_argument("--after", type=int, default=1, help="chunks after it (default 1)")
+
+    _add_command(commands, "status", _status, "show what the index holds and its model")
+
+    sources = _add_command(commands, "sources", _sources, "list what is indexed")
+    sources.add_argument("path", nargs="?", help="only files under this folder")
+    sources.add_argument("-n", "--limit", type=int, default=100, help="how many files to list (default 100)")
+
+    remove = _add_command(commands, "remove", _remove, "take a folder or file out of the index")
+    remove.add_argument("path", help="folder or file; it is not deleted from disk")
+    return parser
+
+
+def _add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace, Config], int], text: str, *, json: bool = True
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    _add_common(command, default=argparse.SUPPRESS)
+    if json:
+        command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_common(parser: argparse.ArgumentParser, default: Any) -> None:
+    """The options that stand before or after the command."""
+    parser.add_argument("--index", metavar="DIR", default=default, help="the index directory ($COLBERT_MCP_INDEX)")
+    parser.add_argument("--config", metavar="FILE", type=Path, default=default, help="a configuration file")

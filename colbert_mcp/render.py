@@ -1,0 +1,194 @@
+"""Results as a person reads them. Text of documents and names of files are escaped, since a terminal obeys them.
+
+Knows result types and rich; nothing of where results come from. Prints nothing itself.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from rich.text import Text
+
+from colbert_mcp.lexical import words
+from colbert_mcp.types import (
+    IndexOutput,
+    Passage,
+    PassageOutput,
+    RemoveOutput,
+    SearchOutput,
+    SkippedItem,
+    SourcesOutput,
+    StatusOutput,
+)
+
+_WORD = re.compile(r"\w+")
+_SHORTEST_STEM = 4
+_LISTED = 20
+
+
+def visible(text: str, *, keep: str = "\n\t") -> str:
+    r"""The text with control, bidirectional and other invisible characters written as ``\xNN`` or ``\uNNNN``."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or unicodedata.category(c) not in _INVISIBLE else _escaped(c) for c in text)
+
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def _escaped(character: str) -> str:
+    point = ord(character)
+    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def search_lines(output: SearchOutput) -> Iterator[Text]:
+    """Numbered passages: place, heading and scores, then the text with the query's words emphasised."""
+    for number, passage in enumerate(output.results, 1):
+        yield Text.assemble((f"{number}. ", "bold"), (_place(passage), "bold cyan"), (_standing(passage), "yellow"))
+        if passage.heading:
+            yield Text(f"   {_one_line(passage.heading)}", style="magenta")
+        yield Text(f"   {_scores(passage)}  id {passage.id}", style="dim")
+        yield emphasised(_indented(passage.text), output.query)
+        for twin in passage.also_at:
+            yield Text(f"   also at {visible(twin.path, keep='')}:{twin.line_start}", style="dim")
+        yield Text("")
+    if not output.results:
+        yield Text("No passage found.")
+    if output.withheld:
+        yield Text(f"{len(output.withheld)} more withheld; raise --max-tokens to see them.", style="dim")
+    if output.notice:
+        yield Text(visible(output.notice), style="yellow")
+
+
+def passage_lines(output: PassageOutput) -> Iterator[Text]:
+    """A passage in full: where it stands, every coordinate, and the text with what surrounds it."""
+    passage = output.passage
+    yield Text.assemble((_place(passage), "bold cyan"), (_standing(passage), "yellow"))
+    if passage.heading:
+        yield Text(_one_line(passage.heading), style="magenta")
+    bytes_span = "-" if passage.byte_start is None else f"{passage.byte_start}-{passage.byte_end}"
+    yield Text(
+        f"lines {passage.line_start}:{passage.column_start}-{passage.line_end}:{passage.column_end}  "
+        f"characters {passage.char_start}-{passage.char_end}  bytes {bytes_span}",
+        style="dim",
+    )
+    yield Text(f"sha256 {passage.sha256}  indexed {passage.indexed_at}", style="dim")
+    yield Text(passage.url, style="dim")
+    yield Text("")
+    if output.before_text:
+        yield Text(_indented(output.before_text), style="dim")
+        yield Text("")
+    yield Text(_indented(passage.text))
+    if output.after_text:
+        yield Text("")
+        yield Text(_indented(output.after_text), style="dim")
+    if output.notice:
+        yield Text(visible(output.notice), style="yellow")
+
+
+def index_lines(output: IndexOutput) -> Iterator[Text]:
+    """What a run did, and what it skipped and why."""
+    rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
+    yield Text.assemble(
+        (f"{visible(output.path, keep='')}: {output.state}", "bold"),
+        f". {output.indexed:,} files indexed ({output.chunks:,} passages, {output.tokens:,} tokens) in "
+        f"{output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
+        f"{output.skipped:,} skipped.",
+    )
+    for reason, count in output.skipped_by_reason.items():
+        yield Text(f"  skipped {count:,}: {reason}", style="dim")
+    yield from _problem_lines(output.problems, output.skipped)
+    if output.notice:
+        yield Text(visible(output.notice), style="yellow")
+
+
+def status_lines(output: StatusOutput) -> Iterator[Text]:
+    """The index, the model, and what is going on."""
+    size = ", ".join(f"{name} {_megabytes(count)}" for name, count in output.bytes.items())
+    facts = {
+        "index": visible(output.index, keep="") + (" (read-only)" if output.read_only else ""),
+        "holds": f"{output.documents:,} files, {output.passages:,} passages, {output.tokens:,} tokens, "
+        f"{output.roots} roots; generation {output.generation}",
+        "disk": size,
+        "model": f"{output.model}, document_length {output.document_length or 'not known yet'}",
+        "device": f"{output.device}, {output.dtype}" if output.device else "not loaded",
+        "version": output.version,
+    }
+    for name, value in facts.items():
+        yield Text.assemble((f"{name:8}", "bold"), value)
+    for run in output.runs:
+        yield from index_lines(run)
+
+
+def sources_lines(output: SourcesOutput) -> Iterator[Text]:
+    """The roots and their files."""
+    for root in output.roots:
+        patterns = "".join(f" --include {p}" for p in root.include) + "".join(f" --exclude {p}" for p in root.exclude)
+        when = root.indexed_at or "not finished yet"
+        yield Text.assemble(
+            (visible(root.path, keep=""), "bold cyan"),
+            f"{visible(patterns, keep='')}  {root.documents:,} files, {root.passages:,} passages, {when}",
+        )
+    for document in output.documents:
+        yield Text(f"  {visible(document.path, keep='')}  {document.format}, {document.passages} passages", style="dim")
+    if output.truncated:
+        left = output.total_documents - len(output.documents)
+        yield Text(f"  and {left:,} more files; raise --limit to see them.", style="dim")
+
+
+def remove_lines(output: RemoveOutput) -> Iterator[Text]:
+    """What left the index."""
+    kept = f"; {output.kept_documents:,} files kept, which another root holds" if output.kept_documents else ""
+    yield Text(
+        f"{visible(output.path, keep='')}: {output.removed_documents:,} files and {output.removed_passages:,} passages "
+        f"removed from the index{kept}."
+    )
+    if output.notice:
+        yield Text(visible(output.notice), style="yellow")
+
+
+def emphasised(text: str, query: str) -> Text:
+    """The text with the words marked that share a stem with a word of the query (a crude one: its first letters)."""
+    stems = tuple({word[: max(_SHORTEST_STEM, len(word) - 3)] for word in words(query)})
+    result = Text(text)
+    for match in _WORD.finditer(text):
+        if match.group().casefold().startswith(stems):
+            result.stylize("bold green", match.start(), match.end())
+    return result
+
+
+def _problem_lines(problems: Iterable[SkippedItem], total: int) -> Iterator[Text]:
+    listed = list(problems)
+    for problem in listed[:_LISTED]:
+        yield Text(f"    {visible(problem.path, keep='')}: {problem.reason}", style="dim")
+    if total > _LISTED:
+        yield Text(
+            f"    and {total - min(_LISTED, len(listed)):,} more; --json lists up to 50, or all with --list-skipped."
+        )
+
+
+def _place(passage: Passage) -> str:
+    return f"{visible(passage.path, keep='')}:{passage.line_start}"
+
+
+def _standing(passage: Passage) -> str:
+    if passage.status == "current":
+        return ""
+    return f"  [{passage.status}{': ' + passage.status_reason if passage.status_reason else ''}]"
+
+
+def _scores(passage: Passage) -> str:
+    parts = {"score": passage.score, "maxsim": passage.maxsim, "bm25": passage.bm25, "dense": passage.dense}
+    return "  ".join(f"{name} {value:.3f}" for name, value in parts.items() if value is not None)
+
+
+def _one_line(text: str) -> str:
+    return visible(" ".join(text.split()), keep="")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"   {visible(line, keep=chr(9))}" for line in re.split(r"\r\n|\n|\r", text))
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
