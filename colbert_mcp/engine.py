@@ -309,7 +309,8 @@ class Engine:
     def _remove(self, target: bytes) -> RemoveOutput:
         writer = self._store.writer
         roots = writer.roots()
-        own = [root for root in roots if is_within(root.path, target)]
+        # A root is let go alone, and keeps what roots below it hold; a folder that is none takes them with it.
+        own = [root for root in roots if root.path == target] or [r for r in roots if is_within(r.path, target)]
         above = [root for root in roots if root.path != target and is_within(target, root.path)]
         below = {document.id for document in writer.documents() if is_within(document.record.path, target)}
         if not own and not below:

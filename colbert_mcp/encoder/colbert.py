@@ -4,6 +4,7 @@ Documents come already tokenized, so nothing is truncated in silence and each ro
 embeddings equal ``ColBERT.encode`` (tested). Knows nothing of files, spans in files, or the index.
 """
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,8 @@ def silence_loading() -> None:
     """No progress bars and no reports of unused tensors on the terminal; errors still show."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    for name in ("pylate", "sentence_transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def choose_device(wanted: str) -> str:

@@ -145,9 +145,14 @@ class Reader:
             "roots": roots,
         }
 
-    def rows(self) -> list[tuple[int, int, int, int]]:
+    def rows(self) -> Iterator[tuple[int, int, int, int]]:
         """(segment, row, chunk, document) of every live chunk, ordered by segment and row."""
-        return self._db.execute("SELECT segment, row, id, document FROM chunks ORDER BY segment, row").fetchall()
+        yield from self._db.execute("SELECT segment, row, id, document FROM chunks ORDER BY segment, row")
+
+    def rows_of(self, segment: int) -> list[tuple[int, int]]:
+        """(row, chunk) of a segment's live chunks, ordered by row."""
+        query = "SELECT row, id FROM chunks WHERE segment = ? ORDER BY row"
+        return self._db.execute(query, (segment,)).fetchall()
 
     def segments(self) -> dict[int, dict[str, tuple[int, str]]]:
         """The files of every segment: {segment: {name: (length, sha256)}}."""

@@ -178,7 +178,7 @@ class Writer(Reader):
             leaving = [row[0] for row in ids if row[0] not in keep]
             self._db.executemany(
                 f"INSERT OR REPLACE INTO former SELECT passage_id, path, {SPAN}, heading, chunks.sha256, text_sha256,"
-                " text, indexed_at, ? FROM chunks JOIN documents ON documents.id = chunks.document WHERE passage_id = ?",
+                " text, indexed_at, ? FROM chunks JOIN documents ON documents.id = document WHERE passage_id = ?",
                 ((now, passage_id) for passage_id in leaving),
             )
             self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))

@@ -1,6 +1,7 @@
 """One generation of the index, seen whole: a read transaction, the segments it names, and which of their rows live."""
 
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +26,9 @@ class LiveRows:
     documents: Ints
 
     @classmethod
-    def of(cls, rows: list[tuple[int, int, int, int]]) -> "LiveRows":
+    def of(cls, rows: Iterator[tuple[int, int, int, int]]) -> "LiveRows":
         """From the catalogue's (segment, row, chunk, document)."""
-        table = np.array(rows, np.int64).reshape(-1, 4)
+        table: Ints = np.fromiter(rows, np.dtype((np.int64, 4)))
         return cls(*(np.ascontiguousarray(table[:, column]) for column in range(4)))
 
 

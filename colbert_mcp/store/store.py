@@ -24,7 +24,7 @@ from colbert_mcp.store.derived import DerivedVectors
 from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.records import VectorRecord, provenance
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
-from colbert_mcp.store.tokens import Segment, SegmentFiles, SegmentWriter, merge, open_segment
+from colbert_mcp.store.tokens import Segment, SegmentFiles, SegmentWriter, open_segment
 
 if TYPE_CHECKING:
     from colbert_mcp.store.vectors import Vectors
@@ -44,6 +44,7 @@ class Store:
         self._segments: dict[int, Segment] = {}
         self._live: tuple[int, LiveRows] | None = None
         self._cache = threading.Lock()
+        self._closed = False
         enabled = config.chroma and not self.read_only
         self.vectors = DerivedVectors(directory / "chroma", self._vector_source, enabled=enabled)
 
@@ -72,7 +73,10 @@ class Store:
         return store
 
     def close(self) -> None:
-        """Fold the log into the catalogue, close Chroma and give the lock back."""
+        """Fold the log into the catalogue, close Chroma and give the lock back; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.vectors.close()
         if self._owned is not None:
             writer, lock = self._owned
@@ -210,26 +214,25 @@ class Store:
 
     def _merge(self, numbers: list[int]) -> None:
         target = self.writer.next_segment()
-        with self.snapshot() as snapshot:
-            rows = [row for row in snapshot.reader.rows() if row[0] in numbers]
-            files = None
-            if rows:
-                sources = [(snapshot.segment(n), [row[1] for row in rows if row[0] == n]) for n in numbers]
-                files = self._write_merged(target, sources)
+        live = {number: self.writer.rows_of(number) for number in numbers}
+        files = self._write_merged(target, live) if any(live.values()) else None
         with self.writer.transaction():
             if files is not None:
                 self.writer.put_segment(target, files)
-                self.writer.move_rows((target, new_row, row[2]) for new_row, row in enumerate(rows))
+                moved_chunks = (chunk for number in numbers for _, chunk in live[number])
+                self.writer.move_rows((target, row, chunk) for row, chunk in enumerate(moved_chunks))
             self.writer.drop_segments(numbers)
         with self.snapshot() as snapshot:
             moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
             self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
         self._collect_garbage()
 
-    def _write_merged(self, target: int, sources: list[tuple[Segment, list[int]]]) -> SegmentFiles:
-        example = sources[0][0]
-        writer = SegmentWriter(self._path(target), example.tokens.values.shape[1], example.dense.shape[1])
-        merge(sources, writer)
+    def _write_merged(self, target: int, live: dict[int, list[tuple[int, int]]]) -> SegmentFiles:
+        fingerprint = self.writer.fingerprint or {}
+        dimensions = [int(str(fingerprint[name])) for name in ("dimension", "dense_dimension")]
+        writer = SegmentWriter(self._path(target), *dimensions)
+        for number, rows in live.items():
+            writer.copy(self._path(number), [row for row, _ in rows])
         return writer.finish()
 
     def _collect_garbage(self) -> None:

@@ -7,7 +7,7 @@ nothing of passages or the catalogue.
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,7 @@ from colbert_mcp.errors import IndexCorruptError
 from colbert_mcp.maxsim import Floats, TokenMatrix, pool, quantise
 
 POOLED = 16
+_COPY_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,6 @@ class Segment:
     pooled: npt.NDArray[np.int8]
     pooled_scales: npt.NDArray[np.float16]
     dense: npt.NDArray[np.float16]
-
-    def row(self, row: int) -> SegmentRows:
-        """One row as it is stored."""
-        span = slice(int(self.tokens.offsets[row]), int(self.tokens.offsets[row + 1]))
-        return SegmentRows(
-            self.tokens.values[span],
-            self.tokens.scales[span],
-            self.pooled[row],
-            self.pooled_scales[row],
-            self.dense[row],
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +94,24 @@ class SegmentWriter:
         self.rows += 1
         return self.rows - 1, start, len(row.values)
 
+    def copy(self, directory: Path, rows: Sequence[int]) -> None:
+        """Append rows of another segment, in ascending order.
+
+        They are read from its files rather than from memory maps, whose pages would stay resident.
+        """
+        offsets = np.load(directory / "offsets.npy", allow_pickle=False)
+        for first, last in _runs(rows):
+            token_rows = int(offsets[first]), int(offsets[last])
+            for name, file in self._files.items():
+                if name in ("tokens.npy", "scales.npy"):
+                    file.copy(directory / name, *token_rows)
+                elif name != "offsets.npy":
+                    file.copy(directory / name, first, last)
+            shifted = offsets[first + 1 : last + 1] - token_rows[0] + self.tokens
+            self._files["offsets.npy"].append(shifted)
+            self.rows += last - first
+            self.tokens += token_rows[1] - token_rows[0]
+
     def finish(self) -> SegmentFiles:
         """Complete the headers and make every byte durable before the catalogue names the segment."""
         for file in self._files.values():
@@ -145,13 +153,6 @@ def open_segment(directory: Path, files: dict[str, tuple[int, str]]) -> Segment:
     return segment
 
 
-def merge(sources: Iterable[tuple[Segment, list[int]]], writer: SegmentWriter) -> None:
-    """Copy the listed rows of each segment, in order, to a new one."""
-    for segment, rows in sources:
-        for row in rows:
-            writer.append(segment.row(row))
-
-
 def fsync_directory(directory: Path) -> None:
     """Make the names in a directory durable (a no-op where directories cannot be opened)."""
     try:
@@ -187,6 +188,15 @@ def _check_shapes(directory: Path, segment: Segment) -> None:
         raise IndexCorruptError(f"The arrays in {directory} do not fit together; delete the index and index again.")
 
 
+def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of consecutive numbers."""
+    start = 0
+    for index in range(1, len(rows) + 1):
+        if index == len(rows) or rows[index] != rows[index - 1] + 1:
+            yield rows[start], rows[index - 1] + 1
+            start = index
+
+
 def _length_and_hash(file: Path) -> tuple[int, str]:
     with file.open("rb") as stream:
         return file.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest()
@@ -205,6 +215,21 @@ class _ArrayFile:
     def append(self, rows: npt.NDArray[Any]) -> None:
         self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
         self._count += len(rows)
+
+    def copy(self, source: Path, first: int, last: int) -> None:
+        with source.open("rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            row_bytes = self._dtype.itemsize * int(np.prod(self._row_shape))
+            file.seek(first * row_bytes, os.SEEK_CUR)
+            left = (last - first) * row_bytes
+            while left:
+                block = file.read(min(left, _COPY_BYTES))
+                if not block:
+                    raise IndexCorruptError(f"{source} is shorter than it should be; delete the index and index again.")
+                self._file.write(block)
+                left -= len(block)
+        self._count += last - first
 
     def finish(self) -> None:
         self._file.seek(0)

@@ -1,0 +1,113 @@
+"""Peak memory of indexing a tree, and of indexing four altered copies of it: it must follow the batch, not the corpus.
+
+    python bench/memory.py TREE [--model NAME_OR_DIR] [--copies 4]
+
+Copies have a share of their words exchanged for others of the tree, so no passage of one equals one of another. Each
+run is a process of its own. Chroma is derived, and grows with its records: it is left out of the indexing runs and
+built from the finished index in a third process, whose growth is reported apart.
+"""
+
+import argparse
+import json
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+_WORD = re.compile(r"[a-z]{4,}")
+
+
+def altered_copies(tree: Path, target: Path, copies: int) -> None:
+    """Write the tree ``copies`` times; in each, every fourth long word becomes another of the tree's own."""
+    files = [file for file in sorted(tree.rglob("*")) if file.is_file()]
+    texts = {file: file.read_bytes().decode("utf-8", "surrogateescape") for file in files}
+    vocabulary = sorted({word for text in texts.values() for word in _WORD.findall(text)})
+    for copy in range(copies):
+        chance = random.Random(copy)  # noqa: S311  # reproducible, not secret
+        for file, text in texts.items():
+            changed = _WORD.sub(partial(_exchanged, vocabulary, chance), text)
+            path = target / str(copy) / file.relative_to(tree)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(changed.encode("utf-8", "surrogateescape"))
+
+
+def _exchanged(vocabulary: list[str], chance: random.Random, word: re.Match[str]) -> str:
+    return chance.choice(vocabulary) if chance.random() < 0.25 else word.group()
+
+
+def memory() -> dict[str, float]:
+    """Megabytes: the peak, and what is now anonymous or mapped from files (Linux only)."""
+    status = Path("/proc/self/status")
+    now = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.exists() else {}
+    parts = {name: int(now[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile") if name in now}
+    scale = 1024 if sys.platform == "linux" else 1024 * 1024
+    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, **parts}
+
+
+def index(tree: Path, directory: Path, model: str) -> dict[str, object]:
+    """Index a tree without Chroma, and say what it took."""
+    from colbert_mcp import Index
+    from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
+
+    config = Config(
+        index=IndexConfig(path=str(directory)), model=ModelConfig(name=model), store=StoreConfig(chroma=False)
+    )
+    with Index.open(config=config) as opened:
+        opened.warm_up()
+        loaded = memory()
+        output = opened.index_path(tree)
+    return {"loaded": loaded, "after": memory(), "chunks": output.chunks, "tokens": output.tokens, "s": output.seconds}
+
+
+def build_chroma(directory: Path) -> dict[str, object]:
+    """Open an index with Chroma enabled, which builds it from the sidecar."""
+    import chromadb  # noqa: F401  # its import is not its growth
+
+    from colbert_mcp.config import StoreConfig
+    from colbert_mcp.store import Store
+
+    before = memory()
+    started = time.monotonic()
+    store = Store.open(directory, StoreConfig(), create_missing=False)
+    store.vectors.start()
+    store.close()
+    return {"before": before, "after": memory(), "s": round(time.monotonic() - started, 1)}
+
+
+def main() -> None:
+    """Run the four processes and print their figures and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tree", type=Path)
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--copies", type=int, default=4)
+    parser.add_argument("--step", choices=["index", "chroma"], help=argparse.SUPPRESS)
+    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step == "index":
+        print(json.dumps(index(options.tree, options.directory, options.model)))
+        return
+    if options.step == "chroma":
+        print(json.dumps(build_chroma(options.directory)))
+        return
+    peaks = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for copies in (1, options.copies):
+            tree, directory = Path(scratch) / f"tree{copies}", Path(scratch) / f"index{copies}"
+            altered_copies(options.tree, tree, copies)
+            for step in ("index", "chroma"):
+                command = [sys.executable, __file__, str(tree), "--model", options.model]
+                command += ["--step", step, "--directory", str(directory)]
+                line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+                print(f"{copies} x {step}: {line}", flush=True)
+                if step == "index":
+                    peaks.append(json.loads(line)["after"]["peak"])
+    print(f"peak of indexing, {options.copies} x over 1 x: {peaks[1] / peaks[0]:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""An encoder that needs no model: each word is a fixed random direction. For tests that are not about the model."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from colbert_mcp.encoder import Encoded, Fingerprint, Query, Tokenized
+
+DIMENSION = 32
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def _vector(token: str) -> npt.NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.sha256(token.casefold().encode("utf-8", "surrogatepass")).digest()[:4], "little")
+    vector = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+class FakeEncoder:
+    """Satisfies the Encoder protocol; ``before_batch`` is called before each batch of documents."""
+
+    device = "cpu"
+    dtype = "float32"
+
+    def __init__(self, content_length: int = 40, name: str = "fake", before_batch: Callable[[], None] = lambda: None):
+        self.content_length = content_length
+        self.before_batch = before_batch
+        self.encoded = 0
+        self._words: dict[int, str] = {}
+        self.fingerprint = Fingerprint(name, f"digest of {name}", DIMENSION, DIMENSION, "", content_length + 2, ())
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        return [self._tokenized(text) for text in texts]
+
+    def encode_documents(self, documents: Sequence[Tokenized]) -> list[Encoded]:
+        self.before_batch()
+        self.encoded += len(documents)
+        result = []
+        for document in documents:
+            rows = np.array([_vector(self._words[token]) for token in document.ids.tolist()], np.float32)
+            rows = rows.reshape(-1, DIMENSION)
+            mean = rows.mean(axis=0) if len(rows) else np.ones(DIMENSION, np.float32)
+            result.append(Encoded(rows, (mean / np.linalg.norm(mean)).astype(np.float32)))
+        return result
+
+    def encode_query(self, text: str) -> Query:
+        encoded = self.encode_documents([self._tokenized(text)])[0]
+        self.encoded -= 1
+        return Query(encoded.token_embeddings, encoded.dense, "")
+
+    def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
+        return np.stack([document.starts, document.ends], axis=1)
+
+    def _tokenized(self, text: str) -> Tokenized:
+        matches = list(_TOKEN.finditer(text))
+        ids = []
+        for match in matches:
+            token = int.from_bytes(hashlib.sha256(match.group().encode("utf-8", "surrogatepass")).digest()[:6], "big")
+            self._words[token] = match.group()
+            ids.append(token)
+        spans = np.array([match.span() for match in matches], np.int64).reshape(-1, 2)
+        return Tokenized(np.array(ids, np.int64), spans[:, 0], spans[:, 1])
