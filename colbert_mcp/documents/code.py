@@ -132,18 +132,30 @@ def _parse(language: str, source: bytes) -> tuple[tree_sitter.Tree, tree_sitter.
 
 def _extent(node: tree_sitter.Node) -> tuple[int, int]:
     end = node.end_byte
-    while node.parent is not None and node.parent.type in _WRAPPERS:
+    # A declaration of several belongs to none of them.
+    while (
+        node.parent is not None
+        and node.parent.type in _WRAPPERS
+        and sum(child.type == node.type for child in node.parent.children) == 1
+    ):
         node = node.parent
         end = max(end, node.end_byte)
     above = node
     while (
-        above.prev_sibling is not None
-        and "comment" in above.prev_sibling.type
-        and above.prev_sibling.end_point.row >= above.start_point.row - 1
-        and above.prev_sibling.start_point.column <= above.start_point.column
+        (comment := _before(above)) is not None
+        and "comment" in comment.type
+        and comment.end_point.row >= above.start_point.row - 1
+        and comment.start_point.column <= above.start_point.column
     ):
-        above = above.prev_sibling
+        above = comment
     return above.start_byte, end
+
+
+def _before(node: tree_sitter.Node) -> tree_sitter.Node | None:
+    """What stands before a node; Python and Ruby put a comment above the first member outside of the body."""
+    if node.prev_sibling is None and node.parent is not None and node.parent.type in ("block", "body_statement"):
+        return node.parent.prev_sibling
+    return node.prev_sibling
 
 
 def _char_offsets(source: bytes) -> Callable[[int], int]:

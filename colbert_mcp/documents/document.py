@@ -103,6 +103,9 @@ def read_regular_file(path: bytes, max_bytes: int) -> tuple[bytes, FileStamp]:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
             raise UnreadableDocumentError(_reason(error)) from None
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            os.close(descriptor)  # fdopen would raise and leave it open
+            raise UnreadableDocumentError("not a regular file")
         with os.fdopen(descriptor, "rb") as file:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):

@@ -11,7 +11,7 @@ from colbert_mcp.types import Section
 
 # Block structure is all that is needed; inline parsing is most of the cost.
 _PARSER = MarkdownIt("commonmark").disable(["inline"])
-_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*(?:\r\n|\n|\r).*?(?:\r\n|\n|\r)\1[ \t]*(?=\r|\n|\Z)", re.DOTALL)
+_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*(?:\r\n|\n|\r)(?:.*?(?:\r\n|\n|\r))??\1[ \t]*(?=\r|\n|\Z)", re.DOTALL)
 
 
 def sections(text: str) -> list[Section]:

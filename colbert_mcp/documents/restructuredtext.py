@@ -19,15 +19,18 @@ def sections(text: str) -> list[Section]:
     lines = [text[a:b].rstrip() for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
     levels: dict[tuple[str, bool], int] = {}
     headings = []
+    last = -1  # the underline of the title before: neither text nor the overline of the next
     for number in range(1, len(lines)):
         title, under = lines[number - 1], lines[number]
         if not _is_title(title, under):
             continue
-        over = number >= 2 and lines[number - 2] == under
-        if not over and number >= 2 and lines[number - 2]:
+        above = lines[number - 2] if number >= 2 and number - 2 != last else ""
+        over = above == under
+        if not over and above:
             continue  # text directly above: a paragraph's last line or a table, not a title
-        if not over and title[0] == " ":
+        if not over and title[0].isspace():
             continue
+        last = number
         level = levels.setdefault((under[0], over), len(levels))
         body = starts[number + 1] if number + 1 < len(starts) else len(text)
         headings.append(Heading(starts[number - 2 if over else number - 1], body, level, title.strip()))

@@ -42,13 +42,14 @@ def written(folder: Path, name: str, raw: bytes) -> bytes:
     return os.fsencode(path)
 
 
-def place(text: str, at: int) -> tuple[int, int]:
-    """Line and column by their definition."""
-    before = text[:at].replace("\r\n", "\n\n" if text[at - 1 : at + 1] == "\r\n" else "\0\n")
-    if text[at - 1 : at + 1] == "\r\n":
-        before = before[:-1] + "x"  # a CRLF that the position splits has not ended its line yet
-    lines = before.replace("\r", "\n").split("\n")
-    return len(lines), len(lines[-1]) + 1
+def places(text: str) -> list[tuple[int, int]]:
+    """Line and column of every character and of the end, by walking the text."""
+    found = [(1, 1)]
+    for at, character in enumerate(text):
+        line, column = found[-1]
+        ends = character == "\n" or (character == "\r" and text[at + 1 : at + 2] != "\n")
+        found.append((line + 1, 1) if ends else (line, column + 1))
+    return found
 
 
 @pytest.mark.parametrize("newline", NAMES)
@@ -61,6 +62,7 @@ def test_every_chunk_is_proved_by_the_bytes_on_disk(tmp_path: Path, encoding: st
     assert document.text == text
     assert (document.record.encoding, document.record.newline) == (codec, NAMES[newline])
     assert document.record.sha256 == hashlib.sha256(raw).hexdigest()
+    expected = places(text)
     for start in range(len(text) + 1):
         for end in range(start, len(text) + 1):
             chunk = document.chunk(start, end, ("h",))
@@ -70,8 +72,8 @@ def test_every_chunk_is_proved_by_the_bytes_on_disk(tmp_path: Path, encoding: st
             assert source.decode(codec) == chunk.text == text[start:end]
             assert chunk.text_sha256 == hashlib.sha256(text[start:end].encode()).hexdigest()
             assert (span.char_start, span.char_end, chunk.headings) == (start, end, ("h",))
-            assert (span.line_start, span.column_start) == place(text, start)
-            assert (span.line_end, span.column_end) == place(text, end)
+            assert (span.line_start, span.column_start) == expected[start]
+            assert (span.line_end, span.column_end) == expected[end]
             assert span.byte_start is not None
             assert document.char_at(span.byte_start) == start
 

@@ -1,0 +1,51 @@
+"""The built-in encoder itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colbert_mcp.config import ModelConfig
+from colbert_mcp.encoder import builtin, load_encoder
+from colbert_mcp.encoder.colbert import ColBERTEncoder
+from colbert_mcp.errors import EncoderError
+
+pytestmark = pytest.mark.real_encoder
+GOLDEN = [0.0796, 0.0374, -0.0276, 0.0985]  # the first dimensions of "the"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ColBERTEncoder:
+    loaded = load_encoder(ModelConfig(dtype="float32"))
+    assert isinstance(loaded, ColBERTEncoder)
+    return loaded
+
+
+def test_its_embeddings_equal_pylates_own_and_are_golden(encoder: ColBERTEncoder) -> None:
+    texts = ["The quick brown fox jumps over the lazy dog.", "Rate limiting (with a token bucket)"]
+    documents = encoder.encode_documents(encoder.tokenize(texts))
+    for mine, theirs in zip(documents, encoder._model.encode(texts, is_query=False), strict=True):
+        np.testing.assert_allclose(mine.token_embeddings, theirs, atol=1e-5)
+    assert documents[0].token_embeddings.shape == (11, 128)
+    assert documents[0].dense.shape == (384,)
+    np.testing.assert_allclose(documents[0].token_embeddings[1, :4], GOLDEN, atol=1e-3)
+
+
+def test_its_queries_are_neither_prefixed_nor_expanded(encoder: ColBERTEncoder) -> None:
+    query = encoder.encode_query("lazy dog")
+    assert query.token_embeddings.shape == (4, 128)
+    np.testing.assert_allclose(query.token_embeddings, encoder._model.encode("lazy dog", is_query=True), atol=1e-5)
+
+
+def test_its_head_is_a_file_with_orthonormal_rows() -> None:
+    from safetensors.numpy import load_file
+
+    head = load_file(Path(builtin.__file__).with_name("builtin_head.safetensors"))["linear.weight"].astype(np.float32)
+    assert head.shape == (128, 384)
+    np.testing.assert_allclose(head @ head.T, np.eye(128), atol=2e-3)
+
+
+def test_other_weights_than_the_published_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builtin, "WEIGHTS_SHA256", "0" * 64)
+    with pytest.raises(EncoderError, match="not the published model"):
+        load_encoder(ModelConfig())

@@ -1,0 +1,169 @@
+"""The real encoder code on miniature models in each layout, and what a checkpoint may not do."""
+
+import json
+from pathlib import Path
+
+import miniature
+import numpy as np
+import pytest
+
+from colbert_mcp.chunking import cut
+from colbert_mcp.config import ModelConfig
+from colbert_mcp.encoder import load_encoder
+from colbert_mcp.encoder.colbert import ColBERTEncoder
+from colbert_mcp.errors import EncoderError, ModelNotFoundError
+
+TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "Water & bread; " * 9, "of it"]
+
+
+def load(directory: Path, **settings: object) -> ColBERTEncoder:
+    encoder = load_encoder(ModelConfig(name=str(directory), dtype="float32", **settings))  # type: ignore[arg-type]
+    assert isinstance(encoder, ColBERTEncoder)
+    return encoder
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+def test_embeddings_equal_pylates_own(tmp_path: Path, layout: type) -> None:
+    encoder = load(layout(tmp_path))
+    documents = encoder.encode_documents(encoder.tokenize(TEXTS))
+    for mine, theirs in zip(documents, encoder._model.encode(TEXTS, is_query=False), strict=True):
+        np.testing.assert_allclose(mine.token_embeddings, theirs, atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(mine.dense), 1, atol=1e-5)
+    for query in ("bread and water", "the field " * 30):
+        mine = encoder.encode_query(query)
+        np.testing.assert_allclose(mine.token_embeddings, encoder._model.encode(query, is_query=True), atol=1e-5)
+
+
+def test_stanford_and_pylate_layouts_of_one_model_agree(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one, two = load(miniature.pylate(tmp_path / "a")), load(miniature.stanford(tmp_path / "b"))
+    text = ["The mill by the water"]
+    np.testing.assert_allclose(
+        one.encode_documents(one.tokenize(text))[0].token_embeddings,
+        two.encode_documents(two.tokenize(text))[0].token_embeddings,
+        atol=1e-5,
+    )
+    assert two.fingerprint.document_length == 64
+    assert two.fingerprint.document_prefix == "[unused1]"
+
+
+def test_embeddings_do_not_depend_on_batch_neighbours(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    alone = encoder.encode_documents(encoder.tokenize(TEXTS[:1]))[0]
+    together = encoder.encode_documents(encoder.tokenize(TEXTS))[0]
+    np.testing.assert_allclose(alone.token_embeddings, together.token_embeddings, atol=1e-5)
+
+
+def test_rows_are_traced_to_their_characters_and_the_skiplist_leaves_none(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    document = encoder.tokenize(["bread, of water."])[0]
+    spans = encoder.kept_spans(document)
+    assert len(spans) == len(encoder.encode_documents([document])[0].token_embeddings)
+    covered = "".join("bread, of water."[start:end] for start, end in spans)
+    assert covered == "breadofwater"
+    assert spans[:2].tolist() == [[0, 0], [0, 0]]  # [CLS] and the prefix
+
+
+def test_no_chunk_is_longer_than_the_encoder_takes(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    text = "Bread is baked. " * 300
+    pieces = cut(text, [], encoder, encoder.content_length, is_code=False)
+    assert encoder.content_length == 64 - 3
+    encoded = encoder.encode_documents([piece.tokens for piece in pieces])
+    assert max(len(item.token_embeddings) for item in encoded) <= 64
+
+
+def test_a_document_that_does_not_fit_is_refused_not_truncated(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    with pytest.raises(EncoderError, match="nothing is truncated"):
+        encoder.encode_documents(encoder.tokenize(["bread " * 100]))
+
+
+def test_what_a_query_loses_to_its_length_is_reported(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path), query_length=8)
+    assert encoder.encode_query("the mill").unread == ""
+    assert encoder.encode_query("of in to of in bread").unread == "bread"
+
+
+def test_lengths_are_overrides(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path), document_length=100)
+    assert encoder.fingerprint.document_length == 100
+    with pytest.raises(EncoderError, match="reads 128 tokens"):
+        load(tmp_path, document_length=129)
+
+
+def test_a_model_without_a_projection_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="no ColBERT projection"):
+        load(miniature.backbone_only(tmp_path))
+
+
+def test_a_stanford_checkpoint_without_its_projection_is_refused(tmp_path: Path) -> None:
+    miniature.backbone_only(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["HF_ColBERT"]}))
+    with pytest.raises(EncoderError, match="no ColBERT projection"):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_model_and_an_unknown_name_are_not_found(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="holds no model"):
+        load(tmp_path)
+    with pytest.raises(ModelNotFoundError, match="builtin"):
+        load_encoder(ModelConfig(name="nobody/no-such-model"))
+
+
+def test_only_safetensors_are_read(tmp_path: Path) -> None:
+    miniature.pylate(tmp_path)
+    weights = tmp_path / "1_Dense" / "model.safetensors"
+    weights.rename(tmp_path / "1_Dense" / "pytorch_model.bin")
+    with pytest.raises(EncoderError, match="can run code"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "reason"),
+    [
+        ("1_Dense/config.json", "activation_function", "canary.Planted", "not one of torch's own"),
+        ("config.json", "auto_map", {"AutoModel": "canary.Planted"}, "code of its own"),
+    ],
+)
+def test_a_checkpoint_cannot_name_code_to_be_run(
+    tmp_path: Path, file: str, key: str, value: object, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    miniature.pylate(tmp_path)
+    (tmp_path / "canary.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps({**config, key: value}))
+    with pytest.raises(EncoderError, match=reason):
+        load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["canary.Planted", "os.path"])
+def test_a_checkpoint_cannot_name_a_module_of_its_choice(tmp_path: Path, kind: str) -> None:
+    miniature.pylate(tmp_path)
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    (tmp_path / "modules.json").write_text(json.dumps([*modules, {"idx": 2, "name": "2", "path": "", "type": kind}]))
+    with pytest.raises(EncoderError, match="not one that is loaded"):
+        load(tmp_path)
+
+
+def test_a_module_outside_of_the_checkpoint_is_refused(tmp_path: Path) -> None:
+    miniature.pylate(tmp_path)
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    modules[1]["path"] = "../../elsewhere"
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(EncoderError, match="outside"):
+        load(tmp_path)
+
+
+def test_the_fingerprint_follows_the_weights_and_not_the_device(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    one = load(miniature.pylate(tmp_path / "a", seed=1)).fingerprint
+    two = load(miniature.pylate(tmp_path / "b", seed=2)).fingerprint
+    again = load(tmp_path / "a", batch_tokens=64, threads=1).fingerprint
+    assert one == again
+    assert one.digest != two.digest
