@@ -209,9 +209,11 @@ class _Cutter:
         """Where to end a chunk inside a section: at the strongest break, nearest to an even share of the section."""
         total = self._count(start, section_end)
         share = total / max(1, -(-total // self._limit))
+        content = self._outline.after_headings(start)
+        lowest = content if content < reach else start  # headings alone are no chunk
         for pattern in self._patterns:
             breaks = [match.end() for match in pattern.finditer(self._text, start, reach)]
-            usable = [at for at in breaks if self._count(start, at) >= self._small]
+            usable = [at for at in breaks if at > lowest and self._count(start, at) >= self._small]
             if usable:
                 return min(usable, key=lambda at: abs(self._count(start, at) - share))
         return self._whole_characters(start, reach)
@@ -219,9 +221,9 @@ class _Cutter:
     def _whole_characters(self, start: int, reach: int) -> int:
         """Step back over combining marks, so that a letter keeps its accents; not if there is nothing else."""
         cut_at = reach
-        while cut_at > start + 1 and unicodedata.combining(self._text[cut_at]):
+        while cut_at > start and unicodedata.combining(self._text[cut_at]):
             cut_at -= 1
-        return cut_at if cut_at > start + 1 else reach
+        return cut_at if cut_at > start else reach
 
     def _reach(self, start: int) -> int:
         last = int(np.searchsorted(self._token_starts, start)) + self._limit

@@ -20,6 +20,7 @@ from colbert_mcp.errors import (
     PassageNotFoundError,
     PathNotAllowedError,
     QueryError,
+    StoreError,
     UnreadableDocumentError,
 )
 from colbert_mcp.indexing import Run, fingerprint, index
@@ -64,6 +65,7 @@ class Engine:
         self._checked = False
         self._runs: dict[bytes, _Task] = {}
         self._runs_lock = threading.Lock()
+        self._closed = False
         self._writing = threading.Lock()
 
     @classmethod
@@ -75,7 +77,9 @@ class Engine:
 
     def close(self) -> None:
         """Cancel what runs, and close the index cleanly."""
-        tasks = list(self._runs.values())
+        with self._runs_lock:
+            self._closed = True
+            tasks = list(self._runs.values())
         for task in tasks:
             task.run.cancelled.set()
         for task in tasks:
@@ -271,6 +275,8 @@ class Engine:
                 exclude=kept_exclude if exclude is None else tuple(exclude),
                 progress=progress,
             )
+            if self._closed:
+                raise StoreError("The index is being closed; open it again.")
             task = self._runs[target] = _Task(run)
             task.thread = threading.Thread(target=self._carry_out, args=(task,), name="indexing")
             task.thread.start()
@@ -280,8 +286,10 @@ class Engine:
     def _carry_out(self, task: _Task) -> None:
         run = task.run
         try:
+            run.notice = "Loading the model."
             encoder = self._ready_encoder()
             with self._writing:
+                run.notice = None
                 index(run, self._store, encoder, self._config.documents, self._config.store)
             run.state = "cancelled" if run.cancelled.is_set() else "done"
         except ColbertMCPError as error:

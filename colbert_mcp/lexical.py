@@ -7,7 +7,8 @@ import re
 
 # Raise it when the tokenizer changes: it is part of the index's format.
 FTS_TOKENIZER = "porter unicode61 remove_diacritics 2"
-_WORD = re.compile(r"\w+")
+# With combining accents, which the tokenizer takes as part of a word and then drops.
+_WORD = re.compile(r"\w[\w\u0300-\u036f]*")
 _MAX_WORDS = 64
 # Words that stand in nearly every English passage: they cost a scan and order nothing.
 STOP_WORDS = frozenset(
@@ -19,11 +20,19 @@ STOP_WORDS = frozenset(
 
 def words(query: str) -> list[str]:
     """The distinct words of a query, casefolded, in order; stop words only if there is nothing else; at most 64."""
-    found = list(dict.fromkeys(word.casefold() for word in _WORD.findall(query)))
-    return ([word for word in found if word not in STOP_WORDS] or found)[:_MAX_WORDS]
+    return [word.casefold() for word in _as_typed(query)]
 
 
 def match_expression(query: str) -> str | None:
     """An FTS5 expression that any of the query's words satisfies; None if it has none. Each word is quoted."""
-    quoted = [f'"{word}"' for word in words(query)]
+    # As typed: FTS5 folds case by its own rules, and to it "straße" is not "strasse".
+    quoted = [f'"{word}"' for word in _as_typed(query)]
     return " OR ".join(quoted) or None
+
+
+def _as_typed(query: str) -> list[str]:
+    found: dict[str, str] = {}
+    for word in _WORD.findall(query):
+        found.setdefault(word.casefold(), word)
+    telling = [word for folded, word in found.items() if folded not in STOP_WORDS]
+    return (telling or list(found.values()))[:_MAX_WORDS]

@@ -5,8 +5,12 @@ channels of a result carry the same data, because clients show the model one or 
 same whatever is indexed: text of documents travels in result fields only.
 """
 
+import inspect
 import logging
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -38,6 +42,7 @@ from colbert_mcp.types import (
 )
 
 _POLL_SECONDS = 0.5
+_CLOSING_SECONDS = 0.8
 INSTRUCTIONS = """\
 Searches the user's own files and returns passages that can be quoted and proved.
 
@@ -53,12 +58,41 @@ _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent
 _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 _REMOVES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def serve(config: Config, roots: list[str]) -> None:
     """Serve MCP on stdin and stdout until stdin closes; ``roots`` limits indexing and search."""
     logging.basicConfig(level=config.server.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    build_server(Attachment(config, roots)).run()
+    attachment = _ProcessAttachment(config, roots)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: attachment.leave(128 + received))
+    build_server(attachment).run()
+    # The index is closed by now; taking torch apart would keep the client waiting for seconds.
+    os._exit(0)
+
+
+class _ProcessAttachment(Attachment):
+    """Ends the process soon after closing begins: clients kill a server that lingers, and a kill harms no commit."""
+
+    def close(self) -> None:
+        """Close the index, and leave if that takes too long (a batch is being encoded, say)."""
+        self._leave_by_deadline(0)
+        super().close()
+
+    def leave(self, code: int) -> None:
+        """End the process, with the index closed if that is quick."""
+        self._leave_by_deadline(code)
+        threading.Thread(target=self._close_and_leave, args=(code,), daemon=True).start()
+
+    def _close_and_leave(self, code: int) -> None:
+        super().close()
+        os._exit(code)
+
+    def _leave_by_deadline(self, code: int) -> None:
+        deadline = threading.Timer(_CLOSING_SECONDS, os._exit, [code])
+        deadline.daemon = True
+        deadline.start()
 
 
 def build_server(attachment: Attachment) -> MCPServer[None]:
@@ -91,8 +125,18 @@ def build_server(attachment: Attachment) -> MCPServer[None]:
     return server
 
 
+def _tool(server: MCPServer[None], title: str, annotations: ToolAnnotations) -> Callable[[F], F]:
+    """Register a tool, described by its docstring without the indentation."""
+
+    def register(function: F) -> F:
+        server.add_tool(function, title=title, description=inspect.getdoc(function), annotations=annotations)
+        return function
+
+    return register
+
+
 def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
-    @server.tool(title="Search the user's files", annotations=_READS)
+    @_tool(server, "Search the user's files", _READS)
     async def search(
         query: Annotated[str, Field(description="what to find, best as a full sentence or question")],
         limit: Annotated[int, Field(description="how many passages, 1 to 50")] = 5,
@@ -116,7 +160,7 @@ def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
             )
         )
 
-    @server.tool(title="Show a passage with its surroundings", annotations=_READS)
+    @_tool(server, "Show a passage with its surroundings", _READS)
     async def get_passage(
         id: Annotated[str, Field(description="a result's id, as search gave it")],  # noqa: A002  # the fixed field name
         before: Annotated[int, Field(description="chunks to show before it, 0 to 20")] = 1,
@@ -128,12 +172,12 @@ def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
         """
         return await _answer(lambda: attachment.index().get_passage(id, before, after))
 
-    @server.tool(title="Show the state of the index", annotations=_READS)
+    @_tool(server, "Show the state of the index", _READS)
     async def index_status() -> Annotated[CallToolResult, StatusOutput]:
         """Say what the index holds, which model made it, and how far running index_path calls are."""
         return await _answer(lambda: attachment.index().index_status())
 
-    @server.tool(title="List what is indexed", annotations=_READS)
+    @_tool(server, "List what is indexed", _READS)
     async def list_sources(
         path: Annotated[str | None, Field(description="only files under this absolute folder")] = None,
         limit: Annotated[int, Field(description="how many files to list, 0 to 10000")] = 100,
@@ -143,7 +187,7 @@ def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
 
 
 def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
-    @server.tool(title="Index a folder or file", annotations=_WRITES)
+    @_tool(server, "Index a folder or file", _WRITES)
     async def index_path(
         path: Annotated[str, Field(description="absolute path of a folder or file")],
         ctx: Context,
@@ -179,7 +223,7 @@ def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
 
         return await _result(run)
 
-    @server.tool(title="Remove from the index", annotations=_REMOVES)
+    @_tool(server, "Remove from the index", _REMOVES)
     async def remove_path(
         path: Annotated[str, Field(description="absolute path of an indexed folder or file")],
     ) -> Annotated[CallToolResult, RemoveOutput]:

@@ -40,8 +40,8 @@ class DerivedVectors:
             if self.state != "closed":
                 return
             self.state = "opening"
-        self._thread = threading.Thread(target=self._open, name="chroma")
-        self._thread.start()
+            self._thread = threading.Thread(target=self._open, name="chroma")
+            self._thread.start()
 
     def follow(self, change: "Callable[[Vectors], None]") -> None:
         """Carry out a change that the catalogue has committed; waits for a rebuild that is under way."""
@@ -63,12 +63,16 @@ class DerivedVectors:
         return []
 
     def close(self) -> None:
-        """Close it cleanly if it is sound; a failed one keeps its marker and is rebuilt at the next opening."""
+        """Close it cleanly if it is sound, for good; a failed one keeps its marker and is rebuilt the next time."""
+        with self._changed:
+            if self.state == "closed":
+                self.state = "off"
         self._join()
         with self._guard():
             if self._vectors is not None:
                 self._vectors.close()
         self._vectors = None
+        self._set("off")
 
     def _join(self) -> None:
         if self._thread is not None:
