@@ -10,7 +10,7 @@ COLBERT := $(BIN)/colbert-mcp --config config.toml --index .demo-index
 demo: $(VENV)/.installed
 	$(COLBERT) index examples
 	$(COLBERT) search --limit 1 "What should I do when the starter smells of nail varnish?"
-	$(COLBERT) search --limit 1 "Who has to pay when a borrowed thing comes back late?"
+	$(COLBERT) search --limit 1 "How many days apart should spring inspections be to prevent swarming?"
 	$(COLBERT) search --limit 1 "How do I know that the air in the cellar is safe to breathe?"
 
 test: $(VENV)/.installed-dev check

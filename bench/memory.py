@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 _WORD = re.compile(r"[a-z]{4,}")
+_NOTED_CHUNKS = 4000
 
 
 def altered_copies(tree: Path, target: Path, copies: int) -> None:
@@ -53,6 +54,7 @@ def index(tree: Path, directory: Path, model: str) -> dict[str, object]:
     """Index a tree without Chroma, and say what it took."""
     from colbert_mcp import Index
     from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
+    from colbert_mcp.types import IndexingProgress
 
     config = Config(
         index=IndexConfig(path=str(directory)), model=ModelConfig(name=model), store=StoreConfig(chroma=False)
@@ -60,8 +62,22 @@ def index(tree: Path, directory: Path, model: str) -> dict[str, object]:
     with Index.open(config=config) as opened:
         opened.warm_up()
         loaded = memory()
-        output = opened.index_path(tree)
-    return {"loaded": loaded, "after": memory(), "chunks": output.chunks, "tokens": output.tokens, "s": output.seconds}
+        course: dict[int, int] = {}
+
+        def note(done: IndexingProgress) -> None:
+            if done.chunks >= len(course) * _NOTED_CHUNKS:
+                course[done.chunks] = round(memory().get("RssAnon", 0))
+                print(done.chunks, course[done.chunks], file=sys.stderr, flush=True)
+
+        output = opened.index_path(tree, progress=note)
+    return {
+        "loaded": loaded,
+        "after": memory(),
+        "anonymous at chunks": course,
+        "chunks": output.chunks,
+        "tokens": output.tokens,
+        "s": output.seconds,
+    }
 
 
 def build_chroma(directory: Path) -> dict[str, object]:
@@ -102,7 +118,7 @@ def main() -> None:
             for step in ("index", "chroma"):
                 command = [sys.executable, __file__, str(tree), "--model", options.model]
                 command += ["--step", step, "--directory", str(directory)]
-                line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+                line = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
                 print(f"{copies} x {step}: {line}", flush=True)
                 if step == "index":
                     peaks.append(json.loads(line)["after"]["peak"])

@@ -290,6 +290,7 @@ class Engine:
             encoder = self._ready_encoder()
             with self._writing:
                 run.notice = None
+                run.started = time.monotonic()
                 index(run, self._store, encoder, self._config.documents, self._config.store)
             run.state = "cancelled" if run.cancelled.is_set() else "done"
         except ColbertMCPError as error:

@@ -4,6 +4,7 @@ Documents come already tokenized, so nothing is truncated in silence and each ro
 embeddings equal ``ColBERT.encode`` (tested). Knows nothing of files, spans in files, or the index.
 """
 
+import ctypes
 import logging
 import sys
 import threading
@@ -23,6 +24,8 @@ from colbert_mcp.errors import EncoderError
 
 _MIN_CONTENT = 8
 _SHAPE_STEP = 16
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
+_LARGE_BLOCK = 262_144
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -51,6 +54,18 @@ def silence_loading() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def return_freed_memory() -> None:
+    """Have the C library give large freed blocks back at once (glibc only; elsewhere nothing happens).
+
+    By default it learns to keep blocks of the size of a batch's tensors, and small objects pin them: the process then
+    grows with the number of batches (ARCHITECTURE.md, Memory).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
+
+
 def choose_device(wanted: str) -> str:
     """``auto`` is cuda, else mps, else cpu; raises EncoderError for a named device that is not there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -68,15 +83,17 @@ class ColBERTEncoder:
         self, model: ColBERT, config: ModelConfig, *, name: str, digest: str, dense_before_projection: bool
     ) -> None:
         self._model = model.eval()
-        self._backbone = model[0]
+        self.backbone = model[0]
         self._projections = [model[index] for index in range(1, len(model))]
         self._dense_before_projection = dense_before_projection
         self._batch_tokens = config.batch_tokens
         self._device = torch.device(model.device)
         self._dtype = _choose_dtype(config.dtype, self._device.type)
         # Only the backbone runs in half precision: the projection is cheap and its output is what is compared.
-        self._backbone.to(self._dtype)
+        self.backbone.to(self._dtype)
         self._lock = threading.Lock()
+        if self._device.type == "cpu":
+            return_freed_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
         self._tokenizer = _tokenizer_of(model)
@@ -191,7 +208,7 @@ class ColBERTEncoder:
         """States before the projection and normalised token embeddings, float32 [b, t, h] and [b, t, d]."""
         features = {name: tensor.to(self._device) for name, tensor in features.items()}
         with self._lock, torch.inference_mode():
-            features = self._backbone(features)
+            features = self.backbone(features)
             states = features["token_embeddings"].float()
             features["token_embeddings"] = states
             for projection in self._projections:

@@ -100,7 +100,9 @@ def test_the_example_agent_prints_a_quote_with_its_citation(copied_index: Path, 
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     quote, citation = re.fullmatch(r"“(.+)”\n(\[.+)\n", done.stdout, re.DOTALL).groups()  # type: ignore[union-attr]
     assert quote in (EXAMPLES / "documents/outdoors/beekeeping-year.md").read_text(encoding="utf-8-sig")
-    assert re.match(r"\[beekeeping-year\.md > .+\]\(file:///.+beekeeping-year\.md#L\d+-L\d+\), current, sha256 ", citation)
+    assert re.match(
+        r"\[beekeeping-year\.md > .+\]\(file:///.+beekeeping-year\.md#L\d+-L\d+\), current, sha256 ", citation
+    )
 
 
 def test_the_builtin_model_opens_no_connection(copied_index: Path, tmp_path: Path, environment: dict[str, str]) -> None:
@@ -124,7 +126,16 @@ sys.exit(main(["index", sys.argv[1], "--index", sys.argv[2]]) or main(["search",
 def test_a_read_only_index_is_searched_by_someone_who_may_not_write(
     copied_index: Path, environment: dict[str, str]
 ) -> None:
-    command = [sys.executable, "-m", "colbert_mcp", "--index", str(copied_index), "search", "swarming", "--mode=lexical"]
+    command = [
+        sys.executable,
+        "-m",
+        "colbert_mcp",
+        "--index",
+        str(copied_index),
+        "search",
+        "swarming",
+        "--mode=lexical",
+    ]
     for path in [copied_index, *copied_index.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     if os.geteuid() == 0:  # root may write anywhere unless it gives that capability up

@@ -131,7 +131,9 @@ def test_a_wrong_use_is_exit_code_two(run: Run) -> None:
 def test_control_and_bidi_characters_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "evil\x1b[31m"
     folder.mkdir()
-    (folder / "evil.md").write_text("# Red \x1b[31m heading\n\nThe otter\x1b]0;owned\x07 and the \u202eeman\u202c river\x9b.\n")
+    (folder / "evil.md").write_text(
+        "# Red \x1b[31m heading\n\nThe otter\x1b]0;owned\x07 and the \u202eeman\u202c river\x9b.\n"
+    )
     run("index", folder)
     for command in (["search", "otter river"], ["sources"], ["status"]):
         _, out, _ = run(*command)

@@ -16,8 +16,38 @@ LONG_WORD = 40_000
 RULES = {"characters": characters, "words": words, "edges in pieces": edges_in_pieces}
 
 scraps = st.sampled_from(
-    ["a", "word", "Two words.", "e\u0301\u0323", "\u0301", "ß", "漢字。", "かな、", "😀", "👩\u200d🚀", "𝄞", "\ufeff", "\u200b"]
-    + [" ", "  ", "\t", "\n", "\r", "\r\n", "\n\n", "\r\n \r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u3000", "\xa0"]
+    [
+        "a",
+        "word",
+        "Two words.",
+        "e\u0301\u0323",
+        "\u0301",
+        "ß",
+        "漢字。",
+        "かな、",
+        "😀",
+        "👩\u200d🚀",
+        "𝄞",
+        "\ufeff",
+        "\u200b",
+    ]
+    + [
+        " ",
+        "  ",
+        "\t",
+        "\n",
+        "\r",
+        "\r\n",
+        "\n\n",
+        "\r\n \r\n",
+        "\x0b",
+        "\x0c",
+        "\x1c",
+        "\x85",
+        "\u2028",
+        "\u3000",
+        "\xa0",
+    ]
     + ["\x00", "\x07", "\x1b", "End! ", "Why?! ", "…", "- item\n", "# H\n", "।", "x" * 30, "1. ", "def f():\n"]
 )
 texts = st.lists(scraps, max_size=60).map("".join)
@@ -113,7 +143,18 @@ WORD_PIECE = WordPiece()
 
 
 def test_long_prose_is_cut_within_the_limits_of_the_encoder() -> None:
-    words_of_it = ["Retrieval", "naïve", "größer", "interoperability", "漢字", "x86_64", "don't", "e\u0301tude", "😀", "7.5"]
+    words_of_it = [
+        "Retrieval",
+        "naïve",
+        "größer",
+        "interoperability",
+        "漢字",
+        "x86_64",
+        "don't",
+        "e\u0301tude",
+        "😀",
+        "7.5",
+    ]
     sentences = [" ".join(words_of_it[i % 10 :] + words_of_it[: i % 7]) + "." for i in range(900)]
     text = "\n\n".join(" ".join(sentences[i : i + 6]) for i in range(0, 900, 6)) + "\n\n" + "q" * LONG_WORD
     pieces = cut(text, [], WORD_PIECE, 254, is_code=False)
@@ -179,9 +220,7 @@ BREAKS = [("a blank line", "\n\n"), ("a sentence", ". S"), ("a line", "\n"), ("a
 
 @pytest.mark.parametrize(("stronger", "weaker"), list(pairwise(BREAKS)), ids=lambda names: names[0])
 @pytest.mark.parametrize("position", [6, 10, 14])
-def test_a_cut_is_made_at_the_stronger_break(
-    stronger: tuple[str, str], weaker: tuple[str, str], position: int
-) -> None:
+def test_a_cut_is_made_at_the_stronger_break(stronger: tuple[str, str], weaker: tuple[str, str], position: int) -> None:
     # Twenty words, sixteen to a piece: one strong break somewhere among weaker ones.
     separators = [weaker[1]] * 19
     separators[position - 1] = stronger[1]

@@ -32,9 +32,11 @@ def naive(query: Floats, tokens: TokenMatrix) -> list[float]:
     stored = tokens.values.astype(np.float64) * tokens.scales.astype(np.float64)[:, None]
     scores = []
     for start, end in zip(tokens.offsets, tokens.offsets[1:], strict=False):
-        best = [max(sum(a * b for a, b in zip(q, t, strict=True)) for t in stored[start:end]) for q in query] if (
-            end > start
-        ) else [-1.0] * len(query)
+        best = (
+            [max(sum(a * b for a, b in zip(q, t, strict=True)) for t in stored[start:end]) for q in query]
+            if (end > start)
+            else [-1.0] * len(query)
+        )
         scores.append(sum(best) / len(query))
     return scores
 
@@ -50,9 +52,7 @@ def test_maxsim_is_what_its_definition_says(seed: int, lengths: list[int], query
 
 @settings(max_examples=40)
 @given(seeds, lengths_of_chunks, st.randoms(use_true_random=False))
-def test_a_score_does_not_depend_on_the_neighbours_or_the_order(
-    seed: int, lengths: list[int], random: Random
-) -> None:
+def test_a_score_does_not_depend_on_the_neighbours_or_the_order(seed: int, lengths: list[int], random: Random) -> None:
     query, chunks = rows(seed, 4), chunks_of(seed + 1, lengths)
     together = maxsim(query, matrix(chunks))
     alone = [maxsim(query, matrix([chunk]))[0] for chunk in chunks]
@@ -80,7 +80,9 @@ def test_many_chunks_are_scored_block_by_block_without_a_seam() -> None:
 
 def test_a_chunk_that_holds_the_query_scores_one_and_its_opposite_minus_one() -> None:
     query = rows(5, 3)
-    scores = maxsim(query, matrix([np.concatenate([rows(6, 4), query]), -query[:1], np.zeros((0, DIMENSION), np.float32)]))
+    scores = maxsim(
+        query, matrix([np.concatenate([rows(6, 4), query]), -query[:1], np.zeros((0, DIMENSION), np.float32)])
+    )
     assert scores[0] == pytest.approx(1, abs=0.01)
     assert maxsim(query[:1], matrix([-query[:1]]))[0] == pytest.approx(-1, abs=0.01)
     assert scores[2] == -1
@@ -194,7 +196,9 @@ def test_rows_in_clear_clusters_pool_to_the_directions_of_the_clusters() -> None
     assert (centres @ pooled.T).max(axis=1) == pytest.approx(np.ones(6), abs=0.01)
 
 
-@pytest.mark.parametrize(("count", "k"), [(2000, 32), (2000, 3), (2000, 1), (1025, 3), (513, 32), (2000, 1999), (1537, 7)])
+@pytest.mark.parametrize(
+    ("count", "k"), [(2000, 32), (2000, 3), (2000, 1), (1025, 3), (513, 32), (2000, 1999), (1537, 7)]
+)
 def test_a_long_chunk_pools_to_k_rows_of_length_one(count: int, k: int) -> None:
     pooled = pool(rows(4, count), k)
     assert pooled.shape == (k, DIMENSION)
@@ -204,7 +208,9 @@ def test_a_long_chunk_pools_to_k_rows_of_length_one(count: int, k: int) -> None:
 def test_every_part_of_a_long_chunk_has_its_share_of_the_pool() -> None:
     # Four directions, one after the other: a pool of four holds each of them.
     chunk = np.repeat(np.eye(4, DIMENSION, dtype=np.float32), 500, axis=0)
-    assert (np.eye(4, DIMENSION, dtype=np.float32) @ pool(chunk, 4).T).max(axis=1) == pytest.approx(np.ones(4), abs=1e-5)
+    assert (np.eye(4, DIMENSION, dtype=np.float32) @ pool(chunk, 4).T).max(axis=1) == pytest.approx(
+        np.ones(4), abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 3000])

@@ -186,10 +186,18 @@ class A(B):
     async def p(self): ...
 """,
         [
-            (0, "f", "# About f.\n@decorated\n@again(1)\ndef f(x):\n    def inner():\n        return x\n    return inner"),
+            (
+                0,
+                "f",
+                "# About f.\n@decorated\n@again(1)\ndef f(x):\n    def inner():\n        return x\n    return inner",
+            ),
             (1, "inner", "def inner():\n        return x"),
-            (0, "A", "class A(B):\n    x = 1  # trailing\n    def m(self):\n        pass\n\n    @property\n"
-             "    async def p(self): ..."),
+            (
+                0,
+                "A",
+                "class A(B):\n    x = 1  # trailing\n    def m(self):\n        pass\n\n    @property\n"
+                "    async def p(self): ...",
+            ),
             (1, "m", "def m(self):\n        pass"),
             (1, "p", "@property\n    async def p(self): ..."),
         ],
@@ -268,8 +276,12 @@ public class A extends B {
 }
 """,
         [
-            (0, "A", "/** About A. */\n@Anno\npublic class A extends B {\n  // About m.\n"
-             "  @Override public int m(int x) { return x; }\n  interface I { void q(); }\n}"),
+            (
+                0,
+                "A",
+                "/** About A. */\n@Anno\npublic class A extends B {\n  // About m.\n"
+                "  @Override public int m(int x) { return x; }\n  interface I { void q(); }\n}",
+            ),
             (1, "m", "// About m.\n  @Override public int m(int x) { return x; }"),
             (1, "I", "interface I { void q(); }"),
             (2, "q", "void q();"),
@@ -392,7 +404,9 @@ def test_an_empty_source_has_no_sections() -> None:
     assert [code.sections(language, "") for language in SOURCES] == [[]] * len(SOURCES)
 
 
-scraps = st.sampled_from(["{", "}", "(", ")", '"', "'", "`", "\\", "\n", "\r", " ", "😀", "é", "\0", "def ", "class ", "/*"])
+scraps = st.sampled_from(
+    ["{", "}", "(", ")", '"', "'", "`", "\\", "\n", "\r", " ", "😀", "é", "\0", "def ", "class ", "/*"]
+)
 
 
 @pytest.mark.parametrize("language", SOURCES)
@@ -409,7 +423,23 @@ def test_broken_source_gives_sections_that_are_nested_properly(language: str, da
 
 lines = st.sampled_from(
     ["", "a", "Title", "# A", "## B", "   ### C", "===", "---", "=====", "-----", "~~~~~", "```", "> q", "- i", "+++"]
-    + [" Title", "\tTitle", "😀 é", "....", "::", "..", "| x |", "    code", "#", "****", "<!--", "-->", "\x0c", "\0", "\x85"]
+    + [
+        " Title",
+        "\tTitle",
+        "😀 é",
+        "....",
+        "::",
+        "..",
+        "| x |",
+        "    code",
+        "#",
+        "****",
+        "<!--",
+        "-->",
+        "\x0c",
+        "\0",
+        "\x85",
+    ]
 )
 
 
