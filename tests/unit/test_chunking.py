@@ -15,41 +15,13 @@ from colbert_mcp.types import Section
 LONG_WORD = 40_000
 RULES = {"characters": characters, "words": words, "edges in pieces": edges_in_pieces}
 
-scraps = st.sampled_from(
-    [
-        "a",
-        "word",
-        "Two words.",
-        "e\u0301\u0323",
-        "\u0301",
-        "ß",
-        "漢字。",
-        "かな、",
-        "😀",
-        "👩\u200d🚀",
-        "𝄞",
-        "\ufeff",
-        "\u200b",
-    ]
-    + [
-        " ",
-        "  ",
-        "\t",
-        "\n",
-        "\r",
-        "\r\n",
-        "\n\n",
-        "\r\n \r\n",
-        "\x0b",
-        "\x0c",
-        "\x1c",
-        "\x85",
-        "\u2028",
-        "\u3000",
-        "\xa0",
-    ]
-    + ["\x00", "\x07", "\x1b", "End! ", "Why?! ", "…", "- item\n", "# H\n", "।", "x" * 30, "1. ", "def f():\n"]
-)
+SCRAPS = [
+    *("a", "word", "Two words.", "e\u0301\u0323", "\u0301", "ß", "漢字。", "かな、", "😀", "👩\u200d🚀", "𝄞", "\ufeff"),
+    *(" ", "  ", "\t", "\n", "\r", "\r\n", "\n\n", "\r\n \r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u3000"),
+    *("\xa0", "\u200b", "\x00", "\x07", "\x1b", "End! ", "Why?! ", "…", "- item\n", "# H\n", "।", "x" * 30, "1. "),
+    "def f():\n",
+]
+scraps = st.sampled_from(SCRAPS)
 texts = st.lists(scraps, max_size=60).map("".join)
 long_words = st.builds(
     lambda before, letter, after: before + letter * (LONG_WORD // len(letter)) + after,

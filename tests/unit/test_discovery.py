@@ -182,6 +182,13 @@ def test_the_rules_of_the_work_tree_above_the_root_hold(tmp_path: Path) -> None:
     assert walk(tmp_path / "repo" / "docs")[0] == ["x.md"]
 
 
+def test_of_the_rules_above_the_root_the_nearer_win(tmp_path: Path) -> None:
+    tree(tmp_path, ".git/", "docs/deep/a.log", "docs/deep/b.txt")
+    rules(tmp_path, "*.log", "!*.txt")
+    rules(tmp_path / "docs", "!*.log", "*.txt")
+    assert walk(tmp_path / "docs" / "deep") == (["a.log"], {"b.txt": IGNORED})
+
+
 def test_a_work_tree_inside_another_is_ruled_by_its_own_files_alone(tmp_path: Path) -> None:
     tree(tmp_path, "repo/.git/", "repo/inner/.git/", "repo/inner/docs/a.log")
     rules(tmp_path / "repo", "*.log")

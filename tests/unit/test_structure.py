@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from colbert_mcp.documents import code, markdown, restructuredtext
-from colbert_mcp.documents.code import language_of
+from colbert_mcp.documents.code import _nested, language_of
 from colbert_mcp.types import Section
 
 Finder = Callable[[str], list[Section]]
@@ -394,6 +394,16 @@ def test_a_comment_above_the_first_member_belongs_to_it() -> None:
     assert held(text, sections[3]) == "def n(self): pass"
 
 
+def test_a_definition_that_crosses_the_end_of_the_one_around_it_is_dropped() -> None:
+    around, inside, across, after = (
+        Section(0, 1, 9, "a"),
+        Section(2, 3, 9, "i"),
+        Section(5, 6, 12, "x"),
+        Section(9, 10, 12, "b"),
+    )
+    assert _nested([around, inside, across, after]) == [around, inside, after]
+
+
 def test_code_without_a_grammar_has_no_sections_but_a_language() -> None:
     assert language_of(".sql") == "sql"
     assert code.sections("sql", "create table a (b)") == []
@@ -421,26 +431,12 @@ def test_broken_source_gives_sections_that_are_nested_properly(language: str, da
     assert_well_formed(code.sections(language, text), text)
 
 
-lines = st.sampled_from(
-    ["", "a", "Title", "# A", "## B", "   ### C", "===", "---", "=====", "-----", "~~~~~", "```", "> q", "- i", "+++"]
-    + [
-        " Title",
-        "\tTitle",
-        "😀 é",
-        "....",
-        "::",
-        "..",
-        "| x |",
-        "    code",
-        "#",
-        "****",
-        "<!--",
-        "-->",
-        "\x0c",
-        "\0",
-        "\x85",
-    ]
-)
+LINES = [
+    *("", "a", "Title", "# A", "## B", "   ### C", "===", "---", "=====", "-----", "~~~~~", "```", "> q", "- i", "+++"),
+    *(" Title", "\tTitle", "😀 é", "....", "::", "..", "| x |", "    code", "#", "****", "<!--", "-->", "\x0c", "\0"),
+    "\x85",
+]
+lines = st.sampled_from(LINES)
 
 
 @pytest.mark.parametrize("find", [markdown.sections, restructuredtext.sections])
