@@ -70,7 +70,7 @@ def _index(options: argparse.Namespace, config: Config) -> int:
                     output = index.wait_for_run(path, None)
             outputs.append(output)
             if not options.json:
-                _print_lines(index_lines(output))
+                _print_lines(index_lines(output, list_skipped=options.list_skipped))
             if interrupted:
                 break
     if options.json:

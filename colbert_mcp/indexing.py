@@ -27,7 +27,15 @@ from colbert_mcp.documents import (
 from colbert_mcp.encoder import Encoder, Tokenized
 from colbert_mcp.errors import DocumentError
 from colbert_mcp.store import Batch, RowReference, Store, StoredDocument, now
-from colbert_mcp.types import IndexingProgress, IndexOutput, ProgressCallback, RunState, Skipped, SkippedItem
+from colbert_mcp.types import (
+    EXPECTED_SKIPS,
+    IndexingProgress,
+    IndexOutput,
+    ProgressCallback,
+    RunState,
+    Skipped,
+    SkippedItem,
+)
 
 _GROUP_TOKENS = 32_768
 
@@ -63,7 +71,7 @@ class Run:
     def output(self, list_skipped: int = 50) -> IndexOutput:
         """The run as the faces show it; skipped files that need someone's attention are listed first."""
         reasons = Counter(skipped.reason for skipped in self.skipped)
-        listed = sorted(self.skipped, key=lambda skipped: skipped.reason in _EXPECTED)[:list_skipped]
+        listed = sorted(self.skipped, key=lambda skipped: skipped.reason in EXPECTED_SKIPS)[:list_skipped]
         return IndexOutput(
             state=self.state,
             path=display_path(self.path),
@@ -89,10 +97,6 @@ class Run:
                 self.files_done, self.files_total, self.chunks, self.tokens, self.bytes_done, self.bytes_total
             )
             self.progress(done)
-
-
-# Reasons a person chose or expects; the others are listed before these.
-_EXPECTED = frozenset({"hidden", "ignored by .gitignore or .ignore", "excluded", "not included", "empty"})
 
 
 def index(run: Run, store: Store, encoder: Encoder, documents: DocumentsConfig, config: StoreConfig) -> None:

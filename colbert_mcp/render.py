@@ -5,18 +5,18 @@ Knows result types and rich; nothing of where results come from. Prints nothing 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from rich.text import Text
 
 from colbert_mcp.lexical import words
 from colbert_mcp.types import (
+    EXPECTED_SKIPS,
     IndexOutput,
     Passage,
     PassageOutput,
     RemoveOutput,
     SearchOutput,
-    SkippedItem,
     SourcesOutput,
     StatusOutput,
 )
@@ -86,8 +86,8 @@ def passage_lines(output: PassageOutput) -> Iterator[Text]:
         yield Text(visible(output.notice), style="yellow")
 
 
-def index_lines(output: IndexOutput) -> Iterator[Text]:
-    """What a run did, and what it skipped and why."""
+def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[Text]:
+    """What a run did, and what it skipped and why; files skipped for an expected reason only with ``list_skipped``."""
     rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
     yield Text.assemble(
         (f"{visible(output.path, keep='')}: {output.state}", "bold"),
@@ -97,7 +97,11 @@ def index_lines(output: IndexOutput) -> Iterator[Text]:
     )
     for reason, count in output.skipped_by_reason.items():
         yield Text(f"  skipped {count:,}: {reason}", style="dim")
-    yield from _problem_lines(output.problems, output.skipped)
+    problems = [item for item in output.problems if list_skipped or item.reason not in EXPECTED_SKIPS]
+    for problem in problems if list_skipped else problems[:_LISTED]:
+        yield Text(f"    {visible(problem.path, keep='')}: {problem.reason}", style="dim")
+    if len(problems) > _LISTED and not list_skipped:
+        yield Text("    and more; --list-skipped lists them all.")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
 
@@ -155,16 +159,6 @@ def emphasised(text: str, query: str) -> Text:
         if match.group().casefold().startswith(stems):
             result.stylize("bold green", match.start(), match.end())
     return result
-
-
-def _problem_lines(problems: Iterable[SkippedItem], total: int) -> Iterator[Text]:
-    listed = list(problems)
-    for problem in listed[:_LISTED]:
-        yield Text(f"    {visible(problem.path, keep='')}: {problem.reason}", style="dim")
-    if total > _LISTED:
-        yield Text(
-            f"    and {total - min(_LISTED, len(listed)):,} more; --json lists up to 50, or all with --list-skipped."
-        )
 
 
 def _place(passage: Passage) -> str:

@@ -104,6 +104,10 @@ def text_hash(text: str) -> str:
 ProgressCallback: TypeAlias = Callable[[IndexingProgress], None]
 
 
+# Reasons for skipping that a person chose or expects: they are listed after the others, and counted only in a terminal.
+EXPECTED_SKIPS = frozenset({"hidden", "ignored by .gitignore or .ignore", "excluded", "not included", "empty"})
+
+
 class Result(BaseModel):
     """Base of all answers: frozen, and strict about what it holds."""
 

@@ -5,6 +5,7 @@ not followed, special files never opened. Knows nothing of the index.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,10 +52,22 @@ class _Rules:
     def ignore(self, path: bytes, is_folder: bool) -> bool:
         for folder, spec in reversed(self.layers):
             relative = display_path(path[len(folder.rstrip(b"/")) + 1 :]) + ("/" if is_folder else "")
-            verdict = spec.check_file(relative).include
-            if verdict is not None:
-                return verdict
+            for pattern in reversed(spec.patterns):
+                if pattern.regex is not None and _matches_itself(pattern.regex, relative):
+                    return bool(pattern.include)
         return False
+
+
+def _matches_itself(regex: re.Pattern[str], entry: str) -> bool:
+    """Whether a pattern selects an entry, and not only a folder above it.
+
+    Folders are walked from the top, as git does, so each entry is judged alone. pathspec's expressions also match what
+    lies below a match; they mark the slash after it with the group ``ps_d``, or end in a slash for ``folder/**``.
+    """
+    if "ps_d" not in regex.groupindex:
+        found = regex.search(entry)
+        return found is not None and not (regex.pattern.endswith("/") and found.end() == len(entry))
+    return any(found.start("ps_d") in (-1, len(entry) - 1) for found in regex.finditer(entry))
 
 
 def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped]:
@@ -160,6 +173,6 @@ def _read_spec(file: bytes) -> pathspec.GitIgnoreSpec | None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_IGNORE_BYTES:
             return None
         with open(file, "rb") as lines:
-            return pathspec.GitIgnoreSpec.from_lines(lines.read().decode("utf-8", "replace").splitlines())
+            return pathspec.GitIgnoreSpec.from_lines(lines.read().decode("utf-8", "replace").replace("\r\n", "\n").split("\n"))
     except (OSError, ValueError):
         return None
