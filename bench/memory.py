@@ -12,7 +12,6 @@ import argparse
 import json
 import random
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -81,12 +80,13 @@ def _exchanged(vocabulary: list[str], chance: random.Random, word: re.Match[str]
 
 
 def memory() -> dict[str, float]:
-    """Megabytes: the peak, and what is now anonymous or mapped from files (Linux only)."""
-    status = Path("/proc/self/status")
-    now = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.exists() else {}
-    parts = {name: int(now[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile") if name in now}
-    scale = 1024 if sys.platform == "linux" else 1024 * 1024
-    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, **parts}
+    """Megabytes: the peak, and what is now anonymous or mapped from files (Linux only).
+
+    Not from getrusage: a child inherits its parent's peak there.
+    """
+    now = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    parts = {name: int(now[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile")}
+    return {"peak": int(now["VmHWM"].split()[0]) / 1024, **parts}
 
 
 def index(tree: Path, directory: Path, model: str) -> dict[str, object]:

@@ -173,6 +173,8 @@ def _read_spec(file: bytes) -> pathspec.GitIgnoreSpec | None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_IGNORE_BYTES:
             return None
         with open(file, "rb") as lines:
-            return pathspec.GitIgnoreSpec.from_lines(lines.read().decode("utf-8", "replace").replace("\r\n", "\n").split("\n"))
+            return pathspec.GitIgnoreSpec.from_lines(
+                lines.read().decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+            )
     except (OSError, ValueError):
         return None

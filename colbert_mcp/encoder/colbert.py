@@ -23,7 +23,7 @@ from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.errors import EncoderError
 
 _MIN_CONTENT = 8
-_SHAPE_STEP = 16
+_LENGTH_STEP, _ROWS_STEP = 16, 8
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 _LARGE_BLOCK = 262_144
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -145,11 +145,10 @@ class ColBERTEncoder:
             raise EncoderError(f"A chunk of {too_long} tokens does not fit document_length; nothing is truncated.")
         inputs = [self._document_input(document) for document in documents]
         results: dict[int, Encoded] = {}
-        for batch in self._batches([len(ids) for ids in inputs]):
-            # Few distinct shapes: the CPU library keeps compiled kernels and buffers for each it has seen.
-            longest = min(self._window, -(-len(inputs[batch[0]]) // _SHAPE_STEP) * _SHAPE_STEP)
-            ids = np.zeros((len(batch), longest), np.int64)
+        for batch, longest in self._batches([len(ids) for ids in inputs]):
+            ids = np.zeros((_rounded(len(batch), _ROWS_STEP), longest), np.int64)
             attention = np.zeros_like(ids)
+            attention[:, 0] = 1  # rows that only fill up the shape attend to something
             for row, index in enumerate(batch):
                 ids[row, : len(inputs[index])] = inputs[index]
                 attention[row, : len(inputs[index])] = 1
@@ -192,17 +191,23 @@ class ColBERTEncoder:
     def _kept(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         return ~np.isin(ids, self._skiplist)
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+    def _batches(self, lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+        """Indices sorted by length in batches of at most ``batch_tokens``, each with the length it is padded to.
+
+        Lengths and rows are rounded up, because the CPU library keeps compiled kernels and buffers for every shape that
+        it has seen: few distinct shapes keep memory from growing with the number of batches.
+        """
         batch: list[int] = []
         longest = 0
         for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-            longest = longest or lengths[index]
             if batch and longest * (len(batch) + 1) > self._batch_tokens:
-                yield batch
-                batch, longest = [], lengths[index]
+                yield batch, longest
+                batch = []
+            if not batch:
+                longest = min(self._window, _rounded(lengths[index], _LENGTH_STEP))
             batch.append(index)
         if batch:
-            yield batch
+            yield batch, longest
 
     def _forward(self, features: dict[str, torch.Tensor]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """States before the projection and normalised token embeddings, float32 [b, t, h] and [b, t, d]."""
@@ -220,6 +225,10 @@ class ColBERTEncoder:
         mean: npt.NDArray[np.float32] = (states if self._dense_before_projection else kept).mean(axis=0)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
         return mean
+
+
+def _rounded(count: int, step: int) -> int:
+    return -(-count // step) * step
 
 
 def _choose_dtype(wanted: str, device: str) -> torch.dtype:

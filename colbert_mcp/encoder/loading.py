@@ -1,6 +1,7 @@
 """From the ``[model]`` settings to an encoder: the built-in one, a directory, or a hub id. Never offline by accident:
 only a hub id, which the user wrote down, may open a connection, and only while it is not in the hub's cache."""
 
+import os
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -20,6 +21,8 @@ def load_encoder(config: ModelConfig) -> Encoder:
 
     Raises EncoderError, or ModelNotFoundError where there is no such model.
     """
+    # Read when torch loads: how many compiled kernels its CPU library keeps (1,024 by default, tens of kilobytes each).
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     if config.name == "builtin":
         from colbert_mcp.encoder.builtin import load_builtin  # torch and pylate load here, not with the module
 
