@@ -26,6 +26,7 @@ _MARKUP: dict[str, tuple[str, Callable[[str], list[Section]]]] = {
 # Containers whose bytes are text, but not the text that a person sees.
 _UNSUPPORTED = frozenset({".ipynb", ".rtf", ".svg", ".ps", ".eps"})
 _READ_ATTEMPTS = 3
+_CREDENTIAL = "holds what looks like a private key or an access token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,12 @@ def read_document(path: bytes, max_bytes: int) -> Document:
         raise UnsupportedFormatError(f"format not supported: {suffix}")
     raw, stamp = read_regular_file(path, max_bytes)
     if credential_content(raw):
-        raise PathNotAllowedError("holds what looks like a private key or an access token")
+        raise PathNotAllowedError(_CREDENTIAL)
     decoded = decode(raw)
+    if decoded.encoding.startswith(("utf-16", "utf-32")) and credential_content(
+        decoded.text.encode("utf-8", "replace")
+    ):
+        raise PathNotAllowedError(_CREDENTIAL)
     name, sections, is_code = _structure(suffix, decoded.text)
     record = DocumentRecord(
         path=path,

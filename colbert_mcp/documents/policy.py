@@ -58,12 +58,12 @@ _CREDENTIAL_CONTENT = re.compile(
 
 
 def credential_name(path: bytes) -> bool:
-    """Whether the file's name, or a folder it is in, is one that holds credentials."""
+    """Whether the name, or that of a folder it is in, is one that holds credentials."""
     parts = display_path(path).split("/")
     name = parts[-1].lower()
     if name in _TEMPLATES:
         return False
-    return bool(CREDENTIAL_FOLDERS.intersection(parts[:-1])) or any(
+    return bool(CREDENTIAL_FOLDERS.intersection(parts)) or any(
         fnmatch.fnmatchcase(name, pattern) for pattern in CREDENTIAL_NAMES
     )
 

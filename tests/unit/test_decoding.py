@@ -247,3 +247,26 @@ def test_a_pair_that_one_code_stands_for_starts_at_one_byte() -> None:
     char_bytes = _char_bytes(raw, 0, text, "big5hkscs")
     assert char_bytes is not None
     assert np.array_equal(char_bytes, [0, 1, 1, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Le café était fermé à midi, mais la crêperie voisine était ouverte.", "cp1252"),
+        ("El niño comió piña y después jugó en el jardín con su compañero.", "latin-1"),
+        ("Der Bäcker öffnet um fünf Uhr früh, außer sonntags.", "cp1252"),
+        ("“Smart quotes” and an em—dash … plain English text follows here.", "cp1252"),
+        ("Zażółć gęślą jaźń, a potem idź do sklepu po świeży chleb i mleko.", "cp1250"),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy.", "cp1250"),
+        ("Привет, как дела? Сегодня хорошая погода.", "cp1251"),
+        ("Καλημέρα, τι κάνεις σήμερα;", "cp1253"),
+        ("今日は天気がいいですね。散歩に行きましょう。", "shift_jis"),
+        ("今天天气很好,我们去公园散步吧。", "gb18030"),
+        ("今天天氣很好,我們去公園散步吧。", "big5"),
+        ("안녕하세요 오늘 날씨가 좋네요.", "euc_kr"),
+    ],
+)
+@pytest.mark.parametrize("lines", [1, 12])
+def test_a_line_of_legacy_text_is_read_as_it_was_written(text: str, encoding: str, lines: int) -> None:
+    written = f"{text}\n" * lines
+    assert decode(written.encode(encoding)).text == written
