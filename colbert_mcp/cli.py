@@ -229,8 +229,8 @@ def _parser() -> argparse.ArgumentParser:
 
     show = _add_command(commands, "show", _show, "show a passage with its surroundings and coordinates")
     show.add_argument("passage_id", help="an id that search printed")
-    show.add_argument("--before", type=int, default=1, help="chunks before it (default 1)")
-    show.add_argument("--after", type=int, default=1, help="chunks after it (default 1)")
+    show.add_argument("--before", type=int, default=1, help="passages before it (default 1)")
+    show.add_argument("--after", type=int, default=1, help="passages after it (default 1)")
 
     _add_command(commands, "status", _status, "show what the index holds and its model")
 

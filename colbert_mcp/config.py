@@ -62,7 +62,7 @@ class SearchConfig(_Section):
 class StoreConfig(_Section):
     """``[store]``: commits, segments and Chroma."""
 
-    commit_tokens: int = Field(default=200_000, ge=1)
+    commit_tokens: int = Field(default=50_000, ge=1)
     max_segments: int = Field(default=16, ge=2)
     chroma: bool = True
     keep_former_days: int = Field(default=90, ge=0)

@@ -50,8 +50,8 @@ class _Task:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.thread = threading.Thread(name="indexing")
-        self.error: ColbertMCPError | None = None
+        self.finished = threading.Event()  # not Thread.join, which an interrupt makes believe that the thread has ended
+        self.error: Exception | None = None
 
 
 class Engine:
@@ -83,7 +83,7 @@ class Engine:
         for task in tasks:
             task.run.cancelled.set()
         for task in tasks:
-            task.thread.join()
+            task.finished.wait()
         self._store.close()
 
     def warm_up(self) -> None:
@@ -138,7 +138,7 @@ class Engine:
         names; ``max_tokens``: size of the answer's compact JSON in cl100k_base tokens.
         """
         paths = (path,) if isinstance(path, str) else tuple(path or ())
-        request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope))
+        request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope), self._runs_notice())
         request.check()
         encoder = None if mode == "lexical" else self._ready_encoder()
         return search(self._store, encoder, request, self._config.search, self._config.documents.max_file_bytes)
@@ -264,7 +264,7 @@ class Engine:
         writer = self._store.writer
         with self._runs_lock:
             running = self._runs.pop(target, None)
-            if running is not None and running.thread.is_alive():
+            if running is not None and not running.finished.is_set():
                 self._runs[target] = running
                 return running
             before = next((root for root in writer.roots() if root.path == target), None)
@@ -278,8 +278,7 @@ class Engine:
             if self._closed:
                 raise StoreError("The index is being closed; open it again.")
             task = self._runs[target] = _Task(run)
-            task.thread = threading.Thread(target=self._carry_out, args=(task,), name="indexing")
-            task.thread.start()
+            threading.Thread(target=self._carry_out, args=(task,), name="indexing").start()
             self._forget_old_runs()
             return task
 
@@ -293,25 +292,29 @@ class Engine:
                 run.started = time.monotonic()
                 index(run, self._store, encoder, self._config.documents, self._config.store)
             run.state = "cancelled" if run.cancelled.is_set() else "done"
-        except ColbertMCPError as error:
+        except Exception as error:  # noqa: BLE001  # raised again in the threads that wait for the run
             task.error = error
-            run.notice = str(error)
+            run.notice = str(error) if isinstance(error, ColbertMCPError) else "The program failed; see the log."
             run.state = "failed"
-        except Exception:
-            run.notice = "The run ended by an error of the program; the log has it. What was committed stays."
-            run.state = "failed"
-            raise
         finally:
             run.seconds = time.monotonic() - run.started
+            task.finished.set()
 
     def _outcome(self, task: _Task, wait_seconds: float | None, list_skipped: int = 50) -> IndexOutput:
-        task.thread.join(wait_seconds)
-        if not task.thread.is_alive() and task.error is not None:
+        task.finished.wait(wait_seconds)
+        if task.error is not None:
             raise task.error
         return task.run.output(list_skipped)
 
+    def _runs_notice(self) -> str | None:
+        runs = [task.run for task in list(self._runs.values()) if not task.finished.is_set()]
+        if not runs:
+            return None
+        done, total = sum(run.files_done for run in runs), sum(run.files_total for run in runs)
+        return f"Indexing is going on ({done} of {total} files): what is not committed yet is not found."
+
     def _forget_old_runs(self) -> None:
-        finished = [path for path, task in self._runs.items() if not task.thread.is_alive()]
+        finished = [path for path, task in self._runs.items() if task.finished.is_set()]
         for path in finished[: max(0, len(self._runs) - _KEPT_RUNS)]:
             del self._runs[path]
 
@@ -324,7 +327,7 @@ class Engine:
         below = {document.id for document in writer.documents() if is_within(document.record.path, target)}
         if not own and not below:
             raise UnreadableDocumentError(
-                f"Nothing indexed lies at {display_path(target)}; list_sources shows what is."
+                f"Nothing indexed lies at {display_path(target)}; list the sources to see what is."
             )
         with self._store.transaction():
             for root in own:
@@ -338,7 +341,7 @@ class Engine:
         passages = self._store.drop_documents(sorted(leaving), forget=True) if leaving else 0
         notice = None
         if not own:
-            notice = f"It stays out of {display_path(above[0].path)} until index_path is called on it."
+            notice = f"It stays out of {display_path(above[0].path)} until it is indexed by its own path."
         return RemoveOutput(
             path=display_path(target),
             removed_documents=len(leaving),

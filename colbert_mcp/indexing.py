@@ -34,7 +34,6 @@ from colbert_mcp.types import (
     ProgressCallback,
     RunState,
     Skipped,
-    SkippedItem,
 )
 
 _GROUP_TOKENS = 32_768
@@ -85,7 +84,7 @@ class Run:
             tokens=self.tokens,
             seconds=round(time.monotonic() - self.started if self.state == "running" else self.seconds, 2),
             generation=self.generation,
-            problems=[SkippedItem(path=skipped.path, reason=skipped.reason) for skipped in listed],
+            problems=listed,
             skipped_by_reason=dict(reasons.most_common()),
             notice=self.notice,
         )
@@ -208,7 +207,7 @@ class _Indexing:
             self._commit()
 
     def _skip(self, file: Found, reason: str) -> None:
-        self._run.skipped.append(Skipped(display_path(file.path), reason))
+        self._run.skipped.append(Skipped(path=display_path(file.path), reason=reason))
         self._done(file.stamp.size)
 
     def _encode_waiting(self) -> None:

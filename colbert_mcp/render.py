@@ -47,7 +47,10 @@ def search_lines(output: SearchOutput) -> Iterator[Text]:
         yield Text.assemble((f"{number}. ", "bold"), (_place(passage), "bold cyan"), (_standing(passage), "yellow"))
         if passage.heading:
             yield Text(f"   {_one_line(passage.heading)}", style="magenta")
-        yield Text(f"   {_scores(passage)}  id {passage.id}", style="dim")
+        yield Text(f"   {_scores(passage)}  id {passage.id}  {passage.status}", style="dim")
+        if passage.quote and passage.quote != passage.text:
+            yield Text(f"   “{_one_line(passage.quote)}”", style="italic")
+            yield Text("")
         yield emphasised(_indented(passage.text), output.query)
         for twin in passage.also_at:
             yield Text(f"   also at {visible(twin.path, keep='')}:{twin.line_start}", style="dim")
@@ -72,7 +75,8 @@ def passage_lines(output: PassageOutput) -> Iterator[Text]:
         f"characters {passage.char_start}-{passage.char_end}  bytes {bytes_span}",
         style="dim",
     )
-    yield Text(f"sha256 {passage.sha256}  indexed {passage.indexed_at}", style="dim")
+    yield Text(f"sha256 {passage.sha256}", style="dim")
+    yield Text(f"status {passage.status}, indexed {passage.indexed_at}", style="dim")
     yield Text(passage.url, style="dim")
     yield Text("")
     if output.before_text:
@@ -91,7 +95,7 @@ def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[
     rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
     yield Text.assemble(
         (f"{visible(output.path, keep='')}: {output.state}", "bold"),
-        f". {output.indexed:,} files indexed ({output.chunks:,} passages, {output.tokens:,} tokens) in "
+        f". {_count(output.indexed, 'file')} indexed ({_count(output.chunks, 'passage')}, {output.tokens:,} tokens) in "
         f"{output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
         f"{output.skipped:,} skipped.",
     )
@@ -111,8 +115,8 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
     size = ", ".join(f"{name} {_megabytes(count)}" for name, count in output.bytes.items())
     facts = {
         "index": visible(output.index, keep="") + (" (read-only)" if output.read_only else ""),
-        "holds": f"{output.documents:,} files, {output.passages:,} passages, {output.tokens:,} tokens, "
-        f"{output.roots} roots; generation {output.generation}",
+        "holds": f"{_count(output.documents, 'file')}, {_count(output.passages, 'passage')}, {output.tokens:,} tokens, "
+        f"{_count(output.roots, 'root')}; generation {output.generation}",
         "disk": size,
         "model": f"{output.model}, document_length {output.document_length or 'not known yet'}",
         "device": f"{output.device}, {output.dtype}" if output.device else "not loaded",
@@ -131,10 +135,13 @@ def sources_lines(output: SourcesOutput) -> Iterator[Text]:
         when = root.indexed_at or "not finished yet"
         yield Text.assemble(
             (visible(root.path, keep=""), "bold cyan"),
-            f"{visible(patterns, keep='')}  {root.documents:,} files, {root.passages:,} passages, {when}",
+            f"{visible(patterns, keep='')}  {_count(root.documents, 'file')}, {_count(root.passages, 'passage')}, {when}",
         )
     for document in output.documents:
-        yield Text(f"  {visible(document.path, keep='')}  {document.format}, {document.passages} passages", style="dim")
+        yield Text(
+            f"  {visible(document.path, keep='')}  {document.format}, {_count(document.passages, 'passage')}",
+            style="dim",
+        )
     if output.truncated:
         left = output.total_documents - len(output.documents)
         yield Text(f"  and {left:,} more files; raise --limit to see them.", style="dim")
@@ -142,9 +149,9 @@ def sources_lines(output: SourcesOutput) -> Iterator[Text]:
 
 def remove_lines(output: RemoveOutput) -> Iterator[Text]:
     """What left the index."""
-    kept = f"; {output.kept_documents:,} files kept, which another root holds" if output.kept_documents else ""
+    kept = f"; {_count(output.kept_documents, 'file')} kept, which another root holds" if output.kept_documents else ""
     yield Text(
-        f"{visible(output.path, keep='')}: {output.removed_documents:,} files and {output.removed_passages:,} passages "
+        f"{visible(output.path, keep='')}: {_count(output.removed_documents, 'file')} and {_count(output.removed_passages, 'passage')} "
         f"removed from the index{kept}."
     )
     if output.notice:
@@ -182,6 +189,10 @@ def _one_line(text: str) -> str:
 
 def _indented(text: str) -> str:
     return "\n".join(f"   {visible(line, keep=chr(9))}" for line in re.split(r"\r\n|\n|\r", text))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _megabytes(count: int) -> str:

@@ -34,7 +34,9 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked. ``scope`` holds real paths outside of which nothing is searched (empty: everywhere)."""
+    """What is asked. ``scope`` holds real paths outside of which nothing is searched (empty: everywhere); ``notice`` is
+    passed on with the answer.
+    """
 
     query: str
     limit: int
@@ -43,6 +45,7 @@ class Request:
     mode: Mode
     max_tokens: int
     scope: tuple[bytes, ...] = ()
+    notice: str | None = None
 
     def check(self) -> None:
         """Raise EmptyQueryError or QueryError for what cannot be asked."""
@@ -111,8 +114,11 @@ def within_budget(output: SearchOutput, max_tokens: int) -> SearchOutput:
     """
     while True:
         output = _with_size(output)
-        if output.tokens <= max_tokens or len(output.results) <= 1:
+        if output.tokens <= max_tokens:
             return output
+        if len(output.results) <= 1:
+            over = "The first passage is never withheld: the answer is larger than max_tokens."
+            return _with_size(output.model_copy(update={"notice": " ".join(filter(None, [output.notice, over]))}))
         withheld = [output.results[-1].id, *output.withheld]
         output = output.model_copy(update={"results": output.results[:-1], "withheld": withheld, "truncated": True})
 
@@ -274,13 +280,15 @@ def _quote(snapshot: Snapshot, encoder: Encoder, query: Query, stored: StoredPas
 def _notice(
     snapshot: Snapshot, query: Query | None, allowed: npt.NDArray[np.bool_], request: Request, found: bool
 ) -> str | None:
-    notices = []
+    notices = [request.notice] if request.notice else []
     if not len(snapshot):
-        notices.append("Nothing is indexed yet: call index_path with a folder or file.")
+        notices = notices or [
+            "Nothing is indexed yet: index a folder or file first (index_path; colbert-mcp index PATH)."
+        ]
     elif not allowed.any():
-        notices.append("No indexed file matches the path and type filters; list_sources shows what is indexed.")
+        notices.append("No indexed file matches the path and type filters; list the sources to see what is indexed.")
     elif not found:
-        notices.append("No indexed passage holds any of these words; try mode=hybrid.")
+        notices.append("No indexed passage holds any of these words as a whole word; the mode hybrid finds more.")
     if query is not None and query.unread:
         notices.append(f"The query is longer than the model reads; not used: {query.unread[:200]!r}")
     return " ".join(notices) or None

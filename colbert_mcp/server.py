@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -204,6 +205,7 @@ def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
         """
 
         async def run() -> IndexOutput:
+            _check_absolute(path)
             index = await _in_thread(attachment.index)
             deadline = time.monotonic() + wait_seconds
             output = await _in_thread(lambda: index.index_path(path, include, exclude, wait_seconds=0))
@@ -228,7 +230,14 @@ def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
         path: Annotated[str, Field(description="absolute path of an indexed folder or file")],
     ) -> Annotated[CallToolResult, RemoveOutput]:
         """Take a folder or file out of the index, with all its passages. The files themselves are not touched."""
+        _check_absolute(path)
         return await _answer(lambda: attachment.index().remove_path(path))
+
+
+def _check_absolute(path: str) -> None:
+    # A relative path would mean the folder that the client happened to start the server in.
+    if not path.startswith(("/", "~")) and not Path(path).is_absolute():
+        raise ToolError(f"The path {path!r} is relative; give an absolute one.")
 
 
 async def _answer(work: Callable[[], Result]) -> CallToolResult:

@@ -77,14 +77,6 @@ class DocumentRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
-    """A file or folder that was not indexed, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class IndexingProgress:
     """How far an indexing run has come; ``tokens`` are the chunks' own, without special tokens."""
 
@@ -180,7 +172,7 @@ class PassageOutput(Result):
     notice: str | None = None
 
 
-class SkippedItem(Result):
+class Skipped(Result):
     """A file or folder that was not indexed, and why."""
 
     path: str
@@ -202,7 +194,7 @@ class IndexOutput(Result):
     tokens: int
     seconds: float
     generation: int
-    problems: list[SkippedItem] = Field(description="what was skipped and why; at most 50 are listed")
+    problems: list[Skipped] = Field(description="what was skipped and why; at most 50 are listed")
     skipped_by_reason: dict[str, int]
     notice: str | None = None
 

@@ -1,6 +1,6 @@
 """A minimal MCP client: start the server, index a folder, ask a question, print a quote with its citation.
 
-    python examples/agent.py FOLDER QUESTION [INDEX]
+    python examples/agent.py INDEX FOLDER QUESTION
 """
 
 import sys
@@ -10,9 +10,9 @@ import anyio
 from mcp import Client, StdioServerParameters
 
 
-async def main(folder: Path, question: str, index: Path | None) -> None:
+async def main(index: Path, folder: Path, question: str) -> None:
     """Speak with ``colbert-mcp serve`` over standard input and output, as an assistant does."""
-    arguments = ["-m", "colbert_mcp", "serve", *(["--index", str(index)] if index else [])]
+    arguments = ["-m", "colbert_mcp", "serve", "--index", str(index.resolve())]
     async with Client(StdioServerParameters(command=sys.executable, args=arguments)) as client:
         while True:
             indexed = await client.call_tool("index_path", {"path": str(folder.resolve())})
@@ -29,4 +29,4 @@ async def main(folder: Path, question: str, index: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    anyio.run(main, Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

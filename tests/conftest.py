@@ -2,19 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_encoder import FakeEncoder
+from support import PROJECT, EngineFactory
 
 from colbert_mcp import Index
 from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.encoder import Encoder
 from colbert_mcp.engine import Engine
-
-PROJECT = Path(__file__).parent.parent
-EngineFactory = Callable[..., Engine]
 
 
 @pytest.fixture(autouse=True)

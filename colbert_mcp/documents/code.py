@@ -107,6 +107,8 @@ def sections(language: str, text: str) -> list[Section]:
         name = captures["name"][0]
         start, end = _extent(node)
         title = source[name.start_byte : name.end_byte].decode("utf-8", "replace")
+        if not title:
+            continue  # a name that the parser only supposes, in broken source
         body = to_char(name.end_byte)
         found.setdefault((start, end), Section(to_char(start), body, to_char(end), title))
     return _nested(sorted(found.values(), key=lambda section: (section.start, -section.end)))

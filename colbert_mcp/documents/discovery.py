@@ -75,7 +75,7 @@ def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped]:
     try:
         status = os.stat(root)
     except OSError as error:
-        yield Skipped(display_path(root), (error.strerror or "cannot be read").lower())
+        yield Skipped(path=display_path(root), reason=(error.strerror or "cannot be read").lower())
         return
     if not stat.S_ISDIR(status.st_mode):
         yield _file(root, status, how)
@@ -91,7 +91,7 @@ def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped]:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            yield Skipped(display_path(folder), (error.strerror or "cannot be read").lower())
+            yield Skipped(path=display_path(folder), reason=(error.strerror or "cannot be read").lower())
             continue
         for entry in entries:
             relative = display_path(entry.path[len(root.rstrip(b"/")) + 1 :])
@@ -115,7 +115,7 @@ def _entry(
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError as error:
-        return Skipped(display_path(entry.path), (error.strerror or "cannot be read").lower())
+        return Skipped(path=display_path(entry.path), reason=(error.strerror or "cannot be read").lower())
     is_folder = stat.S_ISDIR(status.st_mode)
     reason = _entry_reason(entry, status, rules, how)
     if reason is None and exclude.match_file(relative + "/" * is_folder):
@@ -123,7 +123,7 @@ def _entry(
     if reason is None and not is_folder and include is not None and not include.match_file(relative):
         reason = "not included"
     if reason is not None:
-        return Skipped(display_path(entry.path) + "/" * is_folder, reason)
+        return Skipped(path=display_path(entry.path) + "/" * is_folder, reason=reason)
     return entry.path if is_folder else _file(entry.path, status, how)
 
 
@@ -141,13 +141,15 @@ def _entry_reason(entry: os.DirEntry[bytes], status: os.stat_result, rules: _Rul
 
 def _file(path: bytes, status: os.stat_result, how: Discovery) -> Found | Skipped:
     if not stat.S_ISREG(status.st_mode):
-        return Skipped(display_path(path), "not a regular file")
+        return Skipped(path=display_path(path), reason="not a regular file")
     if credential_name(path):
-        return Skipped(display_path(path), "a credential by its name")
+        return Skipped(path=display_path(path), reason="a credential by its name")
     if status.st_size > how.max_file_bytes:
-        return Skipped(display_path(path), f"larger than {how.max_file_bytes} bytes ([documents] max_file_bytes)")
+        return Skipped(
+            path=display_path(path), reason=f"larger than {how.max_file_bytes} bytes ([documents] max_file_bytes)"
+        )
     if status.st_size == 0:
-        return Skipped(display_path(path), "empty")
+        return Skipped(path=display_path(path), reason="empty")
     return Found(path, FileStamp(status.st_size, status.st_mtime_ns))
 
 

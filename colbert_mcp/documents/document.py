@@ -24,7 +24,7 @@ _MARKUP: dict[str, tuple[str, Callable[[str], list[Section]]]] = {
     ".rest": ("restructuredtext", restructuredtext.sections),
 }
 # Containers whose bytes are text, but not the text that a person sees.
-_UNSUPPORTED = frozenset({".ipynb", ".rtf", ".svg", ".ps", ".eps"})
+_UNSUPPORTED = frozenset({".eps", ".ipynb", ".pdf", ".ps", ".rtf", ".svg"})
 _READ_ATTEMPTS = 3
 _CREDENTIAL = "holds what looks like a private key or an access token"
 

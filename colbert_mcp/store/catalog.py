@@ -99,6 +99,7 @@ def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> s
     connection.execute("PRAGMA foreign_keys=ON")
     if writable:
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")  # what is removed is overwritten, not only unlinked
     else:
         connection.execute("PRAGMA query_only=ON")
     return connection

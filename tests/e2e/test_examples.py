@@ -11,8 +11,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from conftest import PROJECT
 from mcp import Client, StdioServerParameters
+from support import PROJECT
 
 from colbert_mcp import Index
 from colbert_mcp.lexical import STOP_WORDS
@@ -96,7 +96,7 @@ def test_read_index_goes_from_a_chroma_record_to_source_and_tokens(copied_index:
 
 def test_the_example_agent_prints_a_quote_with_its_citation(copied_index: Path, environment: dict[str, str]) -> None:
     question = "How many days apart should spring inspections be to prevent swarming?"
-    command = [sys.executable, EXAMPLES / "agent.py", EXAMPLES, question, copied_index]
+    command = [sys.executable, EXAMPLES / "agent.py", copied_index, EXAMPLES, question]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     quote, citation = re.fullmatch(r"“(.+)”\n(\[.+)\n", done.stdout, re.DOTALL).groups()  # type: ignore[union-attr]
     assert quote in (EXAMPLES / "documents/outdoors/beekeeping-year.md").read_text(encoding="utf-8-sig")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EngineFactory
 from fake_encoder import FakeEncoder
+from support import EngineFactory
 
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.errors import (

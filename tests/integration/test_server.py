@@ -11,9 +11,9 @@ from typing import Any
 
 import anyio
 import pytest
-from conftest import EngineFactory
 from fake_encoder import FakeEncoder
 from mcp import Client
+from support import EngineFactory
 
 from colbert_mcp.attach import Attachment, Index
 from colbert_mcp.config import Config, IndexConfig, StoreConfig

@@ -12,8 +12,8 @@ import chromadb
 import numpy as np
 import pytest
 from chromadb.config import Settings
-from conftest import EngineFactory
 from fake_encoder import FakeEncoder
+from support import EngineFactory
 
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
