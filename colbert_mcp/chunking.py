@@ -126,6 +126,13 @@ class _Outline:
             while parent >= 0 and sections[parent].end <= section.start:
                 parent = self._parents[parent]
             self._parents.append(parent)
+        # From the back, so that a run of headings without content is walked once.
+        self._contents = [0] * len(sections)
+        for index in range(len(sections) - 1, -1, -1):
+            content = _skip_blanks(text, sections[index].body, len(text))
+            following = bisect_left(self._starts, content)
+            adjacent = following < len(sections) and self._starts[following] == content and following > index
+            self._contents[index] = self._contents[following] if adjacent else content
         self._stops = sorted({boundary for section in sections for boundary in (section.start, section.end)})
 
     def stops(self, start: int, end: int) -> Sequence[int]:
@@ -155,11 +162,9 @@ class _Outline:
 
     def after_headings(self, start: int) -> int:
         """Where the content begins after the headings, if any, that stand at ``start``."""
-        while True:
-            index = bisect_left(self._starts, start)
-            if index == len(self._sections) or self._starts[index] != start:
-                return start
-            start = _skip_blanks(self._text, self._sections[index].body, len(self._text))
+        index = bisect_left(self._starts, start)
+        found = index < len(self._sections) and self._starts[index] == start
+        return self._contents[index] if found else start
 
 
 class _Cutter:

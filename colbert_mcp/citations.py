@@ -4,14 +4,19 @@ The source is read only to compare hashes; the text that is returned is always t
 it is returned. Knows stored passages and files; nothing of ranking.
 """
 
+import errno
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 
 from colbert_mcp.documents import Document, display_path, file_stamp, file_url, read_document
 from colbert_mcp.errors import DocumentError, IndexCorruptError
 from colbert_mcp.store import StoredPassage
 from colbert_mcp.types import Passage, Place, Span, Status, text_hash
+
+# The text may stand in very many places whose bytes differ (a file saved in another encoding): not all are tried.
+_MOST_PLACES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,10 @@ class Sources:
         if in_place and unchanged:
             return Standing("current", span)
         document = self._document(stored.path)
-        if in_place:
-            return Standing("current", _span_now(document, stored) or span)
         if isinstance(document, DocumentError):
             return Standing("missing", span, str(document))
+        if in_place:
+            return Standing("current", _span_now(document, stored) or span)
         found = _nearest(document, stored)
         if found is None:
             return Standing("modified", span, "the passage no longer stands in the file")
@@ -113,17 +118,22 @@ def with_quote(passage: Passage, quote: tuple[int, int]) -> Passage:
 
 def _span_hash(stored: StoredPassage) -> str | None:
     span = stored.chunk.span
+    if span.byte_start is None or span.byte_end is None:
+        return None
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    with os.fdopen(os.open(stored.path, flags), "rb") as file:
-        if span.byte_start is None or span.byte_end is None:
-            return None
-        file.seek(span.byte_start)
-        return hashlib.sha256(file.read(span.byte_end - span.byte_start)).hexdigest()
+    descriptor = os.open(stored.path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        os.lseek(descriptor, span.byte_start, os.SEEK_SET)
+        return hashlib.sha256(os.read(descriptor, span.byte_end - span.byte_start)).hexdigest()
+    finally:
+        os.close(descriptor)
 
 
-def _span_now(document: Document | DocumentError, stored: StoredPassage) -> Span | None:
+def _span_now(document: Document, stored: StoredPassage) -> Span | None:
     """The coordinates, in the file as it is now, of bytes that have not moved."""
-    if isinstance(document, DocumentError) or stored.chunk.span.byte_start is None:
+    if stored.chunk.span.byte_start is None:
         return None
     return _span_at(document, stored, document.char_at(stored.chunk.span.byte_start))
 
@@ -132,7 +142,9 @@ def _nearest(document: Document, stored: StoredPassage) -> Span | None:
     """The span nearest to the old one at which the passage's very bytes stand."""
     text, old = stored.chunk.text, stored.chunk.span.char_start
     before, after = document.text.rfind(text, 0, old + len(text)), document.text.find(text, old)
-    while before >= 0 or after >= 0:
+    for _ in range(_MOST_PLACES):
+        if before < 0 and after < 0:
+            break
         take_before = before >= 0 and (after < 0 or old - before <= after - old)
         start = before if take_before else after
         span = _span_at(document, stored, start)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from colbert_mcp.citations import Sources, cite
 from colbert_mcp.config import Config
-from colbert_mcp.documents import check_root, display_path, is_within, real_path
+from colbert_mcp.documents import check_root, compile_patterns, display_path, is_within, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.errors import (
     ColbertMCPError,
@@ -27,7 +27,6 @@ from colbert_mcp.indexing import Run, fingerprint, index
 from colbert_mcp.retrieval import Request, search
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import (
-    Chunk,
     IndexOutput,
     Mode,
     PassageOutput,
@@ -84,7 +83,8 @@ class Engine:
             task.run.cancelled.set()
         for task in tasks:
             task.finished.wait()
-        self._store.close()
+        with self._writing:
+            self._store.close()
 
     def warm_up(self) -> None:
         """Load the model and open Chroma ahead of the first search."""
@@ -159,8 +159,8 @@ class Engine:
             earlier, later = ([], []) if stored.chunk_id is None else snapshot.reader.neighbours(stored, before, after)
             return PassageOutput(
                 passage=cite(stored, standing),
-                before_text=_joined(earlier),
-                after_text=_joined(later),
+                before_text="\n\n".join(chunk.text for chunk in earlier),
+                after_text="\n\n".join(chunk.text for chunk in later),
                 generation=snapshot.generation,
                 notice=notice,
             )
@@ -219,6 +219,7 @@ class Engine:
         target = real_path(path)
         self._check_scope(target, scope)
         with self._writing:
+            self._check_open()
             return self._remove(target)
 
     def index_status(self) -> StatusOutput:
@@ -261,8 +262,16 @@ class Engine:
         check_root(target, [real_path(root) for root in self._config.index.roots])
         if not os.path.exists(target):
             raise UnreadableDocumentError(f"There is no file or folder {display_path(target)}.")
+        if not (os.path.isdir(target) or os.path.isfile(target)):
+            raise UnreadableDocumentError(f"{display_path(target)} is neither a folder nor a regular file.")
+        for pattern in [*(include or ()), *(exclude or ())]:
+            try:
+                compile_patterns([pattern])
+            except ValueError as error:
+                raise UnreadableDocumentError(f"The include or exclude pattern {error}.") from None
         writer = self._store.writer
         with self._runs_lock:
+            self._check_open()
             running = self._runs.pop(target, None)
             if running is not None and not running.finished.is_set():
                 self._runs[target] = running
@@ -275,8 +284,6 @@ class Engine:
                 exclude=kept_exclude if exclude is None else tuple(exclude),
                 progress=progress,
             )
-            if self._closed:
-                raise StoreError("The index is being closed; open it again.")
             task = self._runs[target] = _Task(run)
             threading.Thread(target=self._carry_out, args=(task,), name="indexing").start()
             self._forget_old_runs()
@@ -301,6 +308,9 @@ class Engine:
             task.finished.set()
 
     def _outcome(self, task: _Task, wait_seconds: float | None, list_skipped: int = 50) -> IndexOutput:
+        # NaN and negative waits are none, and the longest is what the platform's clock takes.
+        if wait_seconds is not None:
+            wait_seconds = min(wait_seconds, threading.TIMEOUT_MAX) if wait_seconds > 0 else 0
         task.finished.wait(wait_seconds)
         if task.error is not None:
             raise task.error
@@ -352,16 +362,16 @@ class Engine:
         )
 
     def _find(self, snapshot: Snapshot, passage_id: str, scope: Sequence[bytes]) -> tuple[StoredPassage, str | None]:
+        if not _PASSAGE_ID.fullmatch(passage_id):
+            raise PassageNotFoundError(
+                f"{passage_id[:40]!a} is not a passage id; ids have 16 hex digits, as search gives them."
+            )
         stored = snapshot.reader.passage(passage_id)
         if stored is not None and _visible(stored.path, scope):
             return stored, None
         stored = snapshot.reader.former(passage_id)
         if stored is not None and _visible(stored.path, scope):
             return stored, "This passage is of an earlier state of its file and is no longer searched."
-        if not _PASSAGE_ID.fullmatch(passage_id):
-            raise PassageNotFoundError(
-                f"{passage_id[:40]!r} is not a passage id; ids have 16 hex digits, as search gives them."
-            )
         raise PassageNotFoundError(f"There is no passage {passage_id} in this index; search gives the ids.")
 
     def _ready_encoder(self) -> Encoder:
@@ -374,6 +384,10 @@ class Engine:
                 self._checked = True
             return self._encoder
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("The index is closed; open it again.")
+
     def _check_scope(self, path: bytes, scope: Sequence[bytes]) -> None:
         if not _visible(path, scope):
             raise PathNotAllowedError(f"{display_path(path)} is outside of what this server was started for (--root).")
@@ -381,7 +395,3 @@ class Engine:
 
 def _visible(path: bytes, within: Sequence[bytes]) -> bool:
     return not within or any(is_within(path, root) for root in within)
-
-
-def _joined(chunks: Sequence[Chunk]) -> str:
-    return "\n\n".join(chunk.text for chunk in chunks)

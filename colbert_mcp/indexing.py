@@ -136,6 +136,7 @@ class _Indexing:
         self._batch = self._new_batch()
         self._waiting: list[_Pending] = []
         self._waiting_tokens = 0
+        self._unread: set[bytes] = set()
 
     def run(self) -> None:
         """Discover, then index what is new or changed, then let go of what is gone."""
@@ -207,6 +208,7 @@ class _Indexing:
             self._commit()
 
     def _skip(self, file: Found, reason: str) -> None:
+        self._unread.add(file.path)
         self._run.skipped.append(Skipped(path=display_path(file.path), reason=reason))
         self._done(file.stamp.size)
 
@@ -264,12 +266,11 @@ class _Indexing:
         if self._run.cancelled.is_set():
             self._run.generation = self._store.writer.generation
             return
-        skipped = {item.path for item in self._run.skipped}
         with self._store.transaction() as writer:
             writer.link(unchanged, self._root)
             held = writer.documents_of_root(self._root)
             # A file that is there but could not be read this time leaves too: nothing is served that cannot be checked.
-            gone = [doc for path, doc in held.items() if path not in found or display_path(path) in skipped]
+            gone = [doc for path, doc in held.items() if path not in found or path in self._unread]
             orphans = writer.unlink(gone, self._root)
             writer.finish_root(self._root, now())
         if orphans:

@@ -115,7 +115,10 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
     size = ", ".join(f"{name} {_megabytes(count)}" for name, count in output.bytes.items())
     facts = {
         "index": visible(output.index, keep="") + (" (read-only)" if output.read_only else ""),
-        "holds": f"{_count(output.documents, 'file')}, {_count(output.passages, 'passage')}, {output.tokens:,} tokens, "
+        "holds": ", ".join(
+            [_count(output.documents, "file"), _count(output.passages, "passage"), f"{output.tokens:,} tokens"]
+        )
+        + ", "
         f"{_count(output.roots, 'root')}; generation {output.generation}",
         "disk": size,
         "model": f"{output.model}, document_length {output.document_length or 'not known yet'}",
@@ -135,7 +138,8 @@ def sources_lines(output: SourcesOutput) -> Iterator[Text]:
         when = root.indexed_at or "not finished yet"
         yield Text.assemble(
             (visible(root.path, keep=""), "bold cyan"),
-            f"{visible(patterns, keep='')}  {_count(root.documents, 'file')}, {_count(root.passages, 'passage')}, {when}",
+            visible(patterns, keep=""),
+            f"  {_count(root.documents, 'file')}, {_count(root.passages, 'passage')}, {when}",
         )
     for document in output.documents:
         yield Text(
@@ -150,10 +154,8 @@ def sources_lines(output: SourcesOutput) -> Iterator[Text]:
 def remove_lines(output: RemoveOutput) -> Iterator[Text]:
     """What left the index."""
     kept = f"; {_count(output.kept_documents, 'file')} kept, which another root holds" if output.kept_documents else ""
-    yield Text(
-        f"{visible(output.path, keep='')}: {_count(output.removed_documents, 'file')} and {_count(output.removed_passages, 'passage')} "
-        f"removed from the index{kept}."
-    )
+    gone = f"{_count(output.removed_documents, 'file')} and {_count(output.removed_passages, 'passage')}"
+    yield Text(f"{visible(output.path, keep='')}: {gone} removed from the index{kept}.")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
 

@@ -15,7 +15,7 @@ import tiktoken
 from colbert_mcp.chunking import sentence_spans
 from colbert_mcp.citations import Sources, cite, place, with_quote
 from colbert_mcp.config import SearchConfig
-from colbert_mcp.documents import is_within, path_matches
+from colbert_mcp.documents import compile_patterns, is_within, path_matches
 from colbert_mcp.encoder import Encoder, Query
 from colbert_mcp.errors import EmptyQueryError, QueryError
 from colbert_mcp.lexical import match_expression
@@ -28,6 +28,7 @@ MAX_LIMIT = 50
 MIN_MAX_TOKENS = 100
 _LEXICAL_DEPTH = 1000
 _NEAREST = 200
+_MOST_TWINS = 10
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -49,6 +50,15 @@ class Request:
 
     def check(self) -> None:
         """Raise EmptyQueryError or QueryError for what cannot be asked."""
+        try:
+            self.query.encode()
+        except UnicodeEncodeError:
+            raise QueryError("The query holds bytes that are no text; write it in UTF-8.") from None
+        for pattern in self.paths:
+            try:
+                compile_patterns([pattern])
+            except ValueError as error:
+                raise QueryError(f"The path filter {error}.") from None
         if not self.query.strip():
             raise EmptyQueryError("The query is empty; ask in a few words or a sentence.")
         if len(self.query) > MAX_QUERY_CHARACTERS:
@@ -238,13 +248,23 @@ def _results(
     equal = snapshot.reader.equal_passages([stored.chunk.sha256 for _, stored in chosen])
     results = []
     for rank, stored in chosen:
-        twins = [p for p in equal[stored.chunk.sha256] if p.passage_id != stored.passage_id and _in_scope(p, request)]
-        passage = cite(stored, sources.locate(stored), also_at=[place(twin) for twin in twins])
+        twins = [
+            p for p in equal.get(stored.chunk.sha256, []) if p.passage_id != stored.passage_id and _in_scope(p, request)
+        ]
+        best, others = _standing_first([stored, *twins[:_MOST_TWINS]], sources)
+        passage = cite(best, sources.locate(best), also_at=[place(twin) for twin in others])
         passage = passage.model_copy(update=_score_fields(scores, rank))
         if encoder is not None and query is not None:
-            passage = with_quote(passage, _quote(snapshot, encoder, query, stored))
+            passage = with_quote(passage, _quote(snapshot, encoder, query, best))
         results.append(passage)
     return results
+
+
+def _standing_first(equal: list[StoredPassage], sources: Sources) -> tuple[StoredPassage, list[StoredPassage]]:
+    """Of equal passages, the first whose file still says so (else the first), and the others whose files do."""
+    standing = [passage for passage in equal if sources.locate(passage).status in ("current", "relocated")]
+    best = standing[0] if standing else equal[0]
+    return best, [passage for passage in standing if passage is not best]
 
 
 def _in_scope(stored: StoredPassage, request: Request) -> bool:

@@ -146,7 +146,9 @@ class Passage(Result):
     status: Status = Field(description="whether the file still says so; spans are where it stands now if relocated")
     status_reason: str | None = None
     indexed_at: str
-    also_at: list[Place] = Field(default_factory=list, description="other places with the very same text")
+    also_at: list[Place] = Field(
+        default_factory=list, description="up to ten other files that hold the very same text now"
+    )
 
 
 class SearchOutput(Result):

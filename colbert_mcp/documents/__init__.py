@@ -1,6 +1,7 @@
 """From a path to text whose every character can be traced back to the bytes on disk.
 
-``discovery`` finds files under a root, ``policy`` says what may be indexed, ``decoding`` turns bytes into text with a
+``discovery`` finds files under a root, ``patterns`` matches ignore
+files and filters, ``policy`` says what may be indexed, ``decoding`` turns bytes into text with a
 byte map, ``document`` reads one file, and one module a format (``markdown``, ``restructuredtext``, ``code``) finds its
 headings or definitions. Knows nothing of chunks, models or the index.
 """
@@ -9,6 +10,7 @@ from colbert_mcp.documents.decoding import line_starts
 from colbert_mcp.documents.discovery import Discovery, Found, discover
 from colbert_mcp.documents.document import READER, Document, file_stamp, read_document, read_regular_file
 from colbert_mcp.documents.paths import display_path, file_url, path_matches, real_path
+from colbert_mcp.documents.patterns import compile_patterns
 from colbert_mcp.documents.policy import check_root, is_within
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "Document",
     "Found",
     "check_root",
+    "compile_patterns",
     "discover",
     "display_path",
     "file_stamp",

@@ -1,5 +1,7 @@
 """Definitions in source code, found by tree-sitter with the tag queries that its grammars ship. Knows only text."""
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -70,6 +72,10 @@ _LANGUAGES = {
     ".swift": "swift",
     ".toml": "toml",
 }
+_MOST_NESTED = 500  # open brackets
+_MOST_COMMENTS = 100  # lines above a definition that are taken with it
+_DOC_COMMENTS = re.compile(r"\((?:\w*comment)\)[*+?]?\s*@doc\s*\.?")
+_DOC_DIRECTIVES = re.compile(r"\(#(?:strip|select-adjacent|set-adjacent)![^()]*\)")
 # What a definition stands in that belongs to it: decorators, export, template and declaration heads.
 _WRAPPERS = frozenset(
     {
@@ -97,21 +103,32 @@ def sections(language: str, text: str) -> list[Section]:
     if language not in _GRAMMARS:
         return []
     source = text.encode("utf-8", "surrogatepass")
+    if _deepest(source) > _MOST_NESTED:
+        return []  # no program is nested like this, and queries take quadratic time on it
     tree, query = _parse(language, source)
     to_char = _char_offsets(source)
     found: dict[tuple[int, int], Section] = {}
+    children: dict[int, Counter[str]] = {}
     for _, captures in tree_sitter.QueryCursor(query).matches(tree.root_node):
         node = next((nodes[0] for name, nodes in captures.items() if _defines(name)), None)
         if node is None or "name" not in captures:
             continue
         name = captures["name"][0]
-        start, end = _extent(node)
+        start, end = _extent(node, children)
         title = source[name.start_byte : name.end_byte].decode("utf-8", "replace")
         if not title:
             continue  # a name that the parser only supposes, in broken source
         body = to_char(name.end_byte)
         found.setdefault((start, end), Section(to_char(start), body, to_char(end), title))
     return _nested(sorted(found.values(), key=lambda section: (section.start, -section.end)))
+
+
+def _deepest(source: bytes) -> int:
+    """How many brackets are open at once, at most (those in strings and comments too)."""
+    codes = np.frombuffer(source, np.uint8)
+    steps = np.isin(codes, np.frombuffer(b"([{", np.uint8)).astype(np.int8)
+    steps -= np.isin(codes, np.frombuffer(b")]}", np.uint8))
+    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
 
 
 def _defines(capture: str) -> bool:
@@ -124,7 +141,8 @@ def _defines(capture: str) -> bool:
 def _grammar(language: str) -> tuple[tree_sitter.Parser, tree_sitter.Query]:
     pointer, tags = _GRAMMARS[language]
     grammar = tree_sitter.Language(pointer())
-    return tree_sitter.Parser(grammar), tree_sitter.Query(grammar, tags)
+    # The queries also gather doc comments, in time that grows with their square; they are not used.
+    return tree_sitter.Parser(grammar), tree_sitter.Query(grammar, _DOC_DIRECTIVES.sub("", _DOC_COMMENTS.sub("", tags)))
 
 
 def _parse(language: str, source: bytes) -> tuple[tree_sitter.Tree, tree_sitter.Query]:
@@ -132,25 +150,32 @@ def _parse(language: str, source: bytes) -> tuple[tree_sitter.Tree, tree_sitter.
     return parser.parse(source), query
 
 
-def _extent(node: tree_sitter.Node) -> tuple[int, int]:
+def _extent(node: tree_sitter.Node, children: dict[int, Counter[str]]) -> tuple[int, int]:
+    """Bytes from the comment right above a definition to its end; ``children`` remembers what parents hold."""
     end = node.end_byte
-    # A declaration of several belongs to none of them.
-    while (
-        node.parent is not None
-        and node.parent.type in _WRAPPERS
-        and sum(child.type == node.type for child in node.parent.children) == 1
-    ):
-        node = node.parent
+    while node.parent is not None and node.parent.type in _WRAPPERS:
+        parent = node.parent
+        if parent.id not in children:
+            children[parent.id] = Counter(child.type for child in parent.children)
+        if children[parent.id][node.type] > 1:
+            break  # a declaration of several belongs to none of them
+        node = parent
         end = max(end, node.end_byte)
     above = node
-    while (
-        (comment := _before(above)) is not None
-        and "comment" in comment.type
-        and comment.end_point.row >= above.start_point.row - 1
-        and comment.start_point.column <= above.start_point.column
-    ):
+    for _ in range(_MOST_COMMENTS):
+        comment = _before(above)
+        if comment is None or not _belongs(comment, above):
+            break
         above = comment
     return above.start_byte, end
+
+
+def _belongs(comment: tree_sitter.Node, below: tree_sitter.Node) -> bool:
+    return (
+        "comment" in comment.type
+        and comment.end_point.row >= below.start_point.row - 1
+        and comment.start_point.column <= below.start_point.column
+    )
 
 
 def _before(node: tree_sitter.Node) -> tree_sitter.Node | None:

@@ -5,14 +5,14 @@ not followed, special files never opened. Knows nothing of the index.
 """
 
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pathspec
+from pathspec.pattern import RegexPattern
 
 from colbert_mcp.documents.paths import display_path
+from colbert_mcp.documents.patterns import compile_ignore_file, compile_patterns, selected, verdict
 from colbert_mcp.documents.policy import credential_name
 from colbert_mcp.types import FileStamp, Skipped
 
@@ -43,7 +43,7 @@ class Discovery:
 class _Rules:
     """The ignore files in force in one folder, outermost first: (folder, patterns)."""
 
-    layers: tuple[tuple[bytes, pathspec.GitIgnoreSpec], ...] = ()
+    layers: tuple[tuple[bytes, list[RegexPattern]], ...] = ()
 
     def entering(self, folder: bytes) -> "_Rules":
         specs = tuple((folder, spec) for name in _IGNORE_FILES if (spec := _read_spec(folder + b"/" + name)))
@@ -52,22 +52,10 @@ class _Rules:
     def ignore(self, path: bytes, is_folder: bool) -> bool:
         for folder, spec in reversed(self.layers):
             relative = display_path(path[len(folder.rstrip(b"/")) + 1 :]) + ("/" if is_folder else "")
-            for pattern in reversed(spec.patterns):
-                if pattern.regex is not None and _matches_itself(pattern.regex, relative):
-                    return bool(pattern.include)
+            ignored = verdict(spec, relative)
+            if ignored is not None:
+                return ignored
         return False
-
-
-def _matches_itself(regex: re.Pattern[str], entry: str) -> bool:
-    """Whether a pattern selects an entry, and not only a folder above it.
-
-    Folders are walked from the top, as git does, so each entry is judged alone. pathspec's expressions also match what
-    lies below a match; they mark the slash after it with the group ``ps_d``, or end in a slash for ``folder/**``.
-    """
-    if "ps_d" not in regex.groupindex:
-        found = regex.search(entry)
-        return found is not None and not (regex.pattern.endswith("/") and found.end() == len(entry))
-    return any(found.start("ps_d") in (-1, len(entry) - 1) for found in regex.finditer(entry))
 
 
 def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped]:
@@ -80,8 +68,7 @@ def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped]:
     if not stat.S_ISDIR(status.st_mode):
         yield _file(root, status, how)
         return
-    include = pathspec.GitIgnoreSpec.from_lines(how.include) if how.include else None
-    exclude = pathspec.GitIgnoreSpec.from_lines(how.exclude)
+    include, exclude = compile_patterns(how.include), compile_patterns(how.exclude)
     pending = [(root, _rules_above(root))]
     while pending:
         folder, outer = pending.pop()
@@ -108,8 +95,8 @@ def _entry(
     relative: str,
     rules: _Rules,
     how: Discovery,
-    include: pathspec.GitIgnoreSpec | None,
-    exclude: pathspec.GitIgnoreSpec,
+    include: list[RegexPattern],
+    exclude: list[RegexPattern],
 ) -> Found | Skipped | bytes:
     """One directory entry: a file to index, a folder to enter (its path), or what is skipped."""
     try:
@@ -118,9 +105,9 @@ def _entry(
         return Skipped(path=display_path(entry.path), reason=(error.strerror or "cannot be read").lower())
     is_folder = stat.S_ISDIR(status.st_mode)
     reason = _entry_reason(entry, status, rules, how)
-    if reason is None and exclude.match_file(relative + "/" * is_folder):
+    if reason is None and selected(exclude, relative + "/" * is_folder):
         reason = "excluded"
-    if reason is None and not is_folder and include is not None and not include.match_file(relative):
+    if reason is None and not is_folder and include and not selected(include, relative):
         reason = "not included"
     if reason is not None:
         return Skipped(path=display_path(entry.path) + "/" * is_folder, reason=reason)
@@ -169,14 +156,12 @@ def _rules_above(root: bytes) -> _Rules:
     return rules
 
 
-def _read_spec(file: bytes) -> pathspec.GitIgnoreSpec | None:
+def _read_spec(file: bytes) -> list[RegexPattern]:
     try:
         status = os.lstat(file)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_IGNORE_BYTES:
-            return None
+            return []
         with open(file, "rb") as lines:
-            return pathspec.GitIgnoreSpec.from_lines(
-                lines.read().decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
-            )
-    except (OSError, ValueError):
-        return None
+            return compile_ignore_file(lines.read().decode("utf-8", "replace"))
+    except OSError:
+        return []

@@ -3,12 +3,21 @@
 import os
 from pathlib import Path
 
-import pathspec
+from colbert_mcp.documents.patterns import compile_patterns, selected
+from colbert_mcp.errors import UnreadableDocumentError
 
 
 def real_path(path: str | os.PathLike[str]) -> bytes:
-    """The absolute path with links resolved, in the file system's own bytes: the identity of a document."""
-    return os.fsencode(os.path.realpath(Path(path).expanduser()))
+    """The absolute path with links resolved, in the file system's own bytes: the identity of a document.
+
+    Raises UnreadableDocumentError for what can be no path: nothing, a NUL, a user that is not there.
+    """
+    try:
+        if not str(path):
+            raise ValueError("it is empty")
+        return os.fsencode(os.path.realpath(Path(path).expanduser()))
+    except (ValueError, RuntimeError) as error:
+        raise UnreadableDocumentError(f"{ascii(str(path))[:200]} is not a path: {error}.") from None
 
 
 def display_path(path: bytes) -> str:
@@ -32,15 +41,11 @@ def path_matches(patterns: list[str], path: bytes, roots: list[bytes]) -> bool:
     relative = [_below(path, root) for root in roots]
     for pattern in patterns:
         if pattern.startswith("/"):
-            if pattern.rstrip("/") in ("", absolute) or _spec(pattern).match_file(absolute.lstrip("/")):
+            if pattern.rstrip("/") in ("", absolute) or selected(compile_patterns([pattern]), absolute.lstrip("/")):
                 return True
-        elif any(_spec(pattern).match_file(name) for name in relative if name):
+        elif any(selected(compile_patterns([pattern]), name) for name in relative if name):
             return True
     return False
-
-
-def _spec(pattern: str) -> pathspec.GitIgnoreSpec:
-    return pathspec.GitIgnoreSpec.from_lines([pattern])
 
 
 def _below(path: bytes, root: bytes) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from colbert_mcp.documents.paths import display_path
 from colbert_mcp.errors import PathNotAllowedError
 
+_KEYS = ("rsa", "dsa", "ecdsa", "ed25519")
 CREDENTIAL_NAMES = (
     ".env",
     ".env.*",
@@ -21,12 +22,9 @@ CREDENTIAL_NAMES = (
     ".htpasswd",
     ".git-credentials",
     ".dockercfg",
-    "id_rsa",
-    "id_dsa",
-    "id_ecdsa",
-    "id_ed25519",
-    "*.pem",
-    "*.key",
+    ".envrc",
+    *(f"id_{kind}{rest}" for kind in _KEYS for rest in ("", "_*", "-*", "~", ".bak", ".old", ".orig")),
+    *(f"*.{suffix}{rest}" for suffix in ("pem", "key") for rest in ("", "~", ".bak", ".old", ".orig")),
     "*.ppk",
     "*.p12",
     "*.pfx",
@@ -35,6 +33,7 @@ CREDENTIAL_NAMES = (
     "*.kdbx",
     "*.ovpn",
     "credentials",
+    "credentials.csv",
     "credentials.json",
     "credentials.toml",
     "client_secret*.json",
@@ -42,26 +41,34 @@ CREDENTIAL_NAMES = (
     "secrets.y*ml",
     "secrets.toml",
     "secrets.json",
+    "kubeconfig",
+    "*.tfstate",
 )
 CREDENTIAL_FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".kube", ".docker", ".password-store"})
-_TEMPLATES = (".env.example", ".env.sample", ".env.template")
+_HARMLESS = ("*.pub", ".env.example", ".env.sample", ".env.template")
 _CREDENTIAL_CONTENT = re.compile(
-    rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=]{16}"
-    rb"|\bAKIA[0-9A-Z]{16}\b"
+    # The key may follow headers, escaped line ends, or quoting and comment marks at the start of its lines.
+    rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s+[A-Za-z0-9+/=]{16}|[\s\S]{0,400}?[A-Za-z0-9+/]{40})"
+    rb"|---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----"
+    rb"|\bPuTTY-User-Key-File-\d: "
+    rb"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     rb"|\bgh[pousr]_[A-Za-z0-9]{36}\b"
     rb"|\bgithub_pat_[A-Za-z0-9_]{60,}"
     rb"|\bglpat-[A-Za-z0-9_-]{20}"
     rb"|\bxox[abprs]-[A-Za-z0-9-]{20,}"
     rb"|\bsk-(?:ant|proj)-[A-Za-z0-9_-]{32,}"
+    rb"|\b[rs]k_live_[A-Za-z0-9]{20,}"
+    rb"|\bnpm_[A-Za-z0-9]{36}\b"
+    rb"|\bhf_[A-Za-z0-9]{34}\b"
     rb"|\bAIza[0-9A-Za-z_-]{35}\b"
 )
 
 
 def credential_name(path: bytes) -> bool:
     """Whether the name, or that of a folder it is in, is one that holds credentials."""
-    parts = display_path(path).split("/")
-    name = parts[-1].lower()
-    if name in _TEMPLATES:
+    parts = display_path(path).lower().split("/")
+    name = parts[-1]
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS):
         return False
     return bool(CREDENTIAL_FOLDERS.intersection(parts)) or any(
         fnmatch.fnmatchcase(name, pattern) for pattern in CREDENTIAL_NAMES

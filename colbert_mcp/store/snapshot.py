@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from colbert_mcp.errors import IndexCorruptError
 from colbert_mcp.maxsim import Floats, TokenMatrix, maxsim_pooled
 from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.tokens import Segment
@@ -45,8 +46,11 @@ class Snapshot:
     def __enter__(self) -> "Snapshot":
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Close it; what SQLite or its texts say of damage becomes IndexCorruptError."""
         self.reader.close()
+        if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError):
+            raise IndexCorruptError(f"The catalogue is damaged ({error}); delete the index and index again.") from error
 
     def __len__(self) -> int:
         return len(self._live.chunks)

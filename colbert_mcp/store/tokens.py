@@ -168,7 +168,7 @@ def fsync_directory(directory: Path) -> None:
 def _map(file: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
     try:
         array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header fails in any way its text can be misread
         raise IndexCorruptError(f"Cannot map {file}: {error}; delete the index and index again.") from error
     if array.dtype != dtype or array.ndim != dimensions:
         raise IndexCorruptError(f"{file} holds another array than it should; delete the index and index again.")

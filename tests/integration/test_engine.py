@@ -17,6 +17,7 @@ from colbert_mcp.errors import (
     PassageNotFoundError,
     PathNotAllowedError,
     QueryError,
+    StoreError,
     UnreadableDocumentError,
 )
 from colbert_mcp.maxsim import TokenMatrix, maxsim, quantise
@@ -406,3 +407,118 @@ def test_the_index_does_not_index_itself(open_engine: EngineFactory, notes: Path
     output = open_engine().index_path(tmp_path)
     assert set(output.skipped_by_reason) <= {"hidden", "empty"}
     assert output.indexed == 3
+
+
+def test_a_failed_run_is_told_to_everyone_who_waits_for_it(open_engine: EngineFactory, notes: Path) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    engine = open_engine(FakeEncoder(before_batch=fail))
+    with pytest.raises(ZeroDivisionError):
+        engine.index_path(notes)
+    assert engine.index_status().runs[0].state == "failed"
+    assert engine.index_status().documents == 0
+
+
+@pytest.mark.parametrize("pattern", ["!", "[z-a]", "a\\", "*a*a*a*a*a*a*b"])
+def test_a_bad_pattern_is_refused_before_it_is_kept(open_engine: EngineFactory, notes: Path, pattern: str) -> None:
+    engine = open_engine()
+    with pytest.raises(UnreadableDocumentError, match="pattern"):
+        engine.index_path(notes, exclude=[pattern])
+    assert engine.index_path(notes).indexed == 3
+    with pytest.raises(QueryError, match="path filter"):
+        engine.search("varnish", path=pattern)
+
+
+@pytest.mark.parametrize("line", ["!", "[z-a]", "a\\", "*a*a*a*a*a*a*a*a*b"])
+def test_a_bad_line_does_not_switch_an_ignore_file_off(open_engine: EngineFactory, notes: Path, line: str) -> None:
+    (notes / ".gitignore").write_text(f"bread.md\n{line}\n")
+    (notes / ("a" * 90 + ".txt")).write_text("An otter.\n")
+    engine = open_engine()
+    output = engine.index_path(notes)
+    assert output.skipped_by_reason["ignored by .gitignore or .ignore"] == 1
+    assert output.indexed == 3
+
+
+def test_of_equal_passages_those_are_shown_whose_files_still_say_so(open_engine: EngineFactory, notes: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (notes / name).write_text("The pangolin rolls itself into a ball.\n")
+    engine = open_engine()
+    engine.index_path(notes)
+    (notes / "a.txt").unlink()
+    (notes / "c.txt").write_text("Nothing of the kind.\n")
+    result = engine.search("pangolin ball").results[0]
+    assert (Path(result.path).name, result.status, result.also_at) == ("b.txt", "current", [])
+
+
+def test_many_equal_passages_do_not_flood_the_answer(open_engine: EngineFactory, tmp_path: Path) -> None:
+    folder = tmp_path / "same"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number}.txt").write_text("The pangolin rolls itself into a ball.\n")
+    engine = open_engine()
+    engine.index_path(folder)
+    answer = engine.search("pangolin ball", max_tokens=2_000)
+    assert answer.tokens <= 2_000
+    assert len(answer.results[0].also_at) == 10
+
+
+def test_a_file_that_can_no_longer_be_read_is_not_called_current(open_engine: EngineFactory, tmp_path: Path) -> None:
+    file = tmp_path / "log.txt"
+    file.write_bytes(b"one\ntwo\n\nThe last line speaks of otters and of nothing else at all.\n")
+    engine = open_engine(FakeEncoder(content_length=12))
+    engine.index_path(file)
+    file.write_bytes(b"one\0two\n\nThe last line speaks of otters and of nothing else at all.\n")
+    assert engine.search("otters").results[0].status == "missing"
+    file.unlink()
+    file.mkdir()
+    for _ in range(3):
+        assert engine.search("otters").results[0].status_reason == "not a regular file"
+
+
+def test_a_closed_engine_refuses_and_can_be_opened_again(open_engine: EngineFactory, notes: Path) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+    engine.close()
+    for call in (engine.index_path, engine.remove_path):
+        with pytest.raises(StoreError, match="closed"):
+            call(notes)
+    assert open_engine().index_status().documents == 3
+
+
+@pytest.mark.parametrize("path", ["", "\0", "~no-such-user/x", "/dev/null"])
+def test_what_can_be_no_root_is_refused(open_engine: EngineFactory, path: str) -> None:
+    engine = open_engine()
+    with pytest.raises(UnreadableDocumentError):
+        engine.index_path(path)
+    assert engine.list_sources().roots == []
+
+
+def test_text_that_is_none_is_refused(open_engine: EngineFactory, notes: Path) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+    with pytest.raises(QueryError, match="UTF-8"):
+        engine.search("\ud800 varnish")
+    with pytest.raises(PassageNotFoundError):
+        engine.get_passage("\ud800")
+
+
+def test_a_search_says_that_indexing_is_going_on(open_engine: EngineFactory, notes: Path) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+    encoder = FakeEncoder()
+    engine = open_engine(encoder)
+
+    def pause() -> None:
+        if threading.current_thread().name == "indexing":
+            reached.set()
+            go_on.wait()
+
+    encoder.before_batch = pause
+    engine.index_path(notes, wait_seconds=0)
+    reached.wait()
+    notice = engine.search("varnish").notice
+    go_on.set()
+    assert notice is not None
+    assert notice.startswith("Indexing is going on")
+    assert engine.wait_for_run(notes, None).state == "done"
+    assert engine.search("varnish").notice is None

@@ -3,7 +3,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from wordpiece import WordPiece
 
+from colbert_mcp.chunking import cut
 from colbert_mcp.documents import code, markdown, restructuredtext
 from colbert_mcp.documents.code import _nested, language_of
 from colbert_mcp.types import Section
@@ -456,3 +458,20 @@ def test_any_markup_gives_sections_that_are_nested_properly(
         assert {section.start, section.body} <= starts_of_lines | {len(text)}
     # The line ending makes no difference to what is a heading.
     assert titles(sections) == titles(find("\n".join(content) + "\n" * closed))
+
+
+def test_deep_nesting_and_long_comments_do_not_take_quadratic_time() -> None:
+    # Each took minutes when time grew with the square; the suite would notice.
+    for language, source in [
+        ("javascript", "{" * 300_000),
+        ("c", "//a\n" * 60_000 + "int f() { return 1; }\n"),
+        ("ruby", "#a\n" * 60_000 + "def f; end\n"),
+        ("typescript", "const a=()=>1" + ",a=()=>1" * 3_000 + ";"),
+    ]:
+        assert_well_formed(code.sections(language, source), source)
+
+
+def test_a_long_run_of_headings_is_cut_in_linear_time() -> None:
+    text = "# a\n" * 60_000
+    pieces = cut(text, markdown.sections(text), WordPiece(), 64, is_code=False)
+    assert sum(len("".join(text[p.start : p.end].split())) for p in pieces) == 2 * 60_000
