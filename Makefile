@@ -29,8 +29,10 @@ format: $(VENV)/.installed-dev
 clean:
 	rm -rf .demo-index .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
+# The pip that comes with an older Python tries hundreds of combinations before it finds the one that fits.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
