@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("tree", type=Path)
     parser.add_argument("--sample", type=int, default=2000, help="chunks of the bare pass")
     parser.add_argument("--searches", type=int, default=50)
-    parser.add_argument("--index", type=Path, help="where to make the index (default: a temporary folder)")
+    parser.add_argument("--index", type=Path, help="an index to make or to go on with (default: a temporary one)")
     options = parser.parse_args()
     loaded = load_encoder(ModelConfig())
     if not isinstance(loaded, ColBERTEncoder):
@@ -78,13 +78,16 @@ def main() -> None:
             run = index.index_path(options.tree)
             after = bare_rate(loaded, chunks, ModelConfig().batch_tokens)
             bare = (before + after) / 2
-            rate = run.tokens / run.seconds
-            print(
-                f"indexing  {run.files_total / run.seconds:.2f} files/s, {run.chunks / run.seconds:.1f} chunks/s, ",
-                end="",
-            )
-            print(f"{rate:,.0f} tokens/s ({run.chunks:,} chunks, {run.tokens:,} tokens, {run.seconds:.0f} s)")
-            print(f"bare pass {bare:,.0f} tokens/s (before {before:,.0f}, after {after:,.0f}); ratio {rate / bare:.2f}")
+            if run.tokens:
+                rate = run.tokens / run.seconds
+                print(
+                    f"indexing  {run.indexed / run.seconds:.2f} files/s, {run.chunks / run.seconds:.1f} chunks/s, ",
+                    end="",
+                )
+                print(f"{rate:,.0f} tokens/s ({run.chunks:,} chunks, {run.tokens:,} tokens, {run.seconds:.0f} s)")
+                print(
+                    f"bare pass {bare:,.0f} tokens/s ({before:,.0f} before, {after:,.0f} after); ratio {rate / bare:.2f}"
+                )
             queries = [
                 text[slice(*sentence_spans(text)[0])][:200] for text in texts[:: max(1, len(texts) // options.searches)]
             ]
