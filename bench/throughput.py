@@ -85,9 +85,8 @@ def main() -> None:
                     end="",
                 )
                 print(f"{rate:,.0f} tokens/s ({run.chunks:,} chunks, {run.tokens:,} tokens, {run.seconds:.0f} s)")
-                print(
-                    f"bare pass {bare:,.0f} tokens/s ({before:,.0f} before, {after:,.0f} after); ratio {rate / bare:.2f}"
-                )
+                print(f"bare pass {bare:,.0f} tokens/s (before {before:,.0f}, after {after:,.0f})", end="; ")
+                print(f"ratio {rate / bare:.2f}")
             queries = [
                 text[slice(*sentence_spans(text)[0])][:200] for text in texts[:: max(1, len(texts) // options.searches)]
             ]
