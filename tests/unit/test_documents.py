@@ -15,10 +15,10 @@ from colbert_mcp.documents import (
     file_stamp,
     file_url,
     read_document,
-    read_regular_file,
     real_path,
 )
 from colbert_mcp.documents.decoding import Decoded, line_starts
+from colbert_mcp.documents.document import read_regular_file
 from colbert_mcp.errors import PathNotAllowedError, UnreadableDocumentError, UnsupportedFormatError
 from colbert_mcp.types import DocumentRecord, FileStamp
 
