@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Mode: TypeAlias = Literal["hybrid", "semantic", "lexical"]
 Status: TypeAlias = Literal["current", "relocated", "modified", "missing"]
 RunState: TypeAlias = Literal["running", "done", "cancelled", "failed"]
+PartKind: TypeAlias = Literal["page", "cell"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,19 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A page of a PDF or a cell of a notebook, counted from 1: ``[start, end)`` in characters of the document's text.
+
+    Parts are sorted, do not overlap, and hold every non-blank character; a chunk lies in one part.
+    """
+
+    kind: PartKind
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileStamp:
     """What one stat says of a file: enough to notice most changes without reading it."""
 
@@ -53,7 +67,8 @@ class FileStamp:
 class Chunk:
     """A stretch of a document that is encoded, scored and cited as one; ``text`` is the source at ``span``.
 
-    ``sha256`` is over the source's bytes, ``text_sha256`` over the text in UTF-8 (the same for most files).
+    ``sha256`` is over the source's bytes, ``text_sha256`` over the text in UTF-8 (the same for most files, and for all
+    whose text was extracted). ``part`` is the page or cell it lies in, where the format has such.
     """
 
     span: Span
@@ -61,6 +76,7 @@ class Chunk:
     sha256: str
     text_sha256: str
     headings: tuple[str, ...]
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
