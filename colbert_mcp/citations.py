@@ -8,12 +8,24 @@ import errno
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from colbert_mcp.documents import Document, display_path, file_stamp, file_url, read_document
+from colbert_mcp.documents import (
+    Document,
+    display_path,
+    file_hash,
+    file_stamp,
+    file_url,
+    is_within,
+    os_reason,
+    read_document,
+    text_span,
+)
 from colbert_mcp.errors import DocumentError, IndexCorruptError
-from colbert_mcp.store import StoredPassage
-from colbert_mcp.types import Passage, Place, Span, Status, text_hash
+from colbert_mcp.store import Reader, StoredPassage
+from colbert_mcp.types import EXTRACTED, Part, Passage, Place, Span, Status, text_hash
 
 # The text may stand in very many places whose bytes differ (a file saved in another encoding): not all are tried.
 _MOST_PLACES = 100
@@ -21,44 +33,94 @@ _MOST_PLACES = 100
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether the source still says so, and the span where it does (for ``modified`` and ``missing``: where it did)."""
+    """Whether the source still says so, and where it does (for ``modified`` and ``missing``: where it did)."""
 
     status: Status
+    path: bytes
     span: Span
+    part: Part | None
     reason: str | None = None
 
 
 class Sources:
     """The files behind the citations of one answer, each read at most once."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, reader: Reader, max_bytes: int) -> None:
+        self._reader = reader
         self._max_bytes = max_bytes
         self._documents: dict[bytes, Document | DocumentError] = {}
+        self._hashes: dict[bytes, str] = {}
 
     def locate(self, stored: StoredPassage) -> Standing:
         """Compare a passage with its file as it is now.
 
         ``current``: the bytes at the span have the passage's hash (one read of the span; lines are counted anew if the
         file's stat changed). Otherwise the file is read once: ``relocated`` to the nearest place where the passage
-        stands, ``modified`` if it stands nowhere, ``missing`` if there is no file that can be read.
+        stands, ``modified`` if it stands nowhere, ``missing`` if there is no file that can be read. A passage of
+        extracted text is ``current`` while its file has the hash that it had; the file is never parsed again.
         """
+        extracted = stored.encoding == EXTRACTED
+        return self._in_extract(stored) if extracted else self._in_file(stored)
+
+    def follow(self, stored: StoredPassage, scope: Sequence[bytes] = ()) -> tuple[Standing, StoredPassage | None]:
+        """``locate``, and for a former passage whose file is gone, the live passage of the same bytes, if one stands.
+
+        The standing is then ``relocated`` to that passage's place. Of several, one of a file that is the same as a
+        whole comes first (the file was moved), then one of the same name. ``scope`` holds real paths outside of which
+        nothing is shown (empty: everywhere).
+        """
+        standing = self.locate(stored)
+        if standing.status != "missing" or stored.chunk_id is not None:
+            return standing, None
+        equal = self._reader.equal_passages([stored.chunk.sha256]).get(stored.chunk.sha256, [])
+        equal = [twin for twin in equal if not scope or any(is_within(twin.path, root) for root in scope)]
+        name = os.path.basename(stored.path)
+        for twin in sorted(
+            equal, key=lambda t: (t.file_sha256 != stored.file_sha256, os.path.basename(t.path) != name)
+        ):
+            now = self.locate(twin)
+            if now.status in ("current", "relocated"):
+                reason = f"its file is gone; passage {twin.passage_id} says the same"
+                return replace(now, status="relocated", reason=reason), twin
+        return standing, None
+
+    def _in_file(self, stored: StoredPassage) -> Standing:
+        there = partial(Standing, path=stored.path, part=stored.chunk.part)
         span = stored.chunk.span
         try:
             in_place = _span_hash(stored) == stored.chunk.sha256
             unchanged = file_stamp(stored.path) == stored.stamp
         except OSError as error:
-            return Standing("missing", span, (error.strerror or "cannot be read").lower())
+            return there("missing", span=span, reason=os_reason(error))
         if in_place and unchanged:
-            return Standing("current", span)
+            return there("current", span=span)
         document = self._document(stored.path)
         if isinstance(document, DocumentError):
-            return Standing("missing", span, str(document))
+            return there("missing", span=span, reason=str(document))
         if in_place:
-            return Standing("current", _span_now(document, stored) or span)
+            return there("current", span=_span_now(document, stored) or span)
         found = _nearest(document, stored)
         if found is None:
-            return Standing("modified", span, "the passage no longer stands in the file")
-        return Standing("relocated", found)
+            return there("modified", span=span, reason="the passage no longer stands in the file")
+        return there("relocated", span=found)
+
+    def _in_extract(self, stored: StoredPassage) -> Standing:
+        there = partial(Standing, path=stored.path, span=stored.chunk.span, part=stored.chunk.part)
+        try:
+            digest = self._hash(stored.path)
+        except (DocumentError, OSError) as error:
+            return there("missing", reason=os_reason(error) if isinstance(error, OSError) else str(error))
+        if digest == stored.file_sha256:
+            return there("current")
+        extract = self._reader.extracted_text(stored.path)
+        if extract is None or extract[1] != digest:
+            return there("modified", reason="the file has changed; index it again to see where the passage stands")
+        start = next(_places(extract[0], stored.chunk.text, stored.chunk.span.char_start), None)
+        holder = None if start is None else self._reader.passage_at(stored.path, start)
+        if start is None or holder is None:
+            return there("modified", reason="the passage no longer stands in the file")
+        span = text_span(extract[0], start, start + len(stored.chunk.text))
+        return Standing("relocated", stored.path, span, holder.chunk.part)
 
     def _document(self, path: bytes) -> Document | DocumentError:
         if path not in self._documents:
@@ -68,22 +130,33 @@ class Sources:
                 self._documents[path] = error
         return self._documents[path]
 
+    def _hash(self, path: bytes) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = file_hash(path, self._max_bytes)
+        return self._hashes[path]
 
-def cite(stored: StoredPassage, standing: Standing, *, also_at: list[Place] | None = None) -> Passage:
-    """The citation of a passage; raises IndexCorruptError where its indexed text no longer has its hash."""
-    chunk, span = stored.chunk, standing.span
+
+def cite(
+    stored: StoredPassage, standing: Standing, *, also_at: Sequence[Place] = (), twin: StoredPassage | None = None
+) -> Passage:
+    """The citation of a passage; raises IndexCorruptError where its indexed text no longer has its hash.
+
+    ``twin`` is the passage of another file that ``standing`` is about, whose file and headings are then cited.
+    """
+    chunk, span, part = stored.chunk, standing.span, standing.part
     if text_hash(chunk.text) != chunk.text_sha256:
         raise IndexCorruptError(
             f"Passage {stored.passage_id} is damaged in the index; delete the index and index again."
         )
-    name = os.path.basename(display_path(stored.path))
-    heading = " > ".join(chunk.headings) or None
+    source = twin or stored
+    name = os.path.basename(display_path(source.path))
+    heading = " > ".join(source.chunk.headings) or None
     return Passage(
         id=stored.passage_id,
         title=f"{name} > {heading}" if heading else name,
-        url=file_url(stored.path, f"L{span.line_start}-L{span.line_end}"),
+        url=url(source, span, part),
         text=chunk.text,
-        path=display_path(stored.path),
+        path=display_path(source.path),
         byte_start=span.byte_start,
         byte_end=span.byte_end,
         char_start=span.char_start,
@@ -92,13 +165,26 @@ def cite(stored: StoredPassage, standing: Standing, *, also_at: list[Place] | No
         line_end=span.line_end,
         column_start=span.column_start,
         column_end=span.column_end,
+        page=part.number if part and part.kind == "page" else None,
+        cell=part.number if part and part.kind == "cell" else None,
+        part_span=(span.char_start - part.start, span.char_end - part.start) if part else None,
         heading=heading,
         sha256=chunk.sha256,
+        file_sha256=source.file_sha256,
+        encoding=source.encoding,
+        newline=source.newline,
         status=standing.status,
         status_reason=standing.reason,
         indexed_at=stored.indexed_at,
-        also_at=also_at or [],
+        also_at=list(also_at),
     )
+
+
+def url(stored: StoredPassage, span: Span, part: Part | None) -> str:
+    """An openable link to a place in a file: its page or cell, else its lines where these can be seen in the file."""
+    if part is not None:
+        return file_url(stored.path, f"{part.kind}={part.number}")
+    return file_url(stored.path, "" if stored.encoding == EXTRACTED else f"L{span.line_start}-L{span.line_end}")
 
 
 def place(stored: StoredPassage) -> Place:
@@ -140,21 +226,25 @@ def _span_now(document: Document, stored: StoredPassage) -> Span | None:
 
 def _nearest(document: Document, stored: StoredPassage) -> Span | None:
     """The span nearest to the old one at which the passage's very bytes stand."""
-    text, old = stored.chunk.text, stored.chunk.span.char_start
-    before, after = document.text.rfind(text, 0, old + len(text)), document.text.find(text, old)
-    for _ in range(_MOST_PLACES):
-        if before < 0 and after < 0:
-            break
-        take_before = before >= 0 and (after < 0 or old - before <= after - old)
-        start = before if take_before else after
+    for start in _places(document.text, stored.chunk.text, stored.chunk.span.char_start):
         span = _span_at(document, stored, start)
         if span is not None:
             return span
-        if take_before:
-            before = document.text.rfind(text, 0, start + len(text) - 1)
-        else:
-            after = document.text.find(text, start + 1)
     return None
+
+
+def _places(text: str, part: str, near: int) -> Iterator[int]:
+    """Where ``part`` stands in ``text``, nearest to a character first; at most 100 places."""
+    before, after = text.rfind(part, 0, near + len(part)), text.find(part, near)
+    for _ in range(_MOST_PLACES):
+        if before < 0 and after < 0:
+            return
+        take_before = before >= 0 and (after < 0 or near - before <= after - near)
+        yield before if take_before else after
+        if take_before:
+            before = text.rfind(part, 0, before + len(part) - 1)
+        else:
+            after = text.find(part, after + 1)
 
 
 def _span_at(document: Document, stored: StoredPassage, start: int) -> Span | None:

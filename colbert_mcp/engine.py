@@ -28,6 +28,7 @@ from colbert_mcp.retrieval import Request, search
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import (
     IndexOutput,
+    Ledger,
     Mode,
     PassageOutput,
     ProgressCallback,
@@ -155,10 +156,11 @@ class Engine:
                 raise QueryError(f"{name} is {value}; it must be between 0 and {MAX_NEIGHBOURS}.")
         with self._store.snapshot() as snapshot:
             stored, notice = self._find(snapshot, passage_id.strip().lower(), scope)
-            standing = Sources(self._config.documents.max_file_bytes).locate(stored)
+            sources = Sources(snapshot.reader, self._config.documents.max_file_bytes)
+            standing, twin = sources.follow(stored, scope)
             earlier, later = ([], []) if stored.chunk_id is None else snapshot.reader.neighbours(stored, before, after)
             return PassageOutput(
-                passage=cite(stored, standing),
+                passage=cite(stored, standing, twin=twin),
                 before_text="\n\n".join(chunk.text for chunk in earlier),
                 after_text="\n\n".join(chunk.text for chunk in later),
                 generation=snapshot.generation,
@@ -237,6 +239,7 @@ class Engine:
             passages=counts["passages"],
             tokens=counts["tokens"],
             characters=counts["characters"],
+            ledger=Ledger(**{name: counts[name] for name in Ledger.model_fields}),
             bytes=self._store.bytes_on_disk(),
             roots=counts["roots"],
             model=str(fingerprint.get("model", self._config.model.name)),

@@ -26,9 +26,10 @@ from colbert_mcp.documents import (
 )
 from colbert_mcp.encoder import Encoder, Tokenized
 from colbert_mcp.errors import DocumentError
-from colbert_mcp.store import Batch, RowReference, Store, StoredDocument, now
+from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store, StoredDocument, now
 from colbert_mcp.types import (
     EXPECTED_SKIPS,
+    Coverage,
     IndexingProgress,
     IndexOutput,
     ProgressCallback,
@@ -232,11 +233,13 @@ class _Indexing:
 
     def _put(self, waiting: _Pending) -> None:
         document = waiting.document
-        chunks = [
-            (document.chunk(piece.start, piece.end, piece.headings), len(piece.tokens.ids), reference)
-            for piece, reference in zip(waiting.pieces, waiting.references, strict=True)
-        ]
-        self._batch.put(document.record, chunks)
+        chunks = []
+        unchunked = _non_blank(document.text)
+        for piece, reference in zip(waiting.pieces, waiting.references, strict=True):
+            chunk = document.chunk(piece.start, piece.end, piece.headings)
+            unchunked -= _non_blank(chunk.text)
+            chunks.append(EncodedChunk(chunk, len(piece.tokens.ids), Coverage(), reference))
+        self._batch.put(document.record, chunks, unchunked, document.text if document.extracted else None)
         self._run.indexed += 1
         self._done(document.record.stamp.size)
 
@@ -277,6 +280,10 @@ class _Indexing:
             self._store.drop_documents(orphans)
         self._run.removed = len(gone)
         self._run.generation = self._store.writer.generation
+
+
+def _non_blank(text: str) -> int:
+    return sum(map(len, text.split()))
 
 
 def _is_unchanged(file: Found, stored: StoredDocument) -> bool:

@@ -90,7 +90,7 @@ def search(
     with store.snapshot() as snapshot:
         allowed = _allowed(snapshot, request)
         scores = _rank(store, snapshot, query, request, config, allowed)
-        results = _results(snapshot, encoder, query, scores, request, Sources(max_bytes))
+        results = _results(snapshot, encoder, query, scores, request, Sources(snapshot.reader, max_bytes))
         notice = _notice(snapshot, query, allowed, request, bool(results))
         return within_budget(
             SearchOutput(

@@ -16,6 +16,7 @@ Mode: TypeAlias = Literal["hybrid", "semantic", "lexical"]
 Status: TypeAlias = Literal["current", "relocated", "modified", "missing"]
 RunState: TypeAlias = Literal["running", "done", "cancelled", "failed"]
 PartKind: TypeAlias = Literal["page", "cell"]
+EXTRACTED = "extracted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,25 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """Non-blank characters of a chunk that its token embeddings do not stand for.
+
+    ``unknown``: under the tokenizer's unknown token; ``skipped``: under tokens on the model's skiplist, which have no
+    embedding of their own; ``untokenized``: under no token at all.
+    """
+
+    unknown: int = 0
+    skipped: int = 0
+    untokenized: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentRecord:
-    """What the catalogue keeps of a document. ``path`` is the real absolute path in the file system's bytes."""
+    """What the catalogue keeps of a document.
+
+    ``path`` is the real absolute path in the file system's bytes, ``sha256`` is over the file's bytes. ``encoding`` is
+    EXTRACTED where the text is not the decoded file; ``newline`` is then that of the extracted text.
+    """
 
     path: bytes
     stamp: FileStamp
@@ -154,12 +172,23 @@ class Passage(Result):
     line_end: int
     column_start: int
     column_end: int
-    page: int | None = None
+    page: int | None = Field(default=None, description="page of a PDF, from 1")
+    cell: int | None = Field(default=None, description="cell of a notebook, from 1")
+    part_span: tuple[int, int] | None = Field(
+        default=None, description="[char_start, char_end] within that page's or cell's own text"
+    )
     heading: str | None = Field(description="heading path or enclosing definitions, joined by ' > '")
     quote: str | None = Field(default=None, description="the sentence nearest to the query, verbatim")
     quote_span: tuple[int, int] | None = Field(default=None, description="[char_start, char_end] of quote in the file")
-    sha256: str = Field(description="SHA-256 of the source bytes at byte_start:byte_end, when indexed")
-    status: Status = Field(description="whether the file still says so; spans are where it stands now if relocated")
+    sha256: str = Field(
+        description="SHA-256, when indexed, of the source bytes at byte_start:byte_end; of text if those are null"
+    )
+    file_sha256: str = Field(description="SHA-256 of the whole file when indexed")
+    encoding: str = Field(description="of the file; 'extracted' where spans count in text extracted from it")
+    newline: str = Field(description="lf, crlf, cr, mixed or none")
+    status: Status = Field(
+        description="whether the file still says so; path and spans are where it stands now if relocated"
+    )
     status_reason: str | None = None
     indexed_at: str
     also_at: list[Place] = Field(
@@ -262,6 +291,15 @@ class RemoveOutput(Result):
     notice: str | None = None
 
 
+class Ledger(Result):
+    """Non-blank characters of the indexed texts that no token embedding stands for."""
+
+    unchunked: int = Field(description="outside of every encoded chunk; must be 0")
+    unknown: int = Field(description="under the tokenizer's unknown token")
+    skipped: int = Field(description="under tokens that the model skips, such as punctuation")
+    untokenized: int = Field(description="under no token, such as control characters")
+
+
 class StatusOutput(Result):
     """The index, the model and what is going on."""
 
@@ -271,6 +309,7 @@ class StatusOutput(Result):
     passages: int
     tokens: int
     characters: int
+    ledger: Ledger
     bytes: dict[str, int] = Field(description="disk use of catalogue, tokens and chroma")
     roots: int
     model: str

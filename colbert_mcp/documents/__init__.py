@@ -7,7 +7,15 @@ of chunks, models or the index.
 """
 
 from colbert_mcp.documents.discovery import Discovery, Found, discover
-from colbert_mcp.documents.document import READER, Document, file_stamp, read_document
+from colbert_mcp.documents.document import (
+    READER,
+    Document,
+    file_hash,
+    file_stamp,
+    os_reason,
+    read_document,
+    text_span,
+)
 from colbert_mcp.documents.paths import display_path, file_url, path_matches, real_path
 from colbert_mcp.documents.patterns import compile_patterns
 from colbert_mcp.documents.policy import check_root, is_within
@@ -21,10 +29,13 @@ __all__ = [
     "compile_patterns",
     "discover",
     "display_path",
+    "file_hash",
     "file_stamp",
     "file_url",
     "is_within",
+    "os_reason",
     "path_matches",
     "read_document",
     "real_path",
+    "text_span",
 ]

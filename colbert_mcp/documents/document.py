@@ -11,7 +11,7 @@ from colbert_mcp.documents import code, markdown, restructuredtext
 from colbert_mcp.documents.decoding import Decoded, decode, line_and_column, line_starts, newline_style
 from colbert_mcp.documents.policy import credential_content
 from colbert_mcp.errors import PathNotAllowedError, UnreadableDocumentError, UnsupportedFormatError
-from colbert_mcp.types import Chunk, DocumentRecord, FileStamp, Section, Span, text_hash
+from colbert_mcp.types import EXTRACTED, Chunk, DocumentRecord, FileStamp, Section, Span, text_hash
 
 # Raise it when a reader's text, sections or offsets change: files read by an older one are then read again.
 READER = 1
@@ -40,6 +40,11 @@ class Document:
     _raw: bytes = field(repr=False)
     _decoded: Decoded = field(repr=False)
     _lines: list[int] = field(repr=False)
+
+    @property
+    def extracted(self) -> bool:
+        """Whether the text is not the decoded file, so that spans count in it and have no bytes."""
+        return self.record.encoding == EXTRACTED
 
     def char_at(self, byte: int) -> int:
         """The character that starts at a byte offset of the file (or the next one that starts after it)."""
@@ -98,6 +103,17 @@ def file_stamp(path: bytes) -> FileStamp:
     return FileStamp(status.st_size, status.st_mtime_ns)
 
 
+def file_hash(path: bytes, max_bytes: int) -> str:
+    """SHA-256 of a regular file; raises UnreadableDocumentError with the reason."""
+    return hashlib.sha256(read_regular_file(path, max_bytes)[0]).hexdigest()
+
+
+def text_span(text: str, start: int, end: int) -> Span:
+    """The characters ``[start, end)`` of an extracted text as a span, which has no bytes."""
+    starts = line_starts(text)
+    return Span(start, end, None, None, *line_and_column(starts, start), *line_and_column(starts, end))
+
+
 def read_regular_file(path: bytes, max_bytes: int) -> tuple[bytes, FileStamp]:
     """All bytes of a regular file that did not change while it was read.
 
@@ -107,7 +123,7 @@ def read_regular_file(path: bytes, max_bytes: int) -> tuple[bytes, FileStamp]:
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
-            raise UnreadableDocumentError(_reason(error)) from None
+            raise UnreadableDocumentError(os_reason(error)) from None
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             os.close(descriptor)  # fdopen would raise and leave it open
             raise UnreadableDocumentError("not a regular file")
@@ -120,7 +136,7 @@ def read_regular_file(path: bytes, max_bytes: int) -> tuple[bytes, FileStamp]:
             try:
                 raw = file.read(max_bytes + 1)
             except OSError as error:
-                raise UnreadableDocumentError(_reason(error)) from None
+                raise UnreadableDocumentError(os_reason(error)) from None
             after = os.fstat(descriptor)
         if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and len(raw) == before.st_size:
             return raw, FileStamp(before.st_size, before.st_mtime_ns)
@@ -137,7 +153,8 @@ def _structure(suffix: str, text: str) -> tuple[str, list[Section], bool]:
     return "text", [], False
 
 
-def _reason(error: OSError) -> str:
+def os_reason(error: OSError) -> str:
+    """What the system said of a file, fit to stand after its path."""
     if error.errno == errno.ELOOP:
         return "a symbolic link"
     return (error.strerror or "cannot be read").lower()

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from colbert_mcp.maxsim import Floats
-from colbert_mcp.store.catalog_writer import NewChunk
+from colbert_mcp.store.catalog_writer import NewChunk, NewDocument
 from colbert_mcp.store.tokens import SegmentWriter, stored_rows
-from colbert_mcp.types import Chunk, DocumentRecord
+from colbert_mcp.types import Chunk, Coverage, DocumentRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,20 @@ class RowReference:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """A chunk with its token count, what of it no embedding stands for, and the row of its embeddings."""
+
+    chunk: Chunk
+    tokens: int
+    coverage: Coverage
+    reference: RowReference
+
+
+@dataclass(frozen=True, slots=True)
 class PutDocument:
     """A document to be inserted or replaced, with the rows of its chunks."""
 
-    record: DocumentRecord
-    chunks: list[NewChunk]
+    new: NewDocument
     references: list[RowReference]
 
 
@@ -54,14 +63,16 @@ class Batch:
         rows = stored_rows(token_embeddings, dense)
         return RowReference(*self.writer.append(rows), rows.dense)
 
-    def put(self, record: DocumentRecord, chunks: Sequence[tuple[Chunk, int, RowReference]]) -> None:
-        """Add a document: its chunks in order, each with its token count and its row."""
-        ids = passage_ids(record.path, [chunk.sha256 for chunk, _, _ in chunks])
+    def put(self, record: DocumentRecord, chunks: Sequence[EncodedChunk], unchunked: int, extract: str | None) -> None:
+        """Add a document: its chunks in order, and the rest of what ``NewDocument`` says of it."""
+        ids = passage_ids(record.path, [encoded.chunk.sha256 for encoded in chunks])
         new = [
-            NewChunk(passage_id, chunk, tokens, self.segment, reference.row)
-            for passage_id, (chunk, tokens, reference) in zip(ids, chunks, strict=True)
+            NewChunk(passage_id, item.chunk, item.tokens, item.coverage, self.segment, item.reference.row)
+            for passage_id, item in zip(ids, chunks, strict=True)
         ]
-        self.documents.append(PutDocument(record, new, [reference for _, _, reference in chunks]))
+        self.documents.append(
+            PutDocument(NewDocument(record, unchunked, extract, new), [item.reference for item in chunks])
+        )
 
 
 def passage_ids(path: bytes, hashes: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ Writers go through one connection; every snapshot reads through a connection of 
 import json
 import sqlite3
 import urllib.parse
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,12 +15,14 @@ from typing import Any
 
 from colbert_mcp.errors import IndexCorruptError, IndexMismatchError
 from colbert_mcp.lexical import FTS_TOKENIZER
-from colbert_mcp.types import Chunk, DocumentRecord, FileStamp, Span
+from colbert_mcp.types import Chunk, DocumentRecord, FileStamp, Part, Span
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CATALOGUE = "catalog.sqlite"
 _APPLICATION_ID = 0x436F4C42
-SPAN = "char_start, char_end, byte_start, byte_end, line_start, column_start, line_end, column_end"
+_SPAN = "char_start, char_end, byte_start, byte_end, line_start, column_start, line_end, column_end"
+CHUNK = f"{_SPAN}, page, cell, part_start, part_end, heading, sha256, text_sha256, text"
+_CHUNK_WIDTH = CHUNK.count(",") + 1
 _BATCH = 500
 
 
@@ -34,7 +37,10 @@ class StoredDocument:
 
 @dataclass(frozen=True, slots=True)
 class StoredPassage:
-    """A passage as the catalogue has it. ``chunk_id`` is None for a former passage, which is no longer searched."""
+    """A passage as the catalogue has it, with what it keeps of its file when it was indexed.
+
+    ``chunk_id`` and ``stamp`` are None for a former passage, which is no longer searched.
+    """
 
     passage_id: str
     chunk_id: int | None
@@ -42,6 +48,10 @@ class StoredPassage:
     chunk: Chunk
     path: bytes
     stamp: FileStamp | None
+    file_sha256: str
+    format: str
+    encoding: str
+    newline: str
     indexed_at: str
 
 
@@ -132,11 +142,14 @@ class Reader:
         return None if stored is None else json.loads(stored)
 
     def counts(self) -> dict[str, int]:
-        """Documents, passages, their tokens and characters, and roots."""
+        """Documents, passages, their tokens and characters, roots, and the characters that no embedding stands for."""
         chunks = self._db.execute(
-            "SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(char_end - char_start), 0) FROM chunks"
+            "SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(char_end - char_start), 0),"
+            " coalesce(sum(unknown), 0), coalesce(sum(skipped), 0), coalesce(sum(untokenized), 0) FROM chunks"
         ).fetchone()
-        documents = self._db.execute("SELECT count(*) FROM documents").fetchone()[0]
+        documents, unchunked = self._db.execute(
+            "SELECT count(*), coalesce(sum(unchunked), 0) FROM documents"
+        ).fetchone()
         roots = self._db.execute("SELECT count(*) FROM roots").fetchone()[0]
         return {
             "documents": documents,
@@ -144,6 +157,10 @@ class Reader:
             "tokens": chunks[1],
             "characters": chunks[2],
             "roots": roots,
+            "unchunked": unchunked,
+            "unknown": chunks[3],
+            "skipped": chunks[4],
+            "untokenized": chunks[5],
         }
 
     def rows(self) -> Iterator[tuple[int, int, int, int]]:
@@ -239,7 +256,7 @@ class Reader:
     def neighbours(self, passage: StoredPassage, before: int, after: int) -> tuple[list[Chunk], list[Chunk]]:
         """The chunks before and after a live passage in its document, in order."""
         rows = self._db.execute(
-            f"SELECT ordinal, {SPAN}, heading, sha256, text, text_sha256 FROM chunks"
+            f"SELECT ordinal, {CHUNK} FROM chunks"
             " WHERE document = (SELECT document FROM chunks WHERE id = ?) AND ordinal BETWEEN ? AND ? ORDER BY ordinal",
             (passage.chunk_id, passage.ordinal - before, passage.ordinal + after),
         ).fetchall()
@@ -252,12 +269,27 @@ class Reader:
     def former(self, passage_id: str) -> StoredPassage | None:
         """A passage of an earlier generation, by its id."""
         row = self._db.execute(
-            f"SELECT {SPAN}, heading, sha256, text, text_sha256, path, indexed_at FROM former WHERE passage_id = ?",
+            f"SELECT {CHUNK}, path, file_sha256, format, encoding, newline, indexed_at FROM former"
+            " WHERE passage_id = ?",
             (passage_id,),
         ).fetchone()
         if row is None:
             return None
-        return StoredPassage(passage_id, None, 0, _chunk(row), row[12], None, row[13])
+        path, *facts = row[_CHUNK_WIDTH:]
+        return StoredPassage(passage_id, None, 0, _chunk(row), path, None, *facts)
+
+    def extracted_text(self, path: bytes) -> tuple[str, str] | None:
+        """The text extracted from a document and the SHA-256 of the file that it was extracted from."""
+        row = self._db.execute(
+            "SELECT text, sha256 FROM extracts JOIN documents ON documents.id = document WHERE path = ?", (path,)
+        ).fetchone()
+        return None if row is None else (zlib.decompress(row[0]).decode("utf-8"), str(row[1]))
+
+    def passage_at(self, path: bytes, char: int) -> StoredPassage | None:
+        """The live passage of a document that holds a character."""
+        where = "WHERE d.path = ? AND c.char_start <= ? AND c.char_end > ?"
+        row = self._db.execute(f"{_LIVE_PASSAGES} {where}", (path, char, char)).fetchone()
+        return None if row is None else _stored(row)
 
     def passages_with_rows(self, segment: int | None = None) -> Iterator[tuple[StoredPassage, int, int]]:
         """(passage, segment, row) of every live chunk (of one segment), ordered by segment and row."""
@@ -274,17 +306,22 @@ class Reader:
 
 
 _LIVE_PASSAGES = (
-    "SELECT " + ", ".join(f"c.{name.strip()}" for name in SPAN.split(",")) + ", c.heading, c.sha256, c.text,"
-    " c.text_sha256, c.passage_id, c.id, c.ordinal, d.path, d.size, d.mtime_ns, d.indexed_at, c.segment, c.row"
+    "SELECT " + ", ".join(f"c.{name.strip()}" for name in CHUNK.split(",")) + ", c.passage_id, c.id, c.ordinal, d.path,"
+    " d.size, d.mtime_ns, d.sha256, d.format, d.encoding, d.newline, d.indexed_at, c.segment, c.row"
     " FROM chunks c JOIN documents d ON d.id = c.document"
 )
 
 
 def _chunk(row: Sequence[Any]) -> Chunk:
-    headings = tuple(row[8].split("\n")) if row[8] else ()
-    return Chunk(Span(*row[:8]), row[10], row[9], row[11] or row[9], headings)
+    page, cell, start, end, heading, sha256, text_sha256, text = row[8:_CHUNK_WIDTH]
+    part = (
+        None if start is None else Part("cell" if page is None else "page", cell if page is None else page, start, end)
+    )
+    return Chunk(
+        Span(*row[:8]), text, sha256, text_sha256 or sha256, tuple(heading.split("\n")) if heading else (), part
+    )
 
 
 def _stored(row: Sequence[Any]) -> StoredPassage:
-    passage_id, chunk_id, ordinal, path, size, mtime, indexed_at = row[12:19]
-    return StoredPassage(passage_id, chunk_id, ordinal, _chunk(row), path, FileStamp(size, mtime), indexed_at)
+    passage_id, chunk_id, ordinal, path, size, mtime, *facts = row[_CHUNK_WIDTH : _CHUNK_WIDTH + 11]
+    return StoredPassage(passage_id, chunk_id, ordinal, _chunk(row), path, FileStamp(size, mtime), *facts)

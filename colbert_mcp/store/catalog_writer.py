@@ -1,13 +1,14 @@
 """Changes to the catalogue, each inside a transaction. Knows rows; nothing of arrays, files or Chroma."""
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from colbert_mcp.store.catalog import SPAN, Reader
+from colbert_mcp.store.catalog import CHUNK, Reader
 from colbert_mcp.store.tokens import SegmentFiles
-from colbert_mcp.types import Chunk, DocumentRecord
+from colbert_mcp.types import Chunk, Coverage, DocumentRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,25 @@ class NewChunk:
     passage_id: str
     chunk: Chunk
     tokens: int
+    coverage: Coverage
     segment: int
     row: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A document to be inserted or replaced. ``unchunked`` counts its non-blank characters outside of every chunk;
+    ``extract`` is the text that its spans count in, where that is not its decoded file.
+    """
+
+    record: DocumentRecord
+    unchunked: int
+    extract: str | None
+    chunks: list[NewChunk]
+
+
+_ROW_MARKS = ", ".join("?" * 25)
+_OLD_CHUNK = CHUNK.replace(" sha256", " c.sha256")
 
 
 class Writer(Reader):
@@ -76,8 +94,9 @@ class Writer(Reader):
         values = (segment, files.rows, files.tokens, json.dumps(files.files))
         self._db.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", values)
 
-    def put_document(self, record: DocumentRecord, root: int, chunks: Sequence[NewChunk], now: str) -> list[str]:
+    def put_document(self, new: NewDocument, root: int, now: str) -> list[str]:
         """Insert or replace a document with its chunks; returns the passage ids that are gone."""
+        record, chunks = new.record, new.chunks
         existing = self._db.execute("SELECT id FROM documents WHERE path = ?", (record.path,)).fetchone()
         stamp = record.stamp
         values = (
@@ -88,13 +107,14 @@ class Writer(Reader):
             record.encoding,
             record.newline,
             record.reader,
+            new.unchunked,
             now,
         )
         gone: list[str] = []
         if existing is None:
             document = self._db.execute(
-                "INSERT INTO documents (size, mtime_ns, sha256, format, encoding, newline, reader, indexed_at, path)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                "INSERT INTO documents (size, mtime_ns, sha256, format, encoding, newline, reader, unchunked,"
+                " indexed_at, path) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
                 (*values, record.path),
             ).fetchone()[0]
         else:
@@ -102,13 +122,17 @@ class Writer(Reader):
             gone = self._retire([document], now, keep={chunk.passage_id for chunk in chunks})
             self._db.execute(
                 "UPDATE documents SET size = ?, mtime_ns = ?, sha256 = ?, format = ?, encoding = ?, newline = ?,"
-                " reader = ?, indexed_at = ? WHERE id = ?",
+                " reader = ?, unchunked = ?, indexed_at = ? WHERE id = ?",
                 (*values, document),
             )
         self._db.execute("INSERT OR IGNORE INTO document_roots VALUES (?, ?)", (document, root))
+        self._db.execute("DELETE FROM extracts WHERE document = ?", (document,))
+        if new.extract is not None:
+            packed = zlib.compress(new.extract.encode("utf-8"))
+            self._db.execute("INSERT INTO extracts VALUES (?, ?)", (document, packed))
         self._db.executemany(
-            f"INSERT INTO chunks (passage_id, document, ordinal, {SPAN}, heading, sha256, text_sha256, text, tokens,"
-            " segment, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO chunks (passage_id, document, ordinal, {CHUNK}, tokens, unknown, skipped, untokenized,"
+            f" segment, row) VALUES ({_ROW_MARKS})",
             (_new_row(document, ordinal, chunk) for ordinal, chunk in enumerate(chunks)),
         )
         self._db.executemany("DELETE FROM former WHERE passage_id = ?", ((chunk.passage_id,) for chunk in chunks))
@@ -177,8 +201,8 @@ class Writer(Reader):
             ids = self._db.execute("SELECT passage_id FROM chunks WHERE document = ?", (document,)).fetchall()
             leaving = [row[0] for row in ids if row[0] not in keep]
             self._db.executemany(
-                f"INSERT OR REPLACE INTO former SELECT passage_id, path, {SPAN}, heading, chunks.sha256, text_sha256,"
-                " text, indexed_at, ? FROM chunks JOIN documents ON documents.id = document WHERE passage_id = ?",
+                "INSERT OR REPLACE INTO former SELECT passage_id, path, d.sha256, format, encoding, newline,"
+                f" {_OLD_CHUNK}, indexed_at, ? FROM chunks c JOIN documents d ON d.id = document WHERE passage_id = ?",
                 ((now, passage_id) for passage_id in leaving),
             )
             self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
@@ -193,7 +217,7 @@ def _below(path: bytes) -> tuple[bytes, bytes]:
 
 
 def _new_row(document: int, ordinal: int, new: NewChunk) -> tuple[object, ...]:
-    span, chunk = new.chunk.span, new.chunk
+    span, chunk, part, coverage = new.chunk.span, new.chunk, new.chunk.part, new.coverage
     return (
         new.passage_id,
         document,
@@ -206,11 +230,18 @@ def _new_row(document: int, ordinal: int, new: NewChunk) -> tuple[object, ...]:
         span.column_start,
         span.line_end,
         span.column_end,
+        part.number if part and part.kind == "page" else None,
+        part.number if part and part.kind == "cell" else None,
+        part.start if part else None,
+        part.end if part else None,
         "\n".join(chunk.headings),
         chunk.sha256,
         None if chunk.text_sha256 == chunk.sha256 else chunk.text_sha256,
         chunk.text,
         new.tokens,
+        coverage.unknown,
+        coverage.skipped,
+        coverage.untokenized,
         new.segment,
         new.row,
     )

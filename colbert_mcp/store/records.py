@@ -21,12 +21,14 @@ class VectorRecord:
     provenance: Provenance
 
 
-def provenance(path: bytes, chunk: Chunk, segment: int, row: int, token_start: int, token_count: int) -> Provenance:
-    """A record's metadata: file, spans, heading and hash, and the rows of the segment that hold its token embeddings.
+def provenance(
+    path: bytes, file_sha256: str, chunk: Chunk, segment: int, row: int, token_start: int, token_count: int
+) -> Provenance:
+    """A record's metadata: file, spans, page, heading and hashes, and which rows of which segment it has.
 
     Every record has the same keys, because Chroma merges metadata and keeps stale ones; it takes no None.
     """
-    span = chunk.span
+    span, part = chunk.span, chunk.part
     return {
         "path": display_path(path),
         "byte_start": -1 if span.byte_start is None else span.byte_start,
@@ -35,8 +37,11 @@ def provenance(path: bytes, chunk: Chunk, segment: int, row: int, token_start: i
         "char_end": span.char_end,
         "line_start": span.line_start,
         "line_end": span.line_end,
+        "page": part.number if part and part.kind == "page" else -1,
+        "cell": part.number if part and part.kind == "cell" else -1,
         "heading": " > ".join(chunk.headings),
         "sha256": chunk.sha256,
+        "file_sha256": file_sha256,
         "segment": f"{segment:06}",
         "row": row,
         "token_start": token_start,

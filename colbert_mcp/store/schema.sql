@@ -21,6 +21,7 @@ CREATE TABLE documents (
   encoding TEXT NOT NULL,
   newline TEXT NOT NULL,
   reader INTEGER NOT NULL,
+  unchunked INTEGER NOT NULL, -- non-blank characters that stand in no chunk
   indexed_at TEXT NOT NULL
 ) STRICT;
 
@@ -30,6 +31,12 @@ CREATE TABLE document_roots (
   PRIMARY KEY (document, root)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX document_roots_root ON document_roots (root);
+
+-- The text of documents whose format is not text, in which their spans count; zlib over UTF-8.
+CREATE TABLE extracts (
+  document INTEGER PRIMARY KEY REFERENCES documents (id) ON DELETE CASCADE,
+  text BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE chunks (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -44,11 +51,18 @@ CREATE TABLE chunks (
   column_start INTEGER NOT NULL,
   line_end INTEGER NOT NULL,
   column_end INTEGER NOT NULL,
+  page INTEGER,              -- the page or cell it lies in, where its format has such
+  cell INTEGER,
+  part_start INTEGER,        -- where that page or cell starts and ends, in characters
+  part_end INTEGER,
   heading TEXT NOT NULL,     -- heading path, outermost first, one a line
   sha256 TEXT NOT NULL,      -- of the source's bytes
   text_sha256 TEXT,          -- of the text in UTF-8; NULL where it is the same
   text TEXT NOT NULL,
   tokens INTEGER NOT NULL,   -- its own, without special tokens
+  unknown INTEGER NOT NULL,  -- characters under an unknown token, a skipped one, and none at all
+  skipped INTEGER NOT NULL,
+  untokenized INTEGER NOT NULL,
   segment INTEGER NOT NULL,
   row INTEGER NOT NULL
 ) STRICT;
@@ -60,6 +74,10 @@ CREATE INDEX chunks_segment ON chunks (segment, row, id, document);
 CREATE TABLE former (
   passage_id TEXT PRIMARY KEY,
   path BLOB NOT NULL,
+  file_sha256 TEXT NOT NULL,
+  format TEXT NOT NULL,
+  encoding TEXT NOT NULL,
+  newline TEXT NOT NULL,
   char_start INTEGER NOT NULL,
   char_end INTEGER NOT NULL,
   byte_start INTEGER,
@@ -68,6 +86,10 @@ CREATE TABLE former (
   column_start INTEGER NOT NULL,
   line_end INTEGER NOT NULL,
   column_end INTEGER NOT NULL,
+  page INTEGER,              -- the page or cell it lies in, where its format has such
+  cell INTEGER,
+  part_start INTEGER,        -- where that page or cell starts and ends, in characters
+  part_end INTEGER,
   heading TEXT NOT NULL,
   sha256 TEXT NOT NULL,      -- of the source's bytes
   text_sha256 TEXT,          -- of the text in UTF-8; NULL where it is the same

@@ -162,7 +162,7 @@ class Store:
                 if files is not None:
                     self.writer.put_segment(batch.segment, files)
                 for document in batch.documents:
-                    gone += self.writer.put_document(document.record, root, document.chunks, now())
+                    gone += self.writer.put_document(document.new, root, now())
         except (OSError, sqlite3.Error) as error:
             self.abandon(batch)
             raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
@@ -270,9 +270,10 @@ def now() -> str:
 
 
 def _records(document: PutDocument) -> Iterator[VectorRecord]:
-    for new, reference in zip(document.chunks, document.references, strict=True):
+    record = document.new.record
+    for new, reference in zip(document.new.chunks, document.references, strict=True):
         pointer = (new.segment, new.row, reference.token_start, reference.token_count)
-        metadata = provenance(document.record.path, new.chunk, *pointer)
+        metadata = provenance(record.path, record.sha256, new.chunk, *pointer)
         yield VectorRecord(new.passage_id, reference.dense, new.chunk.text, metadata)
 
 
@@ -280,7 +281,7 @@ def _stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorReco
     for passage, number, row in snapshot.reader.passages_with_rows(only):
         segment = snapshot.segment(number)
         start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
-        metadata = provenance(passage.path, passage.chunk, number, row, start, end - start)
+        metadata = provenance(passage.path, passage.file_sha256, passage.chunk, number, row, start, end - start)
         yield VectorRecord(passage.passage_id, segment.dense[row], passage.chunk.text, metadata)
 
 
