@@ -46,7 +46,7 @@ class Tree:
 
     def change(self) -> None:
         edits: list[Callable[[Path], None]] = [self.insert, self.delete, self.move, self.rename, self.rewrap]
-        edits += [self.change_line_endings, self.remove, self.exchange]
+        edits += [self.change_line_endings, self.encode_otherwise, self.remove, self.exchange]
         for _ in range(self.chance.randint(2, 6)):
             if self.files:
                 self.chance.choice(edits)(self.chance.choice(sorted(self.files)))
@@ -78,6 +78,11 @@ class Tree:
     def change_line_endings(self, path: Path) -> None:
         content, encoding, newline = self.files[path]
         self.files[path] = (content, encoding, {"\n": "\r\n", "\r\n": "\r", "\r": "\n"}[newline])
+        write(path, *self.files[path])
+
+    def encode_otherwise(self, path: Path) -> None:
+        content, _, newline = self.files[path]
+        self.files[path] = (content, self.chance.choice(ENCODINGS), newline)
         write(path, *self.files[path])
 
     def remove(self, path: Path) -> None:
