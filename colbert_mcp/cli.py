@@ -49,7 +49,7 @@ def _serve(options: argparse.Namespace, config: Config) -> int:
 
 
 def _index(options: argparse.Namespace, config: Config) -> int:
-    from colbert_mcp.render import index_lines
+    from colbert_mcp.render.terminal import index_lines
 
     outputs: list[IndexOutput] = []
     interrupted = False
@@ -79,7 +79,7 @@ def _index(options: argparse.Namespace, config: Config) -> int:
 
 
 def _search(options: argparse.Namespace, config: Config) -> int:
-    from colbert_mcp.render import search_lines
+    from colbert_mcp.render.terminal import search_lines
 
     with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=not options.json):
         output = index.search(
@@ -94,7 +94,7 @@ def _search(options: argparse.Namespace, config: Config) -> int:
 
 
 def _show(options: argparse.Namespace, config: Config) -> int:
-    from colbert_mcp.render import passage_lines
+    from colbert_mcp.render.terminal import passage_lines
 
     with Index.open(config=config, create=False) as index:
         output = index.get_passage(options.passage_id, options.before, options.after)
@@ -102,7 +102,7 @@ def _show(options: argparse.Namespace, config: Config) -> int:
 
 
 def _status(options: argparse.Namespace, config: Config) -> int:
-    from colbert_mcp.render import status_lines
+    from colbert_mcp.render.terminal import status_lines
 
     with Index.open(config=config, create=False) as index:
         output = index.index_status()
@@ -110,7 +110,7 @@ def _status(options: argparse.Namespace, config: Config) -> int:
 
 
 def _sources(options: argparse.Namespace, config: Config) -> int:
-    from colbert_mcp.render import sources_lines
+    from colbert_mcp.render.terminal import sources_lines
 
     with Index.open(config=config, create=False) as index:
         output = index.list_sources(options.path, limit=options.limit)
@@ -118,7 +118,7 @@ def _sources(options: argparse.Namespace, config: Config) -> int:
 
 
 def _remove(options: argparse.Namespace, config: Config) -> int:
-    from colbert_mcp.render import remove_lines
+    from colbert_mcp.render.terminal import remove_lines
 
     with Index.open(config=config, create=False) as index:
         output = index.remove_path(options.path)
@@ -143,7 +143,7 @@ def _print_lines(lines: "Iterable[Text]") -> None:
 
 
 def _escape(text: str) -> str:
-    from colbert_mcp.render import visible
+    from colbert_mcp.render.terminal import visible
 
     return visible(text)
 
