@@ -46,7 +46,7 @@ _EXTRACTED = {
 _PARTS: dict[str, PartKind] = {"pdf": "page", "notebook": "cell"}
 # Containers that hold another text than the one their bytes would give, if they give any.
 _UNSUPPORTED = frozenset(
-    ".doc .eps .epub .odp .ods .odt .ppt .pptx .ps .rtf .svg .xls .xlsx".split()
+    {".doc", ".eps", ".epub", ".odp", ".ods", ".odt", ".ppt", ".pptx", ".ps", ".rtf", ".svg", ".xls", ".xlsx"}
 )
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _READ_ATTEMPTS = 3

@@ -1,4 +1,4 @@
-"""The sections of a notebook: headings of its Markdown cells, and definitions in its code. Knows only text and cells."""
+"""The sections of a notebook: headings of its Markdown cells, and definitions in code. Knows only text and cells."""
 
 from dataclasses import replace
 
@@ -8,8 +8,17 @@ from colbert_mcp.documents.outline import nest
 from colbert_mcp.types import Section
 
 # What kernels call their languages, where the suffix of such a file says another.
-_SUFFIXES = {"python": ".py", "ipython": ".py", "javascript": ".js", "typescript": ".ts", "c++": ".cpp", "c++17": ".cpp"}
-_SUFFIXES |= {"rust": ".rs", "ruby": ".rb", "go": ".go", "java": ".java", "c": ".c"}
+_SUFFIXES = {
+    **dict.fromkeys(["python", "ipython"], ".py"),
+    **dict.fromkeys(["c++", "c++11", "c++14", "c++17", "c++20"], ".cpp"),
+    "c": ".c",
+    "go": ".go",
+    "java": ".java",
+    "javascript": ".js",
+    "ruby": ".rb",
+    "rust": ".rs",
+    "typescript": ".ts",
+}
 
 
 def sections(notebook: Extracted) -> list[Section]:

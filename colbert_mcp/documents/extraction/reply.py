@@ -95,6 +95,5 @@ def _cells_hold(reply: _Reply) -> bool:
     if not reply.cells:
         return True
     return len(reply.cells) == len(reply.parts) and all(
-        start <= source_end <= end
-        for (start, end), (_, source_end) in zip(reply.parts, reply.cells, strict=True)
+        start <= source_end <= end for (start, end), (_, source_end) in zip(reply.parts, reply.cells, strict=True)
     )

@@ -14,7 +14,8 @@ from colbert_mcp.documents.extraction.worker.text import LONGEST_TITLE, Refusal,
 _NEEDS_PASSWORD = (4, 5)  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
 _MOST_PAGES = 50_000
 _MOST_ENTRIES = 5_000
-# How pdfium marks a hyphen at the end of a line that is there only because the word was broken.
+_TITLE_LINES = 3
+# Where pdfium has joined a word that was broken at the end of a line, and left its hyphen out.
 _BROKEN_WORD = re.compile("[\x02\ufffe]")
 _NUMBERING = re.compile(r"^(?:\d+[.)]?)+(?=\D)")
 
@@ -50,7 +51,7 @@ def _page(document: pypdfium2.PdfDocument, number: int, text: Text) -> str:
     try:
         page = document[number]
         textpage = page.get_textpage()
-        said = clean(_BROKEN_WORD.sub("-", textpage.get_text_bounded())).strip("\n")
+        said = clean(_BROKEN_WORD.sub("", textpage.get_text_bounded())).strip("\n")
         textpage.close()
         page.close()
     except pypdfium2.PdfiumError:
@@ -80,7 +81,7 @@ def _add_headings(outline: list[_Entry], pages: list[str], text: Text) -> None:
     """One heading an entry; one without a title ends the sections before it where an entry's place is unknown."""
     position = 0
     for number, entry in enumerate(outline):
-        page_start, page_end = text.parts[entry.page]
+        page_start = text.parts[entry.page][0]
         place = _find(entry.title, pages[entry.page], max(0, position - page_start))
         if place is not None:
             start, body = page_start + place[0], page_start + place[1]
@@ -97,18 +98,15 @@ def _add_headings(outline: list[_Entry], pages: list[str], text: Text) -> None:
 
 
 def _find(title: str, page: str, after: int) -> tuple[int, int] | None:
-    """Where a title stands alone on one line or on two or three that follow each other."""
+    """Where a title stands alone on one line, or else on two or three that follow each other."""
     wanted = _key(title)
     if not wanted:
         return None
     lines = [match.span() for match in re.finditer(r"[^\n]+", page)]
-    for number, (start, end) in enumerate(lines):
-        if start < after:
-            continue
-        for last in lines[number : number + 3]:
-            end = last[1]
-            if _key(page[start:end]) == wanted:
-                return start, end
+    for count in range(1, _TITLE_LINES + 1):
+        for first, last in zip(lines, lines[count - 1 :], strict=False):
+            if first[0] >= after and _key(page[first[0] : last[1]]) == wanted:
+                return first[0], last[1]
     return None
 
 
