@@ -65,15 +65,28 @@ class Piece(Generic[T]):
 
 
 def cut(
-    text: str, sections: Sequence[Section], tokenizer: Tokenizer[T], limit: int, *, is_code: bool
+    text: str,
+    sections: Sequence[Section],
+    tokenizer: Tokenizer[T],
+    limit: int,
+    *,
+    is_code: bool,
+    walls: Sequence[int] = (),
 ) -> list[Piece[T]]:
     """Cut a text into pieces of at most ``limit`` tokens each, counted on the piece tokenized alone.
+
+    No piece crosses a wall: a character, in ascending order, at which a page or cell starts.
 
     The document is tokenized once, and all of its pieces once more together, which is also what the encoder takes.
     A piece holds at most ``8 * limit`` characters, because a tokenizer may call any word one unknown token.
     """
     outline = _Outline(text, sections)
-    ranges = list(_Cutter(text, outline, _document_starts(text, tokenizer), limit, is_code).ranges(0, len(text)))
+    edges = [0, *walls, len(text)]
+    ends = [_trim(text, start, end)[1] for start, end in pairwise(edges)] if walls else [len(text)]
+    starts = _document_starts(text, tokenizer)
+    ranges: list[tuple[int, int]] = []
+    for start, end in zip(edges, ends, strict=False):
+        ranges += _Cutter(text, outline, starts, limit, is_code, end).ranges(start, end)
     pieces: list[Piece[T]] = []
     while ranges:
         todo: list[tuple[int, int]] = []
@@ -84,7 +97,8 @@ def cut(
                 pieces.append(Piece(start, end, outline.headings(start, end), tokens))
             else:
                 # Alone, its tokens differ from those it had in the document: cut it again by these, and smaller.
-                again = _Cutter(text, outline, tokens.starts + start, max(1, limit - 2 * excess), is_code)
+                wall = ends[bisect_right(edges, start, hi=len(ends)) - 1]
+                again = _Cutter(text, outline, tokens.starts + start, max(1, limit - 2 * excess), is_code, wall)
                 todo.extend(again.ranges(start, end))
         ranges = todo
     return sorted(pieces, key=lambda piece: piece.start)
@@ -168,15 +182,16 @@ class _Outline:
 
 
 class _Cutter:
-    """Walks one stretch of text from cut to cut."""
+    """Walks one stretch of text from cut to cut; ``wall`` is the end of the page or cell, or of the whole text."""
 
     def __init__(
-        self, text: str, outline: _Outline, token_starts: npt.NDArray[np.int64], limit: int, is_code: bool
+        self, text: str, outline: _Outline, token_starts: npt.NDArray[np.int64], limit: int, is_code: bool, wall: int
     ) -> None:
         self._text = text
         self._outline = outline
         self._token_starts = token_starts
         self._limit = limit
+        self._wall = wall
         self._small = max(1, limit // _SMALL)
         self._patterns = [_BLANK_LINES, *([] if is_code else [_SENTENCES]), _LINES, _WORDS]
 
@@ -206,7 +221,7 @@ class _Cutter:
         for stop in within:
             if self._count(start, stop) >= self._small:
                 return stop
-        if within and reach < len(self._text) and self._outline.after_headings(start) < within[-1]:
+        if within and reach < self._wall and self._outline.after_headings(start) < within[-1]:
             return within[-1]
         return None
 

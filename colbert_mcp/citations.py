@@ -29,6 +29,8 @@ from colbert_mcp.types import EXTRACTED, Part, Passage, Place, Span, Status, tex
 
 # The text may stand in very many places whose bytes differ (a file saved in another encoding): not all are tried.
 _MOST_PLACES = 100
+# Formats whose lines are those of the extracted text, and nowhere to be seen in the file.
+_LINELESS = frozenset({"docx", "html"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def url(stored: StoredPassage, span: Span, part: Part | None) -> str:
     """An openable link to a place in a file: its page or cell, else its lines where these can be seen in the file."""
     if part is not None:
         return file_url(stored.path, f"{part.kind}={part.number}")
-    return file_url(stored.path, "" if stored.encoding == EXTRACTED else f"L{span.line_start}-L{span.line_end}")
+    return file_url(stored.path, "" if stored.format in _LINELESS else f"L{span.line_start}-L{span.line_end}")
 
 
 def place(stored: StoredPassage) -> Place:

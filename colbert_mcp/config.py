@@ -43,10 +43,13 @@ class ModelConfig(_Section):
 
 
 class DocumentsConfig(_Section):
-    """``[documents]``: which files are read."""
+    """``[documents]``: which files are read, and what reading one may cost where its text must be extracted."""
 
     max_file_bytes: int = Field(default=10_000_000, ge=1)
     hidden: bool = False
+    extraction_seconds: int = Field(default=30, ge=1, le=3600)
+    extraction_memory_bytes: int = Field(default=1_000_000_000, ge=100_000_000)
+    extraction_characters: int = Field(default=10_000_000, ge=1, le=1_000_000_000)
 
 
 class SearchConfig(_Section):

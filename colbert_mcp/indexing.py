@@ -17,6 +17,7 @@ from colbert_mcp.documents import (
     READER,
     Discovery,
     Document,
+    Extractor,
     Found,
     discover,
     display_path,
@@ -138,6 +139,7 @@ class _Indexing:
         self._waiting: list[_Pending] = []
         self._waiting_tokens = 0
         self._unread: set[bytes] = set()
+        self._extractor = Extractor(documents)
 
     def run(self) -> None:
         """Discover, then index what is new or changed, then let go of what is gone."""
@@ -165,6 +167,8 @@ class _Indexing:
         except BaseException:
             self._store.abandon(self._batch)
             raise
+        finally:
+            self._extractor.close()
         self._finish(unchanged, {file.path for file in found})
 
     def _discover(self) -> Iterator[Found]:
@@ -185,13 +189,14 @@ class _Indexing:
     def _take(self, file: Found) -> None:
         """Read and cut one file; encode and commit when enough has gathered."""
         try:
-            document = read_document(file.path, self._documents.max_file_bytes)
+            document = read_document(file.path, self._documents.max_file_bytes, self._extractor)
             pieces = cut(
                 document.text,
                 document.sections,
                 self._encoder,
                 self._encoder.content_length,
                 is_code=document.is_code,
+                walls=[part.start for part in document.parts],
             )
             for piece in pieces:
                 document.chunk(piece.start, piece.end, piece.headings)

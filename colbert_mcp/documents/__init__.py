@@ -2,8 +2,9 @@
 
 ``discovery`` finds files under a root, ``patterns`` matches ignore files and filters, ``policy`` says what may be
 indexed, ``decoding`` turns bytes into text with a byte map, ``document`` reads one file, and one module a format
-(``markdown``, ``restructuredtext``, ``code``) finds its headings or definitions, which ``outline`` nests. Knows nothing
-of chunks, models or the index.
+(``markdown``, ``restructuredtext``, ``code``, ``html``, ``notebook``) finds what its text says of itself: headings or
+definitions, which ``outline`` nests, or its encoding. ``extraction`` gets text out of PDF, DOCX, HTML and notebooks in
+a process of its own. Knows nothing of chunks, models or the index.
 """
 
 from colbert_mcp.documents.discovery import Discovery, Found, discover
@@ -16,6 +17,7 @@ from colbert_mcp.documents.document import (
     read_document,
     text_span,
 )
+from colbert_mcp.documents.extraction import Extractor
 from colbert_mcp.documents.paths import display_path, file_url, path_matches, real_path
 from colbert_mcp.documents.patterns import compile_patterns
 from colbert_mcp.documents.policy import check_root, is_within
@@ -24,6 +26,7 @@ __all__ = [
     "READER",
     "Discovery",
     "Document",
+    "Extractor",
     "Found",
     "check_root",
     "compile_patterns",

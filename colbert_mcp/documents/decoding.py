@@ -24,6 +24,9 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _STATEFUL = re.compile(r"iso2022|hz|utf[-_]?7")
+# Such text is in bytes of ASCII and would pass for that. UTF-7 is believed by its mark only: base64 looks like it.
+_STATEFUL_HINT = re.compile(rb"\x1b[$(]|~\{")
+_UTF7_MARK = re.compile(rb"\+/v[89+/]")
 # Old code pages of Macintoshes, DOS and mainframes decode any text too, and win by chance on short ones.
 _ERA = chardet.EncodingEra.MODERN_WEB
 # One sentence of real text scores from 0.06 upwards, random bytes above 127 below 0.05.
@@ -38,13 +41,19 @@ class Decoded:
     """Text, how it was encoded, and where each of its characters starts.
 
     ``char_bytes``: int64 [len(text) + 1], the byte offset of each character and of the end; None where the offset is
-    the character's index plus ``mark``.
+    the character's index plus ``mark``. A ``stateful`` encoding has no such offsets at all: what a byte means depends
+    on those before it.
     """
 
     text: str
     encoding: str
     mark: int
     char_bytes: npt.NDArray[np.int64] | None
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the encoding keeps state between characters, so that a span of bytes cannot be decoded alone."""
+        return _STATEFUL.match(self.encoding) is not None
 
     def byte_at(self, char: int) -> int:
         """The byte offset in the file at which the character starts (or, at the end of the text, ends)."""
@@ -62,6 +71,8 @@ class Decoded:
 def decode(raw: bytes) -> Decoded:
     """Decode a file by its byte order mark, as UTF-8, as UTF-16 without a mark, or as what a detector finds.
 
+    ISO-2022, HZ and marked UTF-7 are found too, but their text has no byte offsets.
+
     Raises UnsupportedFormatError for binary data and UnreadableDocumentError where no encoding decodes every byte.
     """
     for mark, encoding in _MARKS:
@@ -70,8 +81,14 @@ def decode(raw: bytes) -> Decoded:
             if text is None:
                 raise UnreadableDocumentError(f"its byte order mark says {encoding}, but it does not decode as that")
             return Decoded(text, encoding, len(mark), _char_bytes(raw, len(mark), text, encoding))
-    encoding, text = _without_mark(raw)
-    return Decoded(text, encoding, 0, _char_bytes(raw, 0, text, encoding))
+    encoding, text = _stateful(raw) or _without_mark(raw)
+    offsets = None if _STATEFUL.match(encoding) else _char_bytes(raw, 0, text, encoding)
+    return Decoded(text, encoding, 0, offsets)
+
+
+def has_mark(raw: bytes) -> bool:
+    """Whether the bytes begin with a byte order mark."""
+    return any(raw.startswith(mark) for mark, _ in _MARKS)
 
 
 def line_starts(text: str) -> list[int]:
@@ -90,6 +107,23 @@ def newline_style(text: str) -> str:
     found = {match.group() for match in _LINE_END.finditer(text)}
     names = {"\n": "lf", "\r\n": "crlf", "\r": "cr"}
     return "mixed" if len(found) > 1 else names[found.pop()] if found else "none"
+
+
+def _stateful(raw: bytes) -> tuple[str, str] | None:
+    """Encoding and text of what is in a stateful encoding, None for all other bytes."""
+    if not raw.isascii():
+        return None
+    if _UTF7_MARK.match(raw):
+        marked = _strict(raw, "utf-7")
+        return ("utf-7", marked[1:]) if marked and marked[0] == "\ufeff" else None
+    if not _STATEFUL_HINT.search(raw):
+        return None
+    name = chardet.detect(_sample(raw))["encoding"]
+    encoding = codecs.lookup(name).name if name else ""
+    if not encoding.startswith(("iso2022", "hz")):
+        return None
+    text = _strict(raw, encoding)
+    return (encoding, text) if text is not None and not text.isascii() else None
 
 
 def _without_mark(raw: bytes) -> tuple[str, str]:
@@ -118,18 +152,19 @@ def _utf16_without_mark(head: bytes) -> str | None:
 
 
 def _detected(raw: bytes) -> tuple[str, str]:
-    sample = raw if len(raw) <= _SAMPLE else raw[: raw.rfind(b"\n", 0, _SAMPLE) + 1 or _SAMPLE]
-    guess = chardet.detect(sample, encoding_era=_ERA)
+    guess = chardet.detect(_sample(raw), encoding_era=_ERA)
     encoding = guess["encoding"]
     if encoding is None or (guess["confidence"] or 0) < _LEAST_CONFIDENCE:
         raise UnreadableDocumentError("its encoding could not be detected; save it as UTF-8")
     encoding = codecs.lookup(encoding).name
-    if _STATEFUL.match(encoding):
-        raise UnreadableDocumentError(f"its encoding {encoding} keeps state between characters; save it as UTF-8")
     text = _strict(raw, encoding)
     if text is None:
         raise UnreadableDocumentError(f"it looks like {encoding} but does not decode as that; save it as UTF-8")
     return encoding, text
+
+
+def _sample(raw: bytes) -> bytes:
+    return raw if len(raw) <= _SAMPLE else raw[: raw.rfind(b"\n", 0, _SAMPLE) + 1 or _SAMPLE]
 
 
 def _strict(raw: bytes, encoding: str) -> str | None:

@@ -1,20 +1,29 @@
-"""One file, read whole: its text, its sections, and chunks in every coordinate. Knows nothing of models or tokens."""
+"""One file, read whole: its text, its sections, and chunks in every coordinate. Knows nothing of models or tokens.
+
+Most files are text, and their chunks are spans of bytes. Others (PDF, DOCX, HTML, notebooks, stateful encodings) have
+their text extracted first; their chunks are spans of that text, and have no bytes.
+"""
 
 import errno
 import hashlib
 import os
+import re
 import stat
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from colbert_mcp.documents import code, markdown, restructuredtext
+from colbert_mcp.config import DocumentsConfig
+from colbert_mcp.documents import code, html, markdown, notebook, restructuredtext
 from colbert_mcp.documents.decoding import Decoded, decode, line_and_column, line_starts, newline_style
+from colbert_mcp.documents.extraction import Extracted, Extractor
+from colbert_mcp.documents.outline import nest
 from colbert_mcp.documents.policy import credential_content
 from colbert_mcp.errors import PathNotAllowedError, UnreadableDocumentError, UnsupportedFormatError
-from colbert_mcp.types import EXTRACTED, Chunk, DocumentRecord, FileStamp, Section, Span, text_hash
+from colbert_mcp.types import EXTRACTED, Chunk, DocumentRecord, FileStamp, Part, PartKind, Section, Span, text_hash
 
 # Raise it when a reader's text, sections or offsets change: files read by an older one are then read again.
-READER = 1
+READER = 2
 
 _MARKUP: dict[str, tuple[str, Callable[[str], list[Section]]]] = {
     ".md": ("markdown", markdown.sections),
@@ -23,52 +32,90 @@ _MARKUP: dict[str, tuple[str, Callable[[str], list[Section]]]] = {
     ".rst": ("restructuredtext", restructuredtext.sections),
     ".rest": ("restructuredtext", restructuredtext.sections),
 }
-# Containers whose bytes are text, but not the text that a person sees.
-_UNSUPPORTED = frozenset({".eps", ".ipynb", ".pdf", ".ps", ".rtf", ".svg"})
+# Formats whose text is extracted, as the record and as the extractor call them.
+_EXTRACTED = {
+    ".docx": ("docx", "docx"),
+    ".htm": ("html", "html"),
+    ".html": ("html", "html"),
+    ".ipynb": ("notebook", "notebook"),
+    ".pdf": ("pdf", "pdf"),
+    ".xhtml": ("html", "xhtml"),
+}
+_PARTS: dict[str, PartKind] = {"pdf": "page", "notebook": "cell"}
+# Containers that hold another text than the one their bytes would give, if they give any.
+_UNSUPPORTED = frozenset(
+    {".doc", ".eps", ".epub", ".odp", ".ods", ".odt", ".ppt", ".pptx", ".ps", ".rtf", ".svg", ".xls", ".xlsx"}
+)
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _READ_ATTEMPTS = 3
 _CREDENTIAL = "holds what looks like a private key or an access token"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A decoded file. ``sections`` are sorted and properly nested; with ``is_code``, lines outrank sentences."""
+    """The text of a file. ``sections`` are sorted and properly nested; with ``is_code``, lines outrank sentences.
+
+    ``parts`` are its pages or cells, empty ones too, where the format has such; no chunk may cross their ends. Without
+    ``_decoded``, the text is not that of the bytes: it was extracted.
+    """
 
     record: DocumentRecord
     text: str
     sections: list[Section]
     is_code: bool
+    parts: list[Part]
     _raw: bytes = field(repr=False)
-    _decoded: Decoded = field(repr=False)
+    _decoded: Decoded | None = field(repr=False)
     _lines: list[int] = field(repr=False)
 
     @property
     def extracted(self) -> bool:
-        """Whether the text is not the decoded file, so that spans count in it and have no bytes."""
-        return self.record.encoding == EXTRACTED
+        """Whether spans are of extracted text, and have no bytes in the file."""
+        return self._decoded is None
 
     def char_at(self, byte: int) -> int:
-        """The character that starts at a byte offset of the file (or the next one that starts after it)."""
+        """The character that starts at a byte offset of the file (or the next one that starts after it).
+
+        Raises UnreadableDocumentError where the text was extracted.
+        """
+        if self._decoded is None:
+            raise UnreadableDocumentError("its text was extracted and has no bytes in the file")
         return self._decoded.char_at(byte)
 
     def chunk(self, start: int, end: int, headings: tuple[str, ...]) -> Chunk:
         """The characters ``[start, end)`` as a chunk, with the citation invariant checked.
 
-        Raises UnreadableDocumentError where the span's bytes do not decode to its text.
+        Raises UnreadableDocumentError where the span's bytes do not decode to its text, or where it crosses a part.
         """
+        text = self.text[start:end]
+        byte_start, byte_end, sha256 = self._bytes_of(start, end, text)
+        line_start, column_start = line_and_column(self._lines, start)
+        line_end, column_end = line_and_column(self._lines, end)
+        span = Span(start, end, byte_start, byte_end, line_start, column_start, line_end, column_end)
+        return Chunk(span, text, sha256, text_hash(text), headings, self._part_of(start, end))
+
+    def _bytes_of(self, start: int, end: int, text: str) -> tuple[int | None, int | None, str]:
+        if self._decoded is None:
+            return None, None, text_hash(text)
         byte_start, byte_end = self._decoded.byte_at(start), self._decoded.byte_at(end)
-        source, text = self._raw[byte_start:byte_end], self.text[start:end]
+        source = self._raw[byte_start:byte_end]
         if source.decode(self._decoded.encoding, "replace") != text:
             raise UnreadableDocumentError(
                 f"bytes {byte_start}-{byte_end} do not decode to the characters cited for them"
             )
-        line_start, column_start = line_and_column(self._lines, start)
-        line_end, column_end = line_and_column(self._lines, end)
-        span = Span(start, end, byte_start, byte_end, line_start, column_start, line_end, column_end)
-        return Chunk(span, text, hashlib.sha256(source).hexdigest(), text_hash(text), headings)
+        return byte_start, byte_end, hashlib.sha256(source).hexdigest()
+
+    def _part_of(self, start: int, end: int) -> Part | None:
+        if not self.parts:
+            return None
+        index = bisect_right(self.parts, start, key=lambda part: part.start) - 1
+        if index < 0 or end > self.parts[index].end:
+            raise UnreadableDocumentError(f"characters {start}-{end} do not lie in one page or cell")
+        return self.parts[index]
 
 
-def read_document(path: bytes, max_bytes: int) -> Document:
-    """Read and decode one regular file.
+def read_document(path: bytes, max_bytes: int, extractor: Extractor | None = None) -> Document:
+    """Read one regular file: decode it, or extract its text (without an ``extractor``, by one with default limits).
 
     Raises UnreadableDocumentError, UnsupportedFormatError or PathNotAllowedError; the message is the reason alone,
     fit to stand after the path.
@@ -79,22 +126,58 @@ def read_document(path: bytes, max_bytes: int) -> Document:
     raw, stamp = read_regular_file(path, max_bytes)
     if credential_content(raw):
         raise PathNotAllowedError(_CREDENTIAL)
+    if suffix in _EXTRACTED:
+        return _extracted_document(path, raw, stamp, suffix, extractor)
     decoded = decode(raw)
-    if decoded.encoding.startswith(("utf-16", "utf-32")) and credential_content(
+    if (decoded.stateful or decoded.encoding.startswith(("utf-16", "utf-32"))) and credential_content(
         decoded.text.encode("utf-8", "replace")
     ):
         raise PathNotAllowedError(_CREDENTIAL)
-    name, sections, is_code = _structure(suffix, decoded.text)
-    record = DocumentRecord(
+    text = _LONE_SURROGATES.sub("\ufffd", decoded.text) if decoded.stateful else decoded.text
+    name, sections, is_code = _structure(suffix, text)
+    encoding = EXTRACTED if decoded.stateful else decoded.encoding
+    record = _record(path, raw, stamp, name, encoding, text)
+    if decoded.stateful:
+        return Document(record, text, sections, is_code, [], b"", None, line_starts(text))
+    return Document(record, text, sections, is_code, [], raw, decoded, line_starts(text))
+
+
+def _extracted_document(
+    path: bytes, raw: bytes, stamp: FileStamp, suffix: str, extractor: Extractor | None
+) -> Document:
+    name, how = _EXTRACTED[suffix]
+    source = html.decode_page(raw).encode("utf-8", "replace") if name == "html" else raw
+    if extractor is None:
+        with Extractor(DocumentsConfig()) as once:
+            found = once.extract(how, source)
+    else:
+        found = extractor.extract(how, source)
+    if credential_content(found.text.encode("utf-8", "replace")):
+        raise PathNotAllowedError(_CREDENTIAL)
+    kind = _PARTS.get(name)
+    parts = [Part(kind, number, *span) for number, span in enumerate(found.parts, 1)] if kind is not None else []
+    record = _record(path, raw, stamp, name, EXTRACTED, found.text)
+    return Document(record, found.text, _sections(name, found), False, parts, b"", None, line_starts(found.text))
+
+
+def _sections(name: str, found: Extracted) -> list[Section]:
+    if name == "notebook":
+        return notebook.sections(found)
+    nested = nest(found.headings, len(found.text))
+    # Those without a title only end the ones before them; those without a span hold nothing.
+    return [section for section in nested if section.title and section.start < section.end]
+
+
+def _record(path: bytes, raw: bytes, stamp: FileStamp, name: str, encoding: str, text: str) -> DocumentRecord:
+    return DocumentRecord(
         path=path,
         stamp=stamp,
         sha256=hashlib.sha256(raw).hexdigest(),
         format=name,
-        encoding=decoded.encoding,
-        newline=newline_style(decoded.text),
+        encoding=encoding,
+        newline=newline_style(text),
         reader=READER,
     )
-    return Document(record, decoded.text, sections, is_code, raw, decoded, line_starts(decoded.text))
 
 
 def file_stamp(path: bytes) -> FileStamp:

@@ -16,15 +16,20 @@ _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*(?:\r\n|\n|\r)(?:.*?(?:\r\n|\n|
 
 def sections(text: str) -> list[Section]:
     """The sections opened by ATX and setext headings that stand at the top level of the document."""
+    return nest(headings(text), len(text))
+
+
+def headings(text: str) -> list[Heading]:
+    """Those headings, in order."""
     starts = line_starts(text)
     tokens = _PARSER.parse(_without_front_matter(text))
-    headings = []
+    found = []
     for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map:
             first, after = token.map
             body = starts[after] if after < len(starts) else len(text)
-            headings.append(Heading(starts[first], body, int(token.tag[1:]), inline.content.strip()))
-    return nest(headings, len(text))
+            found.append(Heading(starts[first], body, int(token.tag[1:]), inline.content.strip()))
+    return found
 
 
 def _without_front_matter(text: str) -> str:
