@@ -60,13 +60,13 @@ def similarities(query: Floats, tokens: TokenMatrix, start: int = 0, end: int | 
     return products
 
 
-def maxsim(query: Floats, tokens: TokenMatrix) -> Floats:
-    """MaxSim of a query (float32 [q, d]) with each chunk, divided by q; float32 [n], within -1…1, higher is better.
+def best_matches(query: Floats, tokens: TokenMatrix) -> Floats:
+    """The best similarity of each query row (float32 [q, d]) with each chunk; float32 [q, n], -1…1, higher is better.
 
-    Accumulates in float32. A chunk without rows scores -1.
+    Accumulates in float32. A chunk without rows has -1.
     """
     offsets = tokens.offsets
-    scores = np.full(len(offsets) - 1, -1.0, np.float32)
+    matches = np.full((len(query), len(offsets) - 1), -1.0, np.float32)
     filled = np.flatnonzero(np.diff(offsets) > 0)
     position = 0
     while position < len(filled):
@@ -75,10 +75,14 @@ def maxsim(query: Floats, tokens: TokenMatrix) -> Floats:
         stop = max(position + 1, int(np.searchsorted(offsets[filled + 1], first + _BLOCK, side="right")))
         block = filled[position:stop]
         products = similarities(query, tokens, first, int(offsets[block[-1] + 1]))
-        best = np.maximum.reduceat(products, offsets[block] - first, axis=1)
-        scores[block] = best.sum(axis=0) / len(query)
+        matches[:, block] = np.maximum.reduceat(products, offsets[block] - first, axis=1)
         position = stop
-    return scores
+    return matches
+
+
+def maxsim(query: Floats, tokens: TokenMatrix) -> Floats:
+    """MaxSim of a query (float32 [q, d]) with each chunk, divided by q; float32 [n], within -1…1, higher is better."""
+    return best_matches(query, tokens).mean(axis=0)
 
 
 def maxsim_pooled(query: Floats, pooled: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> Floats:

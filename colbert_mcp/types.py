@@ -152,6 +152,30 @@ class Place(Result):
 Score: TypeAlias = Annotated[float | None, Field(description="null where this mode does not use it")]
 
 
+class TokenMatch(Result):
+    """A token of the query and the token of the passage that is most similar to it; MaxSim is the mean of these."""
+
+    query: str = Field(description="as typed; a special token by its name")
+    query_span: tuple[int, int] | None = Field(description="[start, end] in the query; null for a special token")
+    text: str = Field(description="as it stands in the passage; a special token by its name")
+    span: tuple[int, int] | None = Field(description="[char_start, char_end] in the file; null for a special token")
+    similarity: float = Field(description="-1 to 1")
+
+
+class TokenHeat(Result):
+    """How similar a token of the passage is to its nearest token of the query."""
+
+    span: tuple[int, int] = Field(description="[char_start, char_end] in the file")
+    similarity: float = Field(description="-1 to 1")
+
+
+class Explanation(Result):
+    """Why a passage was found: each token of the query with its match, and on demand all tokens of the passage."""
+
+    matches: list[TokenMatch]
+    heat: list[TokenHeat] | None = None
+
+
 class Passage(Result):
     """A chunk with its citation: what it says, where exactly it stands, and whether the source still says so."""
 
@@ -178,7 +202,7 @@ class Passage(Result):
         default=None, description="[char_start, char_end] within that page's or cell's own text"
     )
     heading: str | None = Field(description="heading path or enclosing definitions, joined by ' > '")
-    quote: str | None = Field(default=None, description="the sentence nearest to the query, verbatim")
+    quote: str | None = Field(default=None, description="the sentences nearest to the query, verbatim")
     quote_span: tuple[int, int] | None = Field(default=None, description="[char_start, char_end] of quote in the file")
     sha256: str = Field(
         description="SHA-256, when indexed, of the source bytes at byte_start:byte_end; of text if those are null"
@@ -194,6 +218,10 @@ class Passage(Result):
     also_at: list[Place] = Field(
         default_factory=list, description="up to ten other files that hold the very same text now"
     )
+    near_duplicate_of: str | None = Field(
+        default=None, description="id of an earlier result of this answer that says nearly the same"
+    )
+    explanation: Explanation | None = None
 
 
 class SearchOutput(Result):
@@ -206,6 +234,12 @@ class SearchOutput(Result):
     withheld: list[str] = Field(description="ids of the withheld results, best first")
     tokens: int = Field(description="size of this answer, counted with cl100k_base")
     generation: int = Field(description="state of the index that was searched")
+    weak: bool | None = Field(
+        default=None, description="the best passage matches no better than for unrelated questions; null if not judged"
+    )
+    uncovered: list[str] | None = Field(
+        default=None, description="words of the query that no result is about; null without explain"
+    )
     notice: str | None = None
 
 
@@ -215,6 +249,15 @@ class PassageOutput(Result):
     passage: Passage
     before_text: str
     after_text: str
+    generation: int
+    notice: str | None = None
+
+
+class ExplainOutput(Result):
+    """Why a passage matches a query, token by token."""
+
+    query: str
+    passage: Passage = Field(description="with its explanation, heat included")
     generation: int
     notice: str | None = None
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from colbert_mcp.encoder import Encoded, Fingerprint, Query, Tokenized
+from colbert_mcp.encoder import Coverage, Encoded, Fingerprint, Query, Tokenized
+from colbert_mcp.encoder.base import count_coverage
 
 DIMENSION = 32
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -38,21 +39,29 @@ class FakeEncoder:
     def encode_documents(self, documents: Sequence[Tokenized]) -> list[Encoded]:
         self.before_batch()
         self.encoded += len(documents)
-        result = []
-        for document in documents:
-            rows = np.array([_vector(self._words[token]) for token in document.ids.tolist()], np.float32)
-            rows = rows.reshape(-1, DIMENSION)
-            mean = rows.mean(axis=0) if len(rows) else np.ones(DIMENSION, np.float32)
-            result.append(Encoded(rows, (mean / np.linalg.norm(mean)).astype(np.float32)))
-        return result
+        return [self._encoded(document) for document in documents]
 
     def encode_query(self, text: str) -> Query:
-        encoded = self.encode_documents([self._tokenized(text)])[0]
-        self.encoded -= 1
-        return Query(encoded.token_embeddings, encoded.dense, "")
+        tokenized = self._tokenized(text)
+        encoded = self._encoded(tokenized)
+        return Query(encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokenized), self.kept_tokens(tokenized))
 
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         return np.stack([document.starts, document.ends], axis=1)
+
+    def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
+        return tuple(self._words[token] for token in document.ids.tolist())
+
+    def coverage(self, document: Tokenized, text: str) -> Coverage:
+        """U+FFFD is the unknown token; nothing is skipped."""
+        unknown = np.array([self._words[token] == "\ufffd" for token in document.ids.tolist()], np.bool_)
+        return count_coverage(document, text, unknown, np.zeros(len(unknown), np.bool_))
+
+    def _encoded(self, document: Tokenized) -> Encoded:
+        rows = np.array([_vector(self._words[token]) for token in document.ids.tolist()], np.float32)
+        rows = rows.reshape(-1, DIMENSION)
+        mean = rows.mean(axis=0) if len(rows) else np.ones(DIMENSION, np.float32)
+        return Encoded(rows, (mean / np.linalg.norm(mean)).astype(np.float32))
 
     def _tokenized(self, text: str) -> Tokenized:
         matches = list(_TOKEN.finditer(text))

@@ -37,12 +37,29 @@ class Encoded:
 class Query:
     """A query's ``token_embeddings`` (float32 [q, d], rows of length 1) and ``dense`` vector (float32 [e], length 1).
 
-    ``unread`` is the tail of the query beyond ``query_length``, "" if all of it was encoded.
+    ``unread`` is the tail of the query beyond ``query_length``, "" if all of it was encoded. ``spans`` (int64 [q, 2]) are
+    the characters of the query that each row stands for, (0, 0) for special, prefix and expansion tokens; ``tokens``
+    are the rows' names in the vocabulary.
     """
 
     token_embeddings: Floats
     dense: Floats
     unread: str
+    spans: npt.NDArray[np.int64]
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Characters of a text, blanks not counted, that its embeddings do not tell apart or do not hold.
+
+    ``unknown``: under the unknown token, which stands for any word; ``skipped``: under tokens of the skiplist, which
+    are encoded but not kept; ``untokenized``: under no token at all. No character is counted twice.
+    """
+
+    unknown: int
+    skipped: int
+    untokenized: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +112,36 @@ class Encoder(Protocol):
 
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         """int64 [n, 2]: the characters each row of the document's token embeddings stands for; (0, 0) for special."""
+
+    def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
+        """The names in the vocabulary of the rows of the document's token embeddings."""
+
+    def coverage(self, document: Tokenized, text: str) -> Coverage:
+        """How much of a text, of which these are the tokens, its embeddings do not hold."""
+
+
+def count_coverage(
+    document: Tokenized, text: str, unknown: npt.NDArray[np.bool_], skipped: npt.NDArray[np.bool_]
+) -> Coverage:
+    """Coverage from two bool [n] masks over the tokens; time and memory grow with the text, not with its tokens."""
+    code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    left = ~np.isin(code_points, _BLANKS)
+    counts = []
+    # A character under several tokens counts for the first kind that holds it.
+    for mask in (~(unknown | skipped), unknown, skipped):
+        under = left & _under(document, mask, len(text))
+        counts.append(int(under.sum()))
+        left &= ~under
+    return Coverage(counts[1], counts[2], int(left.sum()))
+
+
+# Every character for which str.isspace holds lies in the basic plane.
+_BLANKS = np.array([point for point in range(0x10000) if chr(point).isspace()], np.uint32)
+
+
+def _under(document: Tokenized, mask: npt.NDArray[np.bool_], length: int) -> npt.NDArray[np.bool_]:
+    """Which of ``length`` characters lie under one of the tokens chosen."""
+    edges = np.bincount(document.starts[mask], minlength=length + 1)
+    edges -= np.bincount(document.ends[mask], minlength=length + 1)
+    covered: npt.NDArray[np.bool_] = np.cumsum(edges)[:length] > 0
+    return covered

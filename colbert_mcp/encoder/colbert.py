@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
 from colbert_mcp.config import ModelConfig
-from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized
+from colbert_mcp.encoder.base import Coverage, Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.errors import EncoderError
 
@@ -98,6 +98,7 @@ class ColBERTEncoder:
             torch.set_num_threads(config.threads)
         self._tokenizer = _tokenizer_of(model)
         self._lead, self._tail = _special_tokens(self._tokenizer)
+        self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
         self._window = _window(model)
         if self.content_length < _MIN_CONTENT:
@@ -170,16 +171,48 @@ class ColBERTEncoder:
             features = self._model.tokenize([text], is_query=True)
         attention = features["attention_mask"][0].numpy().astype(bool)
         states, embeddings = self._forward({name: features[name] for name in ("input_ids", "attention_mask")})
-        kept = embeddings[0] if self._model.do_query_expansion else embeddings[0][attention]
-        return Query(kept, self._dense(states[0][attention], kept), unread)
+        rows = np.ones_like(attention) if self._model.do_query_expansion else attention
+        kept = embeddings[0][rows]
+        ids = features["input_ids"][0].numpy()
+        spans = self._query_spans(text, ids)[rows]
+        return Query(kept, self._dense(states[0][attention], kept), unread, spans, self._names(ids[rows]))
 
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         """int64 [n, 2]: the characters of each row of the document's token embeddings; (0, 0) for special tokens."""
+        prefix = self._model.document_prefix_id
+        return self._input_spans(document, prefix)[self._kept(self._document_input(document))]
+
+    def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
+        """The names in the vocabulary of the rows of the document's token embeddings."""
+        ids = self._document_input(document)
+        return self._names(ids[self._kept(ids)])
+
+    def coverage(self, document: Tokenized, text: str) -> Coverage:
+        """How much of a text, of which these are the tokens, its embeddings do not hold."""
+        unknown = document.ids == (-1 if self._unknown is None else self._unknown)
+        return count_coverage(document, text, unknown, ~self._kept(document.ids))
+
+    def _query_spans(self, text: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """int64 [len(ids), 2]: the query's characters under each input token, as PyLate made them (it strips blanks)."""
+        stripped = text.strip()
+        tokens = self.tokenize([stripped])[0]
+        prefix = self._model.query_prefix_id
+        own = len(ids) - len(self._lead) - len(self._tail) - (prefix is not None)
+        tokens = Tokenized(tokens.ids[:own], tokens.starts[:own], tokens.ends[:own])
+        shift = text.index(stripped) if stripped else 0
+        spans = np.zeros((len(ids), 2), np.int64)
+        known = self._input_spans(tokens, prefix)
+        spans[: len(known)] = np.where(known[:, 1:] > 0, known + shift, 0)
+        return spans
+
+    def _input_spans(self, document: Tokenized, prefix_id: int | None) -> npt.NDArray[np.int64]:
+        """int64 [n, 2]: the characters under each token of the model's input; (0, 0) for special tokens."""
         spans = np.stack([document.starts, document.ends], axis=1)
         lead, tail = (np.zeros((len(special), 2), np.int64) for special in (self._lead, self._tail))
-        prefix = None if self._model.document_prefix_id is None else 0
-        whole = self._with_prefix(np.concatenate([lead, spans, tail]), prefix)
-        return whole[self._kept(self._document_input(document))]
+        return self._with_prefix(np.concatenate([lead, spans, tail]), None if prefix_id is None else 0)
+
+    def _names(self, ids: npt.NDArray[np.int64]) -> tuple[str, ...]:
+        return tuple(str(self._tokenizer.id_to_token(token)) for token in ids.tolist())
 
     def _document_input(self, document: Tokenized) -> npt.NDArray[np.int64]:
         return self._with_prefix(np.concatenate([self._lead, document.ids, self._tail]), self._model.document_prefix_id)

@@ -6,10 +6,13 @@ from pathlib import Path
 import miniature
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from colbert_mcp.chunking import cut
 from colbert_mcp.config import ModelConfig
-from colbert_mcp.encoder import load_encoder
+from colbert_mcp.encoder import Coverage, Tokenized, load_encoder
+from colbert_mcp.encoder.base import count_coverage
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
@@ -167,3 +170,53 @@ def test_the_fingerprint_follows_the_weights_and_not_the_device(tmp_path: Path) 
     again = load(tmp_path / "a", batch_tokens=64, threads=1).fingerprint
     assert one == again
     assert one.digest != two.digest
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+def test_each_row_of_a_query_is_traced_to_its_characters(tmp_path: Path, layout: type) -> None:
+    encoder = load(layout(tmp_path))
+    text = "  bread of\nthe Mill"
+    query = encoder.encode_query(text)
+    assert query.tokens[:2] == ("[CLS]", "[unused0]")
+    assert set(query.tokens[-4:]) == {"[MASK]"}  # expansion up to query_length
+    assert len(query.spans) == len(query.tokens) == len(query.token_embeddings) == 16
+    words = [text[start:end] for start, end in query.spans if end]
+    assert "".join(words) == "breadoftheMill"
+    named = [name.removeprefix("##") for name, (_, end) in zip(query.tokens, query.spans, strict=True) if end]
+    assert named == [word.lower() for word in words]
+
+
+def test_a_query_that_is_cut_is_traced_as_far_as_it_is_read(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path), query_length=8)
+    text = "of in to of in bread"
+    query = encoder.encode_query(text)
+    assert [text[start:end] for start, end in query.spans] == ["", "", "of", "in", "to", "of", "in", ""]
+
+
+def test_rows_of_a_document_have_names(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    document = encoder.tokenize(["bread, of water."])[0]
+    assert encoder.kept_tokens(document) == ("[CLS]", "[unused1]", "bread", "of", "water", "[SEP]")
+
+
+def test_coverage_counts_what_no_embedding_tells_of(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    # The snowman is unknown, stops and commas are skipped, and the tokenizer drops control characters.
+    text = "bread, ☃☃ \x07of water.\n"
+    assert encoder.coverage(encoder.tokenize([text])[0], text) == Coverage(unknown=2, skipped=2, untokenized=1)
+
+
+@settings(database=None, deadline=None)
+@given(st.text("ab ,☃\x07\u3000\U0001f600\ud800", max_size=40), st.data())
+def test_coverage_is_what_a_walk_over_the_characters_counts(text: str, data: st.DataObject) -> None:
+    cuts = data.draw(st.lists(st.tuples(st.integers(0, len(text)), st.integers(0, 5)), max_size=12))
+    spans = sorted((start, min(len(text), start + length)) for start, length in cuts)
+    kinds = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(spans), max_size=len(spans))), np.int64)
+    starts, ends = np.array(spans, np.int64).reshape(-1, 2).T
+    expected = {"unknown": 0, "skipped": 0, "untokenized": 0}
+    for at, character in enumerate(text):
+        over = {int(kind) for kind, (start, end) in zip(kinds, spans, strict=True) if start <= at < end}
+        if not character.isspace() and 0 not in over:
+            expected["unknown" if 1 in over else "skipped" if 2 in over else "untokenized"] += 1
+    found = count_coverage(Tokenized(kinds, starts, ends), text, kinds == 1, kinds == 2)
+    assert found == Coverage(**expected)

@@ -1,0 +1,129 @@
+"""What can be quoted alone: the sentences of prose, and the lines of code, tables and lists.
+
+Blank lines, list items and line ends that were put on purpose end a sentence, and so does its own punctuation. Used to
+choose quotes only: how chunks are cut does not depend on it. Knows a text and nothing else.
+"""
+
+import re
+from itertools import pairwise
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_SENTENCE_END = re.compile(
+    r"(?<![.!?…])(?P<stop>[.!?…]+)[\"'’”»)\]]*\s+(?=(?P<next>\S))|[。！？｡．।॥۔؟]+[\"'’”»）」』]*\s*"
+)
+_LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]*\Z")
+_ITEM = re.compile(r"\s*(?:[-*+•>]\s|#{1,6}\s|\||\d{1,3}[.)]\s|\.\.\s)")
+_HEADING = re.compile(r"#{1,6}\s")
+_CODE_END = re.compile(r"[;{}(\[,:=\\|]\Z")
+_FIRST_WORD = re.compile(r"\s*\S+")
+# A line end is a wrap only where lines are filled to a width that people wrap at.
+_WIDEST = 120
+_FILLED = 0.85
+_CAPITALS = 0.005
+# Latin-script abbreviations that are followed by a capital or a number as a rule, without their full stop.
+_ABBREVIATIONS = frozenset(
+    "al approx art bd bzw ca cap capt cf ch chap cit co col corp dept dr ed eds eq eqs e.g est etc eur ex fig figs gen "
+    "gov hon hr i.e inc jan feb mar apr jun jul aug sep sept oct nov dec jr lit lt ltd max messrs mgr min mr mrs ms mt "
+    "nr no nos op p.ex phd pl pp prof ref refs rep resp rev sec sen sgt sig sr st str tab u.a u.s usw vol vols vs z.b"
+    "".split()
+)
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """The sentences and lines of a passage as ``[start, end)``, in order, without the blanks around them."""
+    edges = {0, len(text)}
+    lines = _lines(text)
+    for first, last in _blocks(text, lines):
+        block = lines[first:last]
+        width = max(end - start for start, end in block)
+        for this, following in pairwise(block):
+            if not _is_wrap(text, this, following, width):
+                edges.add(following[0])
+        edges.add(block[-1][1])
+    edges.update(_sentence_ends(text))
+    trimmed = (_trim(text, start, end) for start, end in pairwise(sorted(edges)))
+    return [(start, end) for start, end in trimmed if start < end]
+
+
+def _lines(text: str) -> list[tuple[int, int]]:
+    ends = [(match.start(), match.end()) for match in _LINE_END.finditer(text)]
+    starts = [0, *(end for _, end in ends)]
+    stops = [*(start for start, _ in ends), len(text)]
+    return list(zip(starts, stops, strict=True))
+
+
+def _blocks(text: str, lines: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Runs of lines that are not blank, as ``[first, last)``."""
+    blocks: list[tuple[int, int]] = []
+    first = 0
+    for index, (start, end) in enumerate([*lines, (len(text), len(text))]):
+        if not text[start:end].strip():
+            if first < index:
+                blocks.append((first, index))
+            first = index + 1
+    return blocks
+
+
+def _is_wrap(text: str, line: tuple[int, int], following: tuple[int, int], width: int) -> bool:
+    """Whether prose was wrapped between two lines: the next word had no room left, and no mark says otherwise.
+
+    In wrapped prose every line but the last is filled, so a line with room for the next word was ended on purpose.
+    """
+    this, after = text[slice(*line)], text[slice(*following)]
+    if width > _WIDEST or _ITEM.match(after) or _HEADING.match(this):
+        return False
+    if _CODE_END.search(this.rstrip()) and not _is_prose(this):
+        return False
+    if not _ITEM.match(this) and _indent(this) != _indent(after):
+        return False
+    word = _FIRST_WORD.match(after)
+    return len(this) + len(word.group().lstrip() if word else "") + 1 > _FILLED * width
+
+
+def _is_prose(line: str) -> bool:
+    """Whether a line that ends in a mark which code ends in too reads like prose: words and blanks, for the most part."""
+    plain = sum(character.isalpha() or character == " " for character in line)
+    return line.rstrip()[-1] in ",:" and plain > 0.85 * len(line)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _sentence_ends(text: str) -> list[int]:
+    """Where sentences end by their punctuation, after the blanks that follow."""
+    letters = sum(character.isalpha() for character in text)
+    # Some texts are written without capitals; elsewhere a small letter goes on with the sentence.
+    caseless = sum(character.isupper() for character in text) <= _CAPITALS * letters
+    return [match.end() for match in _SENTENCE_END.finditer(text) if _ends(text, match, caseless)]
+
+
+def _ends(text: str, match: re.Match[str], caseless: bool) -> bool:
+    following = match.group("next")
+    if following is None:  # scripts whose full stop stands for nothing else
+        return True
+    if following.islower() and not caseless:
+        return False
+    if match.group("stop") != ".":
+        return True
+    found = _LAST_WORD.search(text, max(0, match.start() - 20), match.start())
+    word = found.group() if found else ""
+    before = match.start() - len(word)
+    return not _is_abbreviation(word, opens_line=before == 0 or text[before - 1] in "\n\r")
+
+
+def _is_abbreviation(word: str, *, opens_line: bool) -> bool:
+    """Whether the full stop after a word belongs to it: an abbreviation, an initial, or the number of a list item."""
+    if word.casefold() in _ABBREVIATIONS:
+        return True
+    if len(word) == 1 and word.isalpha() and word.isupper() and word != "I":
+        return True
+    return opens_line and word.isdigit() and len(word) <= 3
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
