@@ -30,7 +30,6 @@ from colbert_mcp.errors import DocumentError
 from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store, StoredDocument, now
 from colbert_mcp.types import (
     EXPECTED_SKIPS,
-    Coverage,
     IndexingProgress,
     IndexOutput,
     ProgressCallback,
@@ -243,7 +242,8 @@ class _Indexing:
         for piece, reference in zip(waiting.pieces, waiting.references, strict=True):
             chunk = document.chunk(piece.start, piece.end, piece.headings)
             unchunked -= _non_blank(chunk.text)
-            chunks.append(EncodedChunk(chunk, len(piece.tokens.ids), Coverage(), reference))
+            coverage = self._encoder.coverage(piece.tokens, chunk.text)
+            chunks.append(EncodedChunk(chunk, len(piece.tokens.ids), coverage, reference))
         self._batch.put(document.record, chunks, unchunked, document.text if document.extracted else None)
         self._run.indexed += 1
         self._done(document.record.stamp.size)

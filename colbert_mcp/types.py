@@ -82,15 +82,15 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Non-blank characters of a chunk that its token embeddings do not stand for.
+    """Non-blank characters of a text that its token embeddings do not tell apart or do not hold.
 
-    ``unknown``: under the tokenizer's unknown token; ``skipped``: under tokens on the model's skiplist, which have no
-    embedding of their own; ``untokenized``: under no token at all.
+    ``unknown``: under the unknown token, which stands for any word; ``skipped``: under tokens of the skiplist, which
+    are encoded but not kept; ``untokenized``: under no token at all. No character is counted twice.
     """
 
-    unknown: int = 0
-    skipped: int = 0
-    untokenized: int = 0
+    unknown: int
+    skipped: int
+    untokenized: int
 
 
 @dataclass(frozen=True, slots=True)

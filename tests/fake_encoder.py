@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from colbert_mcp.encoder import Coverage, Encoded, Fingerprint, Query, Tokenized
+from colbert_mcp.encoder import Encoded, Fingerprint, Query, Tokenized
 from colbert_mcp.encoder.base import count_coverage
+from colbert_mcp.types import Coverage
 
 DIMENSION = 32
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -44,7 +45,9 @@ class FakeEncoder:
     def encode_query(self, text: str) -> Query:
         tokenized = self._tokenized(text)
         encoded = self._encoded(tokenized)
-        return Query(encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokenized), self.kept_tokens(tokenized))
+        return Query(
+            encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokenized), self.kept_tokens(tokenized)
+        )
 
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         return np.stack([document.starts, document.ends], axis=1)

@@ -4,7 +4,7 @@
 ``builtin`` assembles the embedded default, ``colbert`` encodes with PyLate. Knows nothing of files or the index.
 """
 
-from colbert_mcp.encoder.base import Coverage, Encoded, Encoder, Fingerprint, Query, Tokenized
+from colbert_mcp.encoder.base import Encoded, Encoder, Fingerprint, Query, Tokenized
 from colbert_mcp.encoder.loading import load_encoder
 
-__all__ = ["Coverage", "Encoded", "Encoder", "Fingerprint", "Query", "Tokenized", "load_encoder"]
+__all__ = ["Encoded", "Encoder", "Fingerprint", "Query", "Tokenized", "load_encoder"]

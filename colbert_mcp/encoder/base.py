@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from colbert_mcp.types import Coverage
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -47,19 +49,6 @@ class Query:
     unread: str
     spans: npt.NDArray[np.int64]
     tokens: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Characters of a text, blanks not counted, that its embeddings do not tell apart or do not hold.
-
-    ``unknown``: under the unknown token, which stands for any word; ``skipped``: under tokens of the skiplist, which
-    are encoded but not kept; ``untokenized``: under no token at all. No character is counted twice.
-    """
-
-    unknown: int
-    skipped: int
-    untokenized: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
 from colbert_mcp.config import ModelConfig
-from colbert_mcp.encoder.base import Coverage, Encoded, Fingerprint, Query, Tokenized, count_coverage
+from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.errors import EncoderError
+from colbert_mcp.types import Coverage
 
 _MIN_CONTENT = 8
 _LENGTH_STEP, _ROWS_STEP = 16, 8

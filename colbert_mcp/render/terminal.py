@@ -120,6 +120,7 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
         )
         + ", "
         f"{_count(output.roots, 'root')}; generation {output.generation}",
+        "text": _ledger(output),
         "disk": size,
         "model": f"{output.model}, document_length {output.document_length or 'not known yet'}",
         "device": f"{output.device}, {output.dtype}" if output.device else "not loaded",
@@ -129,6 +130,14 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
         yield Text.assemble((f"{name:8}", "bold"), value)
     for run in output.runs:
         yield from index_lines(run)
+
+
+def _ledger(output: StatusOutput) -> str:
+    ledger = output.ledger
+    return (
+        f"{output.characters:,} characters; {ledger.unchunked:,} in no passage, {ledger.unknown:,} under an unknown "
+        f"token, {ledger.skipped:,} under a skipped one, {ledger.untokenized:,} under none"
+    )
 
 
 def sources_lines(output: SourcesOutput) -> Iterator[Text]:

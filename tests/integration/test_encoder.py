@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from colbert_mcp.chunking import cut
 from colbert_mcp.config import ModelConfig
-from colbert_mcp.encoder import Coverage, Tokenized, load_encoder
+from colbert_mcp.encoder import Tokenized, load_encoder
 from colbert_mcp.encoder.base import count_coverage
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
+from colbert_mcp.types import Coverage
 
 TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "Water & bread; " * 9, "of it"]
 
