@@ -163,10 +163,10 @@ class TokenMatch(Result):
 
 
 class TokenHeat(Result):
-    """How similar a token of the passage is to its nearest token of the query."""
+    """How similar a token of the passage is to each token of the query."""
 
     span: tuple[int, int] = Field(description="[char_start, char_end] in the file")
-    similarity: float = Field(description="-1 to 1")
+    similarities: list[float] = Field(description="-1 to 1, in the order of matches")
 
 
 class Explanation(Result):
