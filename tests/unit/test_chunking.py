@@ -106,7 +106,9 @@ def walled(draw: st.DrawFn) -> tuple[str, list[int]]:
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=120)
 @given(data=st.data(), text_and_walls=walled(), limit=st.integers(1, 40))
-def test_no_piece_crosses_a_wall(rule: str, data: st.DataObject, text_and_walls: tuple[str, list[int]], limit: int) -> None:
+def test_no_piece_crosses_a_wall(
+    rule: str, data: st.DataObject, text_and_walls: tuple[str, list[int]], limit: int
+) -> None:
     text, walls = text_and_walls
     tokenizer = Rule(RULES[rule])
     sections = data.draw(nested_sections(text))

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from docx import Document as Word
 from samples import CREDENTIALS, DOCX, HTML, NOTEBOOK, PDF, SAMPLES, cell, notebook, package, pdf, saved, word_xml
-
 from wordpiece import Rule, words
 
 from colbert_mcp.chunking import cut
@@ -421,7 +420,9 @@ def test_text_in_a_stateful_encoding_is_extracted(read: Read, encoding: str, tex
     assert document.chunk(0, 3, ()).span.byte_start is None
 
 
-@pytest.mark.parametrize("raw", [b"\x1b[31mred\x1b[0m", b"echo ~{x}", b"+/v8x is base64?", b"+AOk- +BB8EQAQ4-", b"\x1b$B"])
+@pytest.mark.parametrize(
+    "raw", [b"\x1b[31mred\x1b[0m", b"echo ~{x}", b"+/v8x is base64?", b"+AOk- +BB8EQAQ4-", b"\x1b$B"]
+)
 def test_what_only_looks_stateful_keeps_its_bytes(read: Read, raw: bytes) -> None:
     document = read("a.txt", raw)
     assert (document.extracted, document.record.encoding) == (False, "utf-8")

@@ -1,5 +1,6 @@
 """Hostile and broken files: each ends within its limits with a named reason, and the next file is read."""
 
+import contextlib
 import io
 import os
 import random
@@ -28,7 +29,7 @@ LIMITS = DocumentsConfig(
     max_file_bytes=60 * MB, extraction_seconds=3, extraction_memory_bytes=400 * MB, extraction_characters=MB
 )
 Read = Callable[[str, bytes], Document]
-linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits or its /proc")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,14 @@ def reason(read: Read, name: str, raw: bytes) -> str:
         read(name, raw)
     assert read("next.html", b"<p>still here").text == "still here"
     return str(caught.value)
+
+
+def outcome(read: Read, name: str, raw: bytes) -> tuple[str, str]:
+    """The text of a file and nothing, or nothing and why it is refused."""
+    try:
+        return read(name, raw).text, ""
+    except UnreadableDocumentError as error:
+        return "", str(error)
 
 
 # Archives
@@ -162,12 +171,8 @@ def test_nested_flate_streams_end_within_the_limits(read: Read) -> None:
 
 def test_a_truncated_pdf_is_refused_or_read_in_part(read: Read) -> None:
     for share in (0.1, 0.5, 0.9):
-        try:
-            text = read("a.pdf", PDF[: int(len(PDF) * share)]).text
-        except UnreadableDocumentError as error:
-            assert str(error).startswith(("broken", "no text layer"))
-        else:
-            assert "knots" in text
+        text, refused = outcome(read, "a.pdf", PDF[: int(len(PDF) * share)])
+        assert "knots" in text or refused.startswith(("broken", "no text layer"))
 
 
 def test_a_pdf_of_ten_thousand_pages_is_read(read: Read) -> None:
@@ -218,12 +223,8 @@ def test_a_deep_tree_of_pages_ends(read: Read) -> None:
 
 def test_a_form_that_draws_itself_ends(read: Read) -> None:
     form = stream(HELLO + b" /X Do /X Do", b"/Type /XObject /Subtype /Form /BBox [0 0 600 800]")
-    try:
-        text = read("a.pdf", one_page(stream(b"/X Do " + HELLO), more=[form])).text
-    except UnreadableDocumentError as error:
-        assert str(error).startswith(("its parser crashed", "it takes longer"))
-    else:
-        assert "hello" in text
+    text, refused = outcome(read, "a.pdf", one_page(stream(b"/X Do " + HELLO), more=[form]))
+    assert "hello" in text or refused.startswith(("its parser crashed", "it takes longer"))
 
 
 def test_an_outline_in_a_ring_does_not_hold_up_its_document(read: Read) -> None:
@@ -247,13 +248,15 @@ def test_an_outline_in_a_ring_does_not_hold_up_its_document(read: Read) -> None:
 
 
 def test_deeply_nested_html_is_read_or_refused_in_time(read: Read) -> None:
-    for tag, count in (("div", 100_000), ("b", 100_000), ("table><tr><td", 30_000), ("ul><li", 10_000), ("svg", 100_000)):
-        try:
-            text = read("a.html", f"<p>before{f'<{tag}>' * count}after".encode()).text
-        except UnreadableDocumentError as error:
-            assert "seconds" in str(error)
-        else:
-            assert text.startswith("before")
+    for tag, count in (
+        ("div", 100_000),
+        ("b", 100_000),
+        ("table><tr><td", 30_000),
+        ("ul><li", 10_000),
+        ("svg", 100_000),
+    ):
+        text, refused = outcome(read, "a.html", f"<p>before{f'<{tag}>' * count}after".encode())
+        assert text.startswith("before") or "extraction_seconds" in refused
 
 
 def test_html_of_one_huge_line_is_refused_by_what_it_holds(read: Read) -> None:
@@ -372,8 +375,8 @@ def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Extract
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        (b"spin", "longer than 1 seconds"),
-        (b"wait", "longer than 1 seconds"),
+        (b"spin", "longer than 1 s"),
+        (b"wait", "longer than 1 s"),
         (b"die", "crashed"),
         (b"take the server along", "crashed"),
         (b"open", "broken"),
@@ -385,6 +388,7 @@ def test_a_reader_that_is_taken_over_costs_its_file_only(strange: Extractor, raw
     assert strange.extract("html", b"next").text == "fine"
 
 
+@linux
 def test_the_child_is_replaced_after_it_was_killed(extractor: Extractor) -> None:
     assert extractor.extract("html", b"one").text == "one"
     child = extractor._child
@@ -398,9 +402,9 @@ def test_a_child_that_is_killed_midway_costs_one_file(strange: Extractor) -> Non
     strange.extract("html", b"start")
     child = strange._child
     assert child is not None
+    killer = threading.Timer(0.2, os.kill, (child.pid, signal.SIGKILL))
+    killer.start()
     with pytest.raises(UnreadableDocumentError, match=r"crashed|longer"):
-        killer = threading.Timer(0.2, os.kill, (child.pid, signal.SIGKILL))
-        killer.start()
         strange.extract("html", b"wait")
     killer.join()
     assert strange.extract("html", b"next").text == "fine"
@@ -415,6 +419,7 @@ def test_one_child_serves_many_files(extractor: Extractor) -> None:
     assert extractor._child is first
 
 
+@linux
 def test_the_child_ends_with_its_parent() -> None:
     script = (
         "import sys\nfrom colbert_mcp.config import DocumentsConfig\nfrom colbert_mcp.documents import Extractor\n"
@@ -437,6 +442,7 @@ def test_the_child_ends_with_its_parent() -> None:
             break
 
 
+@linux
 def test_the_child_gets_no_environment(strange: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "x")
     strange.extract("html", b"start")
@@ -489,10 +495,8 @@ def test_random_bytes_are_refused_or_read(read: Read, name: str) -> None:
     chance = random.Random(7)  # noqa: S311
     for size in (1, 10, 1_000, 100_000):
         raw = chance.randbytes(size)
-        try:
-            read(name, raw)
-        except DocumentError as error:
-            assert str(error)
+        with contextlib.suppress(DocumentError):
+            assert isinstance(read(name, raw).text, str)
 
 
 def mutated(raw: bytes, chance: random.Random) -> bytes:
