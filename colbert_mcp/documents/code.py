@@ -32,13 +32,37 @@ _TS_TAGS = "\n".join(
         "(type_alias_declaration name: (type_identifier) @name) @definition.type",
         "(variable_declarator name: (identifier) @name value: [(arrow_function) (function_expression)])"
         " @definition.function",
+        "(internal_module name: (_) @name) @definition.module",
+    ]
+)
+_C_TAGS = tree_sitter_c.TAGS_QUERY + "(union_specifier name: (type_identifier) @name body: (_)) @definition.class"
+# Their own tags know no namespaces, no names of three parts, and no destructors or operators.
+_CPP_TAGS = "\n".join(
+    [
+        tree_sitter_cpp.TAGS_QUERY,
+        "(namespace_definition name: (_) @name) @definition.module",
+        "(union_specifier name: (type_identifier) @name body: (_)) @definition.class",
+        "(function_declarator declarator: [(destructor_name) (operator_name)] @name) @definition.method",
+        "(function_declarator declarator: (qualified_identifier name: [(destructor_name) (operator_name)] @name))"
+        " @definition.method",
+        "(function_declarator declarator: (qualified_identifier name: (qualified_identifier name: (_) @name)))"
+        " @definition.method",
+    ]
+)
+_JAVA_TAGS = "\n".join(
+    [
+        tree_sitter_java.TAGS_QUERY,
+        "(annotation_type_declaration name: (identifier) @name) @definition.interface",
+        "(constructor_declaration name: (identifier) @name) @definition.method",
+        "(enum_declaration name: (identifier) @name) @definition.enum",
+        "(record_declaration name: (identifier) @name) @definition.class",
     ]
 )
 _GRAMMARS: dict[str, tuple[Callable[[], object], str]] = {
-    "c": (tree_sitter_c.language, tree_sitter_c.TAGS_QUERY),
-    "cpp": (tree_sitter_cpp.language, tree_sitter_cpp.TAGS_QUERY),
+    "c": (tree_sitter_c.language, _C_TAGS),
+    "cpp": (tree_sitter_cpp.language, _CPP_TAGS),
     "go": (tree_sitter_go.language, tree_sitter_go.TAGS_QUERY),
-    "java": (tree_sitter_java.language, tree_sitter_java.TAGS_QUERY),
+    "java": (tree_sitter_java.language, _JAVA_TAGS),
     "javascript": (tree_sitter_javascript.language, _JS_TAGS),
     "python": (tree_sitter_python.language, tree_sitter_python.TAGS_QUERY),
     "ruby": (tree_sitter_ruby.language, tree_sitter_ruby.TAGS_QUERY),

@@ -92,6 +92,49 @@ def test_pieces_hold_every_character_that_is_not_blank_once(
     assert_pieces_hold(text, sections, tokenizer, limit, pieces)
 
 
+@st.composite
+def walled(draw: st.DrawFn) -> tuple[str, list[int]]:
+    """A text of pages or cells, some of them empty, and where each starts."""
+    text, walls = "", []
+    for page in draw(st.lists(texts, min_size=1, max_size=6)):
+        text += "\n\n" * bool(walls)
+        walls.append(len(text))
+        text += page
+    return text, walls
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=120)
+@given(data=st.data(), text_and_walls=walled(), limit=st.integers(1, 40))
+def test_no_piece_crosses_a_wall(
+    rule: str, data: st.DataObject, text_and_walls: tuple[str, list[int]], limit: int
+) -> None:
+    text, walls = text_and_walls
+    tokenizer = Rule(RULES[rule])
+    sections = data.draw(nested_sections(text))
+    pieces = cut(text, sections, tokenizer, limit, is_code=False, walls=walls)
+    assert_pieces_hold(text, sections, tokenizer, limit, pieces)
+    for piece in pieces:
+        assert not [wall for wall in walls if piece.start < wall < piece.end]
+
+
+def test_a_page_that_fits_is_one_piece_whatever_stands_on_it() -> None:
+    pages = ["# A\n\nw\n\n# B\n\nw", "# C", "w w"]
+    text = "\n\n".join(pages)
+    walls = [0, len(pages[0]) + 2, len(text) - len(pages[2])]
+    pieces = cut(text, markdown.sections(text), Rule(words), 40, is_code=False, walls=walls)
+    assert [text[piece.start : piece.end] for piece in pieces] == pages
+    assert [piece.headings for piece in pieces] == [(), ("C",), ("C",)]
+
+
+def test_walls_that_no_text_crosses_change_nothing() -> None:
+    text = f"# A\n\n{run(30)}\n\n# B\n\n{run(50)}\n"
+    sections = markdown.sections(text)
+    without = cut(text, sections, Rule(words), 16, is_code=False)
+    walled = cut(text, sections, Rule(words), 16, is_code=False, walls=[0, text.index("# B")])
+    assert [(piece.start, piece.end) for piece in walled] == [(piece.start, piece.end) for piece in without]
+
+
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=6)
 @given(text=long_words, limit=st.sampled_from([16, 254]))

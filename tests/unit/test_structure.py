@@ -223,6 +223,7 @@ export interface I { n(): void }
 export const f = (x: number) => x;
 enum E { One }
 type T = string;
+namespace N { function g() {} }
 """,
         [
             (0, "A", "@Component() export class A<T> { m(): void {} }"),
@@ -232,6 +233,8 @@ type T = string;
             (0, "f", "export const f = (x: number) => x;"),
             (0, "E", "enum E { One }"),
             (0, "T", "type T = string;"),
+            (0, "N", "namespace N { function g() {} }"),
+            (1, "g", "function g() {}"),
         ],
     ),
     "tsx": ("export const F = () => <a>b</a>;\n", [(0, "F", "export const F = () => <a>b</a>;")]),
@@ -276,6 +279,9 @@ public class A extends B {
   @Override public int m(int x) { return x; }
   interface I { void q(); }
 }
+enum E { ONE; E() {} }
+record R(int x) { R { } }
+@interface Marked {}
 """,
         [
             (
@@ -287,6 +293,10 @@ public class A extends B {
             (1, "m", "// About m.\n  @Override public int m(int x) { return x; }"),
             (1, "I", "interface I { void q(); }"),
             (2, "q", "void q();"),
+            (0, "E", "enum E { ONE; E() {} }"),
+            (1, "E", "E() {}"),
+            (0, "R", "record R(int x) { R { } }"),
+            (0, "Marked", "@interface Marked {}"),
         ],
     ),
     "c": (
@@ -294,12 +304,14 @@ public class A extends B {
 static int *f(int a) { return 0; }
 struct S { int x; };
 enum E { ONE };
+union U { int x; };
 int proto(int);
 """,
         [
             (0, "f", "/* About f. */\nstatic int *f(int a) { return 0; }"),
             (0, "S", "struct S { int x; }"),
             (0, "E", "enum E { ONE }"),
+            (0, "U", "union U { int x; }"),
             (0, "proto", "int proto(int);"),
         ],
     ),
@@ -307,11 +319,23 @@ int proto(int);
         """template <typename T>
 class A : public B { public: int m() { return 1; } };
 int A::k(int x) { return x; }
+namespace n { class B { ~B(); }; }
+n::B::~B() {}
+void n::B::f() {}
+A operator+(A a) { return a; }
+namespace { union V { int x; }; }
 """,
         [
             (0, "A", "template <typename T>\nclass A : public B { public: int m() { return 1; } };"),
             (1, "m", "int m() { return 1; }"),
             (0, "k", "int A::k(int x) { return x; }"),
+            (0, "n", "namespace n { class B { ~B(); }; }"),
+            (1, "B", "class B { ~B(); };"),
+            (2, "~B", "~B();"),
+            (0, "~B", "n::B::~B() {}"),
+            (0, "f", "void n::B::f() {}"),
+            (0, "operator+", "A operator+(A a) { return a; }"),
+            (0, "V", "union V { int x; };"),
         ],
     ),
     "ruby": (

@@ -23,12 +23,15 @@ from colbert_mcp.documents.extraction.worker.serve import BYTES_PER_CHARACTER, S
 # What an interpreter may need in order to start at all.
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 
+_CLOCK = 2  # seconds by the clock for each second of processor time
+
 
 class Extractor:
     """Extracts the text of files, one at a time; for one thread. The child starts with the first file.
 
-    Each file has ``extraction_seconds`` and ``extraction_memory_bytes`` for itself. A file that exceeds a limit, or
-    that its parser crashes on, costs that file only. Use it as a context manager, or call ``close``.
+    Each file has ``extraction_memory_bytes``, and ``extraction_seconds`` of processor time or twice that by the clock.
+    One that exceeds a limit, or that its parser crashes on, costs that file only. Use it as a context manager, or call
+    ``close``.
     """
 
     def __init__(self, limits: DocumentsConfig) -> None:
@@ -80,8 +83,8 @@ class Extractor:
         """The child's answer. Raises UnreadableDocumentError where there is none in time."""
         child = self._running()
         late = threading.Event()
-        # Longer than the child's own limit, which is in processor time and names its reason itself.
-        watch = threading.Timer(self._limits.extraction_seconds + 1, _end, (child, late))
+        # The child limits its own processor time; this is for one that waits, and on a busy machine they all do.
+        watch = threading.Timer(_CLOCK * self._limits.extraction_seconds, _end, (child, late))
         watch.daemon = True
         watch.start()
         try:

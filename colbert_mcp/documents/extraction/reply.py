@@ -23,7 +23,7 @@ _REASONS = {
     "no_text": "no text layer: its pages are pictures; recognise the text (OCR) first",
     "pages": "it has too many pages",
     "text": "it holds more than {extraction_characters} characters ([documents] extraction_characters)",
-    "time": "it takes longer than {extraction_seconds} seconds to read ([documents] extraction_seconds)",
+    "time": "it takes longer than {extraction_seconds} s to read ([documents] extraction_seconds)",
 }
 
 

@@ -23,6 +23,7 @@ _LINES = frozenset(
     "address caption center dd dialog dir div dt figcaption hgroup legend li menu optgroup option summary tbody tfoot"
     " thead tr body html search".split()
 )
+_DEEPEST_INDENT = 20
 _HEADING = re.compile(r"h([1-6])")
 _LISTS = frozenset({"ol", "ul", "menu", "dir"})
 _CELLS = frozenset({"td", "th"})
@@ -141,12 +142,12 @@ class _Writer:
                 if line:
                     self._put(line)
             return
-        for word in _BLANKS.split(text):
-            if word:
-                self._put(clean(word))
-            self._space = True
-        if text and not _BLANKS.match(text[-1]):
-            self._space = False
+        collapsed = _BLANKS.sub(" ", text)
+        self._space = self._space or collapsed.startswith(" ")
+        words = collapsed.strip(" ")
+        if words:
+            self._put(clean(words))
+            self._space = collapsed.endswith(" ")
 
     def _put(self, words: str) -> None:
         before = ""
@@ -178,7 +179,7 @@ class _Writer:
 
     def _begin_item(self) -> None:
         number = self._lists[-1] if self._lists else None
-        indent = "  " * (len(self._lists) - 1)
+        indent = "  " * min(len(self._lists) - 1, _DEEPEST_INDENT)
         self._marker = f"{indent}- " if number is None else f"{indent}{number}. "
         if self._lists and number is not None:
             self._lists[-1] = number + 1
