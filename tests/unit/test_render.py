@@ -132,8 +132,11 @@ def test_expected_skips_are_counted_and_the_first_twenty_others_listed() -> None
     everything = plain(index_lines(output, list_skipped=True))
     assert (everything.count("/binary/"), everything.count("/hidden/")) == (21, 3)
     assert "--list-skipped" not in everything
-    twenty = plain(index_lines(output.model_copy(update={"problems": others[:20]})))
+    twenty = plain(index_lines(output.model_copy(update={"problems": [*others[:20], *expected]})))
+    assert twenty.count("/binary/") == 20
     assert "--list-skipped" not in twenty
+    few = plain(index_lines(output.model_copy(update={"problems": [*others[:2], *expected]})))
+    assert "/hidden/" not in few
 
 
 def test_a_cut_list_of_files_and_a_read_only_index_are_told() -> None:
