@@ -121,6 +121,8 @@ class Writer(Reader):
         self._db.executemany("DELETE FROM documents WHERE id = ?", ((d,) for d in documents))
         if forget:
             self._db.executemany("DELETE FROM former WHERE path = ?", ((path,) for path in paths))
+            # FTS5 only marks the words of deleted rows; merging its whole index lets go of them.
+            self._db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
         return gone
 
     def forget_former(self, path: bytes) -> None:
