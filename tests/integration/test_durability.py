@@ -90,9 +90,14 @@ def test_a_commit_of_the_catalogue_is_durable(tmp_path: Path) -> None:
 
 def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "index", NO_CHROMA, create_missing=True)
-    with pytest.raises(ZeroDivisionError), store.transaction() as writer:
-        writer.put_root(b"/notes", (), ())
-        raise ZeroDivisionError
+
+    def fail_halfway() -> None:
+        with store.transaction() as writer:
+            writer.put_root(b"/notes", (), ())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
     with store.snapshot() as snapshot:
         assert snapshot.reader.roots() == []
         assert snapshot.generation == 0
@@ -216,7 +221,9 @@ def test_rows_that_no_passage_uses_are_reclaimed(open_engine: EngineFactory, tmp
     assert segments(tmp_path / "index") == []
 
 
-def test_a_snapshot_gathers_the_embeddings_of_the_passages_asked_for(open_engine: EngineFactory, tmp_path: Path) -> None:
+def test_a_snapshot_gathers_the_embeddings_of_the_passages_asked_for(
+    open_engine: EngineFactory, tmp_path: Path
+) -> None:
     files = tmp_path / "files"
     encoder = FakeEncoder()
     engine = open_engine(encoder)
@@ -254,7 +261,9 @@ def test_a_run_that_failed_or_was_cancelled_leaves_no_files(
 ) -> None:
     monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 10)
     file = tmp_path / "long.txt"
-    file.write_text("\n\n".join(f"Paragraph {number} tells of an otter that swims in the river." for number in range(9)))
+    file.write_text(
+        "\n\n".join(f"Paragraph {number} tells of an otter that swims in the river." for number in range(9))
+    )
     encoder = FakeEncoder(content_length=12)
     engine = open_engine(encoder)
 
