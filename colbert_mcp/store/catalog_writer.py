@@ -162,12 +162,9 @@ class Writer(Reader):
         self._db.execute("DELETE FROM garbage WHERE segment = ?", (segment,))
 
     def next_segment(self) -> int:
-        """A segment number that no committed segment and no queued directory ever had."""
-        row = self._db.execute(
-            "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0),"
-            " coalesce((SELECT max(segment) FROM garbage), 0))"
-        ).fetchone()
-        return int(row[0]) + 1
+        """A segment number that no committed segment ever had, so none whose directory may still be there."""
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'segments'").fetchone()
+        return 1 if row is None else int(row[0]) + 1
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database and truncate it."""

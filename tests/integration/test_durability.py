@@ -158,6 +158,22 @@ def test_former_passages_expire(open_engine: EngineFactory, notes: Path, tmp_pat
         engine.get_passage(queen.id)
 
 
+def test_a_passage_that_comes_back_is_no_former_one_any_more(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path
+) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+    queen = engine.search("queen", mode="lexical").results[0]
+    original = (notes / "bees.txt").read_bytes()
+    for content, former in ((b"Wasps.", 1), (original, 1)):
+        (notes / "bees.txt").write_bytes(content)
+        engine.index_path(notes)
+        with catalogue(tmp_path / "index") as database:
+            assert database.execute("SELECT count(*) FROM former").fetchone() == (former,)
+    answer = engine.get_passage(queen.id)
+    assert (answer.notice, answer.passage.status) == (None, "current")
+
+
 def test_large_runs_are_committed_as_they_go(
     open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,15 @@ def test_a_model_without_a_projection_is_refused(tmp_path: Path) -> None:
         load(miniature.backbone_only(tmp_path))
 
 
+def test_a_sentence_transformer_is_refused(tmp_path: Path) -> None:
+    miniature.pylate(tmp_path)
+    transformer = json.loads((tmp_path / "modules.json").read_text())[0]
+    pooling = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
+    (tmp_path / "modules.json").write_text(json.dumps([transformer, pooling]))
+    with pytest.raises(EncoderError, match="no ColBERT projection"):
+        load(tmp_path)
+
+
 def test_a_stanford_checkpoint_without_its_projection_is_refused(tmp_path: Path) -> None:
     miniature.backbone_only(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -154,12 +163,16 @@ def test_a_checkpoint_cannot_name_a_module_of_its_choice(tmp_path: Path, kind: s
 
 
 def test_a_module_outside_of_the_checkpoint_is_refused(tmp_path: Path) -> None:
-    miniature.pylate(tmp_path)
-    modules = json.loads((tmp_path / "modules.json").read_text())
-    modules[1]["path"] = "../../elsewhere"
-    (tmp_path / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(EncoderError, match="outside"):
-        load(tmp_path)
+    (tmp_path / "model").mkdir()
+    model = miniature.pylate(tmp_path / "model")
+    (model / "1_Dense").rename(tmp_path / "elsewhere")
+    modules = json.loads((model / "modules.json").read_text())
+    for path in ("../elsewhere", str(tmp_path / "elsewhere"), "link"):
+        (model / "modules.json").write_text(json.dumps([modules[0], {**modules[1], "path": path}]))
+        (model / "link").unlink(missing_ok=True)
+        (model / "link").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(EncoderError, match="a module outside of its own directory"):
+            load(model)
 
 
 def test_the_fingerprint_follows_the_weights_and_not_the_device(tmp_path: Path) -> None:

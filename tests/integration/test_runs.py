@@ -43,6 +43,8 @@ def test_the_latest_patterns_of_a_root_are_the_ones_that_are_kept(open_engine: E
     engine = open_engine()
     engine.index_path(notes, include=["*.md", "*.txt"], exclude=["bees*"])
     assert names(engine) == ["bread.md"]
+    (root,) = engine.list_sources().roots
+    assert (root.documents, root.passages) == (1, 2)
     engine.index_path(notes, include=["*.py", "*.txt"])
     assert names(engine) == ["tide.py"]
     engine.index_path(notes, exclude=[])
