@@ -137,7 +137,11 @@ def _show_result(output: Any, options: argparse.Namespace, lines: "Callable[[Any
 def _print_lines(lines: "Iterable[Text]") -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the program as if it had failed
+            raise BrokenPipeError
+
+    console = Output(highlight=False, soft_wrap=True)
     for line in lines:
         console.print(line)
 

@@ -7,6 +7,7 @@ normalised over the candidates. Knows snapshots and query embeddings; loads no m
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +91,8 @@ def search(
     with store.snapshot() as snapshot:
         allowed = _allowed(snapshot, request)
         scores = _rank(store, snapshot, query, request, config, allowed)
-        results = _results(snapshot, encoder, query, scores, request, Sources(snapshot.reader, max_bytes))
+        sources = Sources(snapshot.reader, max_bytes)
+        results = _results(snapshot, encoder, query, scores, allowed, request, sources)
         notice = _notice(snapshot, query, allowed, request, bool(results))
         return within_budget(
             SearchOutput(
@@ -229,6 +231,7 @@ def _results(
     encoder: Encoder | None,
     query: Query | None,
     scores: _Scores,
+    allowed: npt.NDArray[np.bool_],
     request: Request,
     sources: Sources,
 ) -> list[Passage]:
@@ -248,11 +251,11 @@ def _results(
     equal = snapshot.reader.equal_passages([stored.chunk.sha256 for _, stored in chosen])
     results = []
     for rank, stored in chosen:
-        twins = [
-            p for p in equal.get(stored.chunk.sha256, []) if p.passage_id != stored.passage_id and _in_scope(p, request)
-        ]
-        best, others = _standing_first([stored, *twins[:_MOST_TWINS]], sources)
-        passage = cite(best, sources.locate(best), also_at=[place(twin) for twin in others])
+        others = [p for p in equal.get(stored.chunk.sha256, []) if p.passage_id != stored.passage_id]
+        # The filters hold for every place that is shown, not only for the passage that was found.
+        twins = list(compress(others, allowed[snapshot.positions(np.array([p.chunk_id for p in others], np.int64))]))
+        best, also = _standing_first([stored, *twins[:_MOST_TWINS]], sources)
+        passage = cite(best, sources.locate(best), also_at=[place(twin) for twin in also])
         passage = passage.model_copy(update=_score_fields(scores, rank))
         if encoder is not None and query is not None:
             passage = with_quote(passage, _quote(snapshot, encoder, query, best))
@@ -265,10 +268,6 @@ def _standing_first(equal: list[StoredPassage], sources: Sources) -> tuple[Store
     standing = [passage for passage in equal if sources.locate(passage).status in ("current", "relocated")]
     best = standing[0] if standing else equal[0]
     return best, [passage for passage in standing if passage is not best]
-
-
-def _in_scope(stored: StoredPassage, request: Request) -> bool:
-    return not request.scope or any(is_within(stored.path, root) for root in request.scope)
 
 
 def _score_fields(scores: _Scores, rank: int) -> dict[str, float | None]:

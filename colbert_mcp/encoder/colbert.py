@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pylate.models import ColBERT
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -42,7 +43,7 @@ def load_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> "ColBERTEnco
             local_files_only=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise EncoderError(f"Cannot load the model in {checkpoint.directory}: {error}") from error
     return ColBERTEncoder(model, config, name=config.name, digest=checkpoint.digest, dense_before_projection=False)
 

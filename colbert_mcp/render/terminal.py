@@ -1,4 +1,4 @@
-"""Results as a person reads them. Text of documents and names of files are escaped, since a terminal obeys them.
+"""Results as a person reads them. Everything that an index may hold is escaped, since a terminal obeys it.
 
 Knows result types and rich; nothing of where results come from. Prints nothing itself.
 """
@@ -47,13 +47,13 @@ def search_lines(output: SearchOutput) -> Iterator[Text]:
         yield Text.assemble((f"{number}. ", "bold"), (_place(passage), "bold cyan"), (_standing(passage), "yellow"))
         if passage.heading:
             yield Text(f"   {_one_line(passage.heading)}", style="magenta")
-        yield Text(f"   {_scores(passage)}  id {passage.id}  {passage.status}", style="dim")
+        yield Text(f"   {_scores(passage)}  id {_safe(passage.id)}  {passage.status}", style="dim")
         if passage.quote and passage.quote != passage.text:
             yield Text(f"   “{_one_line(passage.quote)}”", style="italic")
             yield Text("")
         yield emphasised(_indented(passage.text), output.query)
         for twin in passage.also_at:
-            yield Text(f"   also at {visible(twin.path, keep='')}:{twin.line_start}", style="dim")
+            yield Text(f"   also at {_safe(twin.path)}:{twin.line_start}", style="dim")
         yield Text("")
     if not output.results:
         yield Text("No passage found.")
@@ -75,9 +75,9 @@ def passage_lines(output: PassageOutput) -> Iterator[Text]:
         f"characters {passage.char_start}-{passage.char_end}  bytes {bytes_span}",
         style="dim",
     )
-    yield Text(f"sha256 {passage.sha256}", style="dim")
-    yield Text(f"status {passage.status}, indexed {passage.indexed_at}", style="dim")
-    yield Text(passage.url, style="dim")
+    yield Text(f"sha256 {_safe(passage.sha256)}", style="dim")
+    yield Text(f"status {passage.status}, indexed {_safe(passage.indexed_at)}", style="dim")
+    yield Text(_safe(passage.url), style="dim")
     yield Text("")
     if output.before_text:
         yield Text(_indented(output.before_text), style="dim")
@@ -94,16 +94,16 @@ def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[
     """What a run did, and what it skipped and why; files skipped for an expected reason only with ``list_skipped``."""
     rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
     yield Text.assemble(
-        (f"{visible(output.path, keep='')}: {output.state}", "bold"),
+        (f"{_safe(output.path)}: {output.state}", "bold"),
         f". {_count(output.indexed, 'file')} indexed ({_count(output.chunks, 'passage')}, {output.tokens:,} tokens) in "
         f"{output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
         f"{output.skipped:,} skipped.",
     )
     for reason, count in output.skipped_by_reason.items():
-        yield Text(f"  skipped {count:,}: {reason}", style="dim")
+        yield Text(f"  skipped {count:,}: {_safe(reason)}", style="dim")
     problems = [item for item in output.problems if list_skipped or item.reason not in EXPECTED_SKIPS]
     for problem in problems if list_skipped else problems[:_LISTED]:
-        yield Text(f"    {visible(problem.path, keep='')}: {problem.reason}", style="dim")
+        yield Text(f"    {_safe(problem.path)}: {_safe(problem.reason)}", style="dim")
     if len(problems) > _LISTED and not list_skipped:
         yield Text("    and more; --list-skipped lists them all.")
     if output.notice:
@@ -112,9 +112,9 @@ def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[
 
 def status_lines(output: StatusOutput) -> Iterator[Text]:
     """The index, the model, and what is going on."""
-    size = ", ".join(f"{name} {_megabytes(count)}" for name, count in output.bytes.items())
+    size = ", ".join(f"{_safe(name)} {_megabytes(count)}" for name, count in output.bytes.items())
     facts = {
-        "index": visible(output.index, keep="") + (" (read-only)" if output.read_only else ""),
+        "index": _safe(output.index) + (" (read-only)" if output.read_only else ""),
         "holds": ", ".join(
             [_count(output.documents, "file"), _count(output.passages, "passage"), f"{output.tokens:,} tokens"]
         )
@@ -122,9 +122,9 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
         f"{_count(output.roots, 'root')}; generation {output.generation}",
         "text": _ledger(output),
         "disk": size,
-        "model": f"{output.model}, document_length {output.document_length or 'not known yet'}",
-        "device": f"{output.device}, {output.dtype}" if output.device else "not loaded",
-        "version": output.version,
+        "model": f"{_safe(output.model)}, document_length {output.document_length or 'not known yet'}",
+        "device": _safe(f"{output.device}, {output.dtype}") if output.device else "not loaded",
+        "version": _safe(output.version),
     }
     for name, value in facts.items():
         yield Text.assemble((f"{name:8}", "bold"), value)
@@ -144,15 +144,15 @@ def sources_lines(output: SourcesOutput) -> Iterator[Text]:
     """The roots and their files."""
     for root in output.roots:
         patterns = "".join(f" --include {p}" for p in root.include) + "".join(f" --exclude {p}" for p in root.exclude)
-        when = root.indexed_at or "not finished yet"
+        when = _safe(root.indexed_at or "") or "not finished yet"
         yield Text.assemble(
-            (visible(root.path, keep=""), "bold cyan"),
-            visible(patterns, keep=""),
+            (_safe(root.path), "bold cyan"),
+            _safe(patterns),
             f"  {_count(root.documents, 'file')}, {_count(root.passages, 'passage')}, {when}",
         )
     for document in output.documents:
         yield Text(
-            f"  {visible(document.path, keep='')}  {document.format}, {_count(document.passages, 'passage')}",
+            f"  {_safe(document.path)}  {_safe(document.format)}, {_count(document.passages, 'passage')}",
             style="dim",
         )
     if output.truncated:
@@ -164,7 +164,7 @@ def remove_lines(output: RemoveOutput) -> Iterator[Text]:
     """What left the index."""
     kept = f"; {_count(output.kept_documents, 'file')} kept, which another root holds" if output.kept_documents else ""
     gone = f"{_count(output.removed_documents, 'file')} and {_count(output.removed_passages, 'passage')}"
-    yield Text(f"{visible(output.path, keep='')}: {gone} removed from the index{kept}.")
+    yield Text(f"{_safe(output.path)}: {gone} removed from the index{kept}.")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
 
@@ -179,14 +179,18 @@ def emphasised(text: str, query: str) -> Text:
     return result
 
 
+def _safe(text: str) -> str:
+    return visible(text, keep="")
+
+
 def _place(passage: Passage) -> str:
-    return f"{visible(passage.path, keep='')}:{passage.line_start}"
+    return f"{_safe(passage.path)}:{passage.line_start}"
 
 
 def _standing(passage: Passage) -> str:
     if passage.status == "current":
         return ""
-    return f"  [{passage.status}{': ' + passage.status_reason if passage.status_reason else ''}]"
+    return _safe(f"  [{passage.status}{': ' + passage.status_reason if passage.status_reason else ''}]")
 
 
 def _scores(passage: Passage) -> str:
@@ -195,7 +199,7 @@ def _scores(passage: Passage) -> str:
 
 
 def _one_line(text: str) -> str:
-    return visible(" ".join(text.split()), keep="")
+    return _safe(" ".join(text.split()))
 
 
 def _indented(text: str) -> str:

@@ -145,6 +145,8 @@ class Writer(Reader):
         self._db.executemany("DELETE FROM documents WHERE id = ?", ((d,) for d in documents))
         if forget:
             self._db.executemany("DELETE FROM former WHERE path = ?", ((path,) for path in paths))
+            # FTS5 only marks the words of deleted rows; merging its whole index lets go of them.
+            self._db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
         return gone
 
     def forget_former(self, path: bytes) -> None:
@@ -184,12 +186,9 @@ class Writer(Reader):
         self._db.execute("DELETE FROM garbage WHERE segment = ?", (segment,))
 
     def next_segment(self) -> int:
-        """A segment number that no committed segment and no queued directory ever had."""
-        row = self._db.execute(
-            "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'segments'), 0),"
-            " coalesce((SELECT max(segment) FROM garbage), 0))"
-        ).fetchone()
-        return int(row[0]) + 1
+        """A segment number that no committed segment ever had, so none whose directory may still be there."""
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'segments'").fetchone()
+        return 1 if row is None else int(row[0]) + 1
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database and truncate it."""

@@ -208,7 +208,8 @@ class Store:
             sizes = snapshot.reader.segment_rows()
         chosen = {number for number, (rows, alive) in sizes.items() if alive < (1 - _DEAD_SHARE) * rows}
         if len(sizes) > self._config.max_segments:
-            chosen.update(sorted(sizes, key=lambda number: sizes[number][1])[: self._config.max_segments // 2])
+            merged = max(2, self._config.max_segments // 2)  # one alone would be copied and leave as many
+            chosen.update(sorted(sizes, key=lambda number: sizes[number][1])[:merged])
         if chosen:
             self._merge(sorted(chosen))
 

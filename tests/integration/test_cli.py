@@ -1,14 +1,20 @@
 """The command line, called in process with a fake encoder in the model's place."""
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_encoder import FakeEncoder
 
 import colbert_mcp.engine
+import colbert_mcp.server
 from colbert_mcp import errors
 from colbert_mcp.cli import main
 from colbert_mcp.types import IndexOutput, PassageOutput, RemoveOutput, SearchOutput, SourcesOutput, StatusOutput
@@ -160,3 +166,113 @@ def test_interrupted_indexing_keeps_what_was_committed(
     with sqlite3.connect(tmp_path / "index" / "catalog.sqlite") as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     database.close()
+
+
+def test_every_option_reaches_the_index(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "week"
+    (folder / "late").mkdir(parents=True)
+    days = [f"{day} is a day of the week on which we work. " * 5 for day in ("Monday", "Tuesday", "Wednesday")]
+    (folder / "days.txt").write_text("\n\n".join(days))
+    (folder / "late" / "night.md").write_text("Night falls on every day of the week.\n")
+    (folder / "draft.md").write_text("A draft of a day.\n")
+    for number in range(60):
+        (folder / f"{number}.png").write_bytes(b"\x89PNG\0")
+    patterns = ("--include", "*.md", "--include", "*.txt", "--include", "*.png", "--exclude", "draft*")
+    first = IndexOutput.model_validate(json.loads(run("index", folder, *patterns, "--json")[1])[0])
+    assert (first.indexed, first.skipped_by_reason["excluded"], len(first.problems)) == (2, 1, 50)
+    assert run("index", folder, "--list-skipped")[1].count(".png") == 60
+
+    def found(*options: object) -> SearchOutput:
+        return SearchOutput.model_validate_json(run("search", "a day of the week", "--json", *options)[1])
+
+    assert len(found("--limit", 2).results) == 2
+    assert [Path(result.path).name for result in found("--path", "late").results] == ["night.md"]
+    assert [Path(result.path).name for result in found("--type", "md").results] == ["night.md"]
+    assert found("--max-tokens", 100).truncated
+    tuesday = SearchOutput.model_validate_json(run("search", "Tuesday", "--mode", "lexical", "--json")[1]).results[0]
+    shown = PassageOutput.model_validate_json(run("show", tuesday.id, "--before", 1, "--after", 0, "--json")[1])
+    assert shown.before_text.startswith("Monday")
+    assert shown.after_text == ""
+    sources = SourcesOutput.model_validate_json(run("sources", folder / "late", "--json")[1])
+    assert [Path(document.path).name for document in sources.documents] == ["night.md"]
+    assert SourcesOutput.model_validate_json(run("sources", "--limit", 1, "--json")[1]).truncated
+
+
+def test_several_folders_are_indexed_one_after_the_other(run: Run, notes: Path) -> None:
+    runs = json.loads(run("index", notes / "deep", notes / "bees.txt", "--json")[1])
+    assert [Path(output["path"]).name for output in runs] == ["deep", "bees.txt"]
+
+
+def test_serve_is_given_its_roots(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = []
+    monkeypatch.setattr(colbert_mcp.server, "serve", lambda _, roots: served.append(roots))
+    assert run("serve", "--root", "/a", "--root", "/b")[0] == 0
+    assert run("serve")[0] == 0
+    assert served == [["/a", "/b"], []]
+
+
+def test_a_settings_file_is_read(run: Run, notes: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text("[documents]\nmax_file_bytes = 100\n")
+    runs = json.loads(run("index", notes, "--json", "--config", tmp_path / "small.toml")[1])
+    assert runs[0]["skipped"] == 1
+
+
+def test_a_mistake_with_control_characters_is_shown_escaped(indexed: Run) -> None:
+    code, out, err = indexed("index", "/no/such\x1b[31m\u202efolder")
+    assert (code, out) == (errors.DocumentError.exit_code, "")
+    assert "\\x1b[31m\\u202efolder" in err
+
+
+def test_a_long_line_is_not_broken_where_nobody_reads(indexed: Run, notes: Path) -> None:
+    (notes / ("otter " * 40 + ".txt")).write_text("Otters swim " * 15)
+    indexed("index", notes)
+    assert "   " + ("Otters swim " * 15).strip() in indexed("search", "otters")[1]
+
+
+def test_an_interrupted_search_ends_with_130(indexed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> SearchOutput:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(colbert_mcp.engine.Engine, "search", interrupt)
+    assert indexed("search", "x") == (130, "", "")
+
+
+def test_an_interrupted_run_is_stopped_and_no_other_begun(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = threading.Event()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "otter.txt").write_text("The otter sleeps.\n")
+    original = colbert_mcp.engine.Engine._outcome
+    calls = []
+
+    def until_interrupted() -> None:
+        reached.set()
+        while not calls or not calls[0].run.cancelled.wait(30):
+            pass
+
+    def interrupted(self: colbert_mcp.engine.Engine, task: Any, *arguments: Any) -> IndexOutput:
+        calls.append(task)
+        if len(calls) == 1:
+            reached.wait()
+            raise KeyboardInterrupt
+        return original(self, task, *arguments)
+
+    monkeypatch.setattr(colbert_mcp.engine, "load_encoder", lambda _: FakeEncoder(before_batch=until_interrupted))
+    monkeypatch.setattr(colbert_mcp.engine.Engine, "_outcome", interrupted)
+    code, out, _ = run("index", tmp_path / "one", tmp_path / "two", "--json")
+    assert code == 130
+    assert [output["state"] for output in json.loads(out)] == ["cancelled"]
+
+
+@pytest.mark.parametrize("arguments", [["sources"], ["sources", "--json"]])
+def test_a_reader_that_has_seen_enough_is_no_error(
+    indexed: Run, tmp_path: Path, environment: dict[str, str], arguments: list[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "colbert_mcp", "--index", tmp_path / "index", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, env=environment)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -6,14 +6,17 @@ from pathlib import Path
 import miniature
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from colbert_mcp.chunking import cut
 from colbert_mcp.config import ModelConfig
-from colbert_mcp.encoder import Tokenized, load_encoder
+from colbert_mcp.encoder import Fingerprint, Tokenized, load_encoder
 from colbert_mcp.encoder.base import count_coverage
-from colbert_mcp.encoder.colbert import ColBERTEncoder
+from colbert_mcp.encoder.checkpoint import inspect
+from colbert_mcp.encoder.colbert import ColBERTEncoder, choose_device
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 from colbert_mcp.types import Coverage
 
@@ -102,6 +105,15 @@ def test_a_model_without_a_projection_is_refused(tmp_path: Path) -> None:
         load(miniature.backbone_only(tmp_path))
 
 
+def test_a_sentence_transformer_is_refused(tmp_path: Path) -> None:
+    miniature.pylate(tmp_path)
+    transformer = json.loads((tmp_path / "modules.json").read_text())[0]
+    pooling = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
+    (tmp_path / "modules.json").write_text(json.dumps([transformer, pooling]))
+    with pytest.raises(EncoderError, match="no ColBERT projection"):
+        load(tmp_path)
+
+
 def test_a_stanford_checkpoint_without_its_projection_is_refused(tmp_path: Path) -> None:
     miniature.backbone_only(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -155,12 +167,16 @@ def test_a_checkpoint_cannot_name_a_module_of_its_choice(tmp_path: Path, kind: s
 
 
 def test_a_module_outside_of_the_checkpoint_is_refused(tmp_path: Path) -> None:
-    miniature.pylate(tmp_path)
-    modules = json.loads((tmp_path / "modules.json").read_text())
-    modules[1]["path"] = "../../elsewhere"
-    (tmp_path / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(EncoderError, match="outside"):
-        load(tmp_path)
+    (tmp_path / "model").mkdir()
+    model = miniature.pylate(tmp_path / "model")
+    (model / "1_Dense").rename(tmp_path / "elsewhere")
+    modules = json.loads((model / "modules.json").read_text())
+    for path in ("../elsewhere", str(tmp_path / "elsewhere"), "link"):
+        (model / "modules.json").write_text(json.dumps([modules[0], {**modules[1], "path": path}]))
+        (model / "link").unlink(missing_ok=True)
+        (model / "link").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(EncoderError, match="a module outside of its own directory"):
+            load(model)
 
 
 def test_the_fingerprint_follows_the_weights_and_not_the_device(tmp_path: Path) -> None:
@@ -221,3 +237,131 @@ def test_coverage_is_what_a_walk_over_the_characters_counts(text: str, data: st.
             expected["unknown" if 1 in over else "skipped" if 2 in over else "untokenized"] += 1
     found = count_coverage(Tokenized(kinds, starts, ends), text, kinds == 1, kinds == 2)
     assert found == Coverage(**expected)
+
+
+def test_the_fingerprint_holds_everything_that_changes_what_is_stored(tmp_path: Path) -> None:
+    found = load(miniature.pylate(tmp_path)).fingerprint
+    assert found == Fingerprint(
+        model=str(tmp_path),
+        digest=inspect(tmp_path).digest,
+        dimension=miniature.DIMENSION,
+        dense_dimension=miniature.DIMENSION,
+        document_prefix="[unused1]",
+        document_length=64,
+        skiplist=(".", ","),
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        (miniature.pylate, "model.safetensors"),
+        (miniature.pylate, "1_Dense/model.safetensors"),
+        (miniature.pylate, "1_Dense/config.json"),
+        (miniature.pylate, "tokenizer.json"),
+        (miniature.pylate, "config_sentence_transformers.json"),
+        (miniature.stanford, "model.safetensors"),
+        (miniature.stanford, "tokenizer.json"),
+    ],
+)
+def test_the_digest_follows_every_file_that_shapes_an_embedding(tmp_path: Path, layout: type, name: str) -> None:
+    directory = layout(tmp_path)
+    before = inspect(directory).digest
+    assert inspect(directory).digest == before
+    with (directory / name).open("ab") as file:
+        file.write(b" ")
+    assert inspect(directory).digest != before
+
+
+def test_the_dense_vector_is_the_mean_of_the_token_embeddings(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    for document in encoder.encode_documents(encoder.tokenize(TEXTS)):
+        mean = document.token_embeddings.mean(axis=0)
+        np.testing.assert_allclose(document.dense, mean / np.linalg.norm(mean), atol=1e-6)
+    query = encoder.encode_query("bread and water")
+    np.testing.assert_allclose(np.linalg.norm(query.dense), 1, atol=1e-6)
+
+
+def test_batches_hold_at_most_the_tokens_allowed_in_few_shapes(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path), batch_tokens=100)
+    lengths = [3, 60, 17, 16, 1, 33, 2, 40, 5]
+    batches = list(encoder._batches(lengths))
+    assert sorted(index for batch, _ in batches for index in batch) == list(range(len(lengths)))
+    for batch, padded in batches:
+        assert len(batch) * padded <= 100
+        assert padded % 16 == 0
+        assert padded >= max(lengths[index] for index in batch)
+    assert len(batches) < len(lengths)
+
+
+def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path) -> None:
+    encoder = load_encoder(ModelConfig(name=str(miniature.pylate(tmp_path)), dtype="bfloat16"))
+    assert encoder.dtype == "bfloat16"
+    (document,) = encoder.encode_documents(encoder.tokenize(["bread and water"]))
+    assert document.token_embeddings.dtype == document.dense.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(document.token_embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_the_best_device_there_is_chosen_and_a_missing_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert (choose_device("auto"), choose_device("cpu")) == ("cpu", "cpu")
+    for device in ("cuda", "mps"):
+        with pytest.raises(EncoderError, match=f'device = "{device}" is not available'):
+            choose_device(device)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (choose_device("auto"), choose_device("cpu")) == ("cuda", "cpu")
+
+
+def test_a_document_length_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
+    assert load(miniature.pylate(tmp_path), document_length=11).content_length == 8
+    with pytest.raises(EncoderError, match="document_length = 10 leaves 7 tokens"):
+        load(tmp_path, document_length=10)
+
+
+def test_a_model_that_changes_text_outside_of_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    miniature.pylate(tmp_path)
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 64, "do_lower_case": True}))
+    with pytest.raises(EncoderError, match="lower-cases outside its tokenizer"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.json", b"{", "Cannot read"),
+        ("modules.json", b"[1]", "not a list of modules"),
+        ("1_Dense/config.json", b"[]", "not one of torch's own"),
+        ("tokenizer.json", None, "no tokenizer.json"),
+        ("model.safetensors", None, "no model.safetensors"),
+        ("model.safetensors", b"torn", "Cannot load"),
+    ],
+)
+def test_a_damaged_checkpoint_is_a_typed_error(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
+    miniature.pylate(tmp_path)
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(EncoderError, match=reason):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("header", [(2**62).to_bytes(8, "little"), (4).to_bytes(8, "little") + b"torn", b""])
+def test_a_header_of_any_length_is_not_believed(tmp_path: Path, header: bytes) -> None:
+    miniature.stanford(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(header)
+    with pytest.raises(EncoderError, match="not a safetensors file"):
+        load(tmp_path)
+
+
+def test_a_tokenizer_that_came_with_truncation_and_padding_does_neither(tmp_path: Path) -> None:
+    miniature.pylate(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(length=12)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    encoder = load(tmp_path)
+    assert [len(document.ids) for document in encoder.tokenize(["bread " * 20, "bread"])] == [20, 1]

@@ -1,6 +1,7 @@
 """The MCP face, spoken to by the SDK's own client in memory."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -255,3 +256,128 @@ anyio.run(main)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "answered with []\n"
+
+
+def test_every_argument_reaches_the_index(open_engine: EngineFactory, tmp_path: Path) -> None:
+    folder = tmp_path / "week"
+    (folder / "late").mkdir(parents=True)
+    days = [f"{day} is a day of the week on which we work." for day in ("Monday", "Tuesday", "Wednesday", "Thursday")]
+    (folder / "days.txt").write_text("\n\n".join(days))
+    (folder / "late" / "night.md").write_text("Night falls on every day of the week.\n")
+    (folder / "draft.md").write_text("A draft of a day.\n")
+
+    async def body() -> None:
+        async with connected(open_engine(FakeEncoder(content_length=12))) as client:
+            indexed = await call(client, "index_path", path=str(folder), include=["*.md", "*.txt"], exclude=["draft*"])
+            assert indexed["skipped_by_reason"] == {"excluded": 1}
+
+            async def names(**arguments: object) -> list[str]:
+                found = await call(client, "search", query="a day of the week", **arguments)
+                return [Path(result["path"]).name for result in found["results"]]
+
+            assert len(await names(limit=50)) == 5
+            assert len(await names(limit=3)) == 3
+            assert await names(path="late") == ["night.md"]
+            assert await names(types=["md"]) == ["night.md"]
+            assert len(await names(max_tokens=100)) == 1
+            lexical = await call(client, "search", query="Tuesday", mode="lexical")
+            assert [result["maxsim"] for result in lexical["results"]] == [None]
+            shown = await call(client, "get_passage", id=lexical["results"][0]["id"], before=0, after=2)
+            assert (shown["before_text"], shown["after_text"]) == ("", "\n\n".join(days[2:]))
+            listed = await call(client, "list_sources", path=str(folder / "late"))
+            assert [Path(document["path"]).name for document in listed["documents"]] == ["night.md"]
+            assert len((await call(client, "list_sources", limit=1))["documents"]) == 1
+
+    run(body)
+
+
+@pytest.mark.parametrize("tool", ["index_path", "remove_path"])
+def test_a_relative_path_is_refused(
+    open_engine: EngineFactory, notes: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    monkeypatch.chdir(notes.parent)
+
+    async def body() -> None:
+        engine = open_engine()
+        engine.index_path(notes)
+        async with connected(engine) as client:
+            assert "is relative; give an absolute one" in await error_of(client, tool, path="notes")
+        assert engine.index_status().documents == 3
+
+    run(body)
+
+
+def test_the_index_is_given_back_when_the_client_leaves(open_engine: EngineFactory, tmp_path: Path) -> None:
+    open_engine().close()
+    attachment = Attachment(Config(index=IndexConfig(path=str(tmp_path / "index")), store=StoreConfig(chroma=False)))
+    attachment.start = lambda: None  # type: ignore[method-assign]  # no model is needed here
+
+    async def body() -> None:
+        async with Client(build_server(attachment)) as client:
+            await call(client, "index_status")
+            assert (tmp_path / "index" / "owner.json").exists()
+
+    run(body)
+    assert not (tmp_path / "index" / "owner.json").exists()
+
+
+def test_the_model_begins_to_load_after_an_answer_and_not_before(open_engine: EngineFactory) -> None:
+    events: list[str] = []
+
+    class Watching(OpenAttachment):
+        def start(self) -> None:
+            events.append("start")
+
+        def index(self) -> Index:
+            events.append("answer")
+            return super().index()
+
+    async def body() -> None:
+        async with Client(build_server(Watching(open_engine()))) as client:
+            assert events[0] == "start"
+            before = len(events)
+            await call(client, "index_status")
+        assert events[before : before + 2] == ["answer", "start"]
+
+    run(body)
+
+
+def test_an_unexpected_failure_does_not_tell_what_was_read(open_engine: EngineFactory, notes: Path) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("The starter smells of varnish")
+
+    async def body() -> None:
+        async with connected(open_engine(FakeEncoder(before_batch=fail))) as client:
+            assert "varnish" not in await error_of(client, "index_path", path=str(notes))
+            status = await call(client, "index_status")
+            assert status["runs"][0]["notice"] == "The program failed; see the log."
+
+    run(body)
+
+
+def test_a_terminated_server_closes_its_index_and_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "config.toml").write_text(f'[model]\nname = "{tmp_path}"\n[store]\nchroma = false\n')
+    command = [sys.executable, "-m", "colbert_mcp", "serve", "--config", tmp_path / "config.toml"]
+    client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
+    messages = [
+        {"id": 1, "method": "initialize", "params": client},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": {"name": "index_status", "arguments": {}}},
+    ]
+    index = tmp_path / "index"
+    with subprocess.Popen(
+        [*command, "--index", index], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            server.stdin.write("".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages))
+            server.stdin.flush()
+            answers = [json.loads(server.stdout.readline()) for _ in range(2)]
+            assert answers[1]["result"]["structuredContent"]["index"] == str(index)
+            assert (index / "owner.json").exists()
+            server.terminate()
+            assert server.wait(30) == 128 + signal.SIGTERM
+        finally:
+            server.kill()
+    assert not (index / "owner.json").exists()

@@ -15,6 +15,7 @@ from chromadb.config import Settings
 from fake_encoder import FakeEncoder
 from support import EngineFactory
 
+import colbert_mcp.indexing
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import (
@@ -46,8 +47,9 @@ def chroma_records(index: Path) -> dict[str, dict[str, object]]:
 
 
 def test_every_chroma_record_leads_to_its_bytes_and_its_tokens_also_after_merges(
-    open_engine: EngineFactory, tmp_path: Path
+    open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)  # a commit for each file
     write_files(tmp_path / "files", 9)
     encoder = FakeEncoder()
     engine = open_engine(encoder, SMALL_COMMITS)
@@ -66,16 +68,6 @@ def test_every_chroma_record_leads_to_its_bytes_and_its_tokens_also_after_merges
         rows = slice(record["token_start"], record["token_start"] + record["token_count"])
         expected = encoder.encode_documents(encoder.tokenize([raw.decode()]))[0].token_embeddings
         np.testing.assert_allclose(tokens[rows] * scales[rows, None].astype(np.float32), expected, atol=0.01)
-
-
-def test_segments_are_merged_above_the_limit_and_the_old_ones_deleted(
-    open_engine: EngineFactory, tmp_path: Path
-) -> None:
-    write_files(tmp_path / "files", 12)
-    engine = open_engine(store=StoreConfig(chroma=False, commit_tokens=1, max_segments=3))
-    engine.index_path(tmp_path / "files")
-    assert len(list((tmp_path / "index" / "tokens").iterdir())) <= 3
-    assert len(engine.search("river number", limit=50).results) == 12
 
 
 def test_a_segment_that_no_commit_named_is_deleted_at_the_next_opening(
