@@ -44,7 +44,9 @@ class FakeEncoder:
     def encode_query(self, text: str) -> Query:
         tokenized = self._tokenized(text)
         encoded = self._encoded(tokenized)
-        return Query(encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokenized), self.kept_tokens(tokenized))
+        return Query(
+            encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokenized), self.kept_tokens(tokenized)
+        )
 
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         return np.stack([document.starts, document.ends], axis=1)
