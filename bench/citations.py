@@ -2,13 +2,13 @@
 
     python bench/citations.py DATASET [--index DIR] [--part odd|even|all]
 
-DATASET: a folder with ``corpus.jsonl``, ``queries.jsonl`` and ``answers.jsonl`` (``query-id``, ``corpus-id``, ``spans``:
-half-open character spans), gzip'd or not. Its documents are written to files and go through the whole pipeline with
-default settings. Recall is the share of gold characters returned, precision the share of returned characters that are
-gold, IoU the share of either that is both; each is a mean over queries, with the pooled counts (micro) beside it. On
-first results that hold gold, the quote is also compared with the best run of sentences of its passage that an oracle
-who sees the gold would choose: the run of highest IoU, and the highest precision of any run. ``--part`` takes every
-second query, so that what is tuned on one half can be judged on the other.
+DATASET: a folder with ``corpus.jsonl``, ``queries.jsonl`` and ``answers.jsonl`` (``query-id``, ``corpus-id``, and
+``spans`` of characters, half-open), gzip'd or not. Its documents are written to files and go through the whole
+pipeline with default settings. Recall is the share of gold characters returned, precision the share of returned
+characters that are gold, IoU the share of either that is both; each is a mean over queries, with the pooled counts
+(micro) beside it. On first results that hold gold, the quote is also compared with the best run of sentences of its
+passage that an oracle who sees the gold would choose: the run of highest IoU, and the highest precision of any run.
+``--part`` takes every second query, so that what is tuned on one half can be judged on the other.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from statistics import mean
 from typing import Any
 
 from colbert_mcp import Index
-from colbert_mcp.alignment import quotable_spans
 from colbert_mcp.config import Config, IndexConfig
+from colbert_mcp.sentences import sentence_spans
 from colbert_mcp.types import Passage
 
 Places = set[tuple[str, int]]
@@ -85,7 +85,7 @@ def quote_places(passage: Passage) -> Places:
 def best_runs(passage: Passage, gold: Places) -> tuple[Overlap, Overlap]:
     """The runs of sentences with the highest IoU, and with the highest precision."""
     own = {place for place in gold if place[0] == passage.path and passage.char_start <= place[1] < passage.char_end}
-    sentences = quotable_spans(passage.text)
+    sentences = sentence_spans(passage.text)
     runs = [
         Overlap.of(places(passage.path, passage.char_start + first[0], passage.char_start + last[1]), own)
         for index, first in enumerate(sentences)

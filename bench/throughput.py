@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from colbert_mcp import Index
-from colbert_mcp.chunking import cut, sentence_spans
+from colbert_mcp.chunking import cut
 from colbert_mcp.config import Config, IndexConfig, ModelConfig
 from colbert_mcp.documents import Discovery, Found, discover, read_document, real_path
 from colbert_mcp.encoder import Tokenized, load_encoder
 from colbert_mcp.encoder.colbert import ColBERTEncoder
+from colbert_mcp.sentences import sentence_spans
 
 
 def sample_chunks(tree: Path, encoder: ColBERTEncoder, count: int) -> tuple[list[Tokenized], list[str]]:

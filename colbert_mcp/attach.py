@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from colbert_mcp.config import Config, load_config
 from colbert_mcp.errors import ColbertMCPError
 from colbert_mcp.types import (
+    ExplainOutput,
     IndexOutput,
     Mode,
     PassageOutput,
@@ -118,11 +119,23 @@ class Index:
         types: Sequence[str] | None = None,
         mode: Mode = "hybrid",
         max_tokens: int = 6000,
+        explain: bool = False,
     ) -> SearchOutput:
         """Passages that answer the query, best first; see ``Engine.search``."""
         return self._engine.search(
-            query, limit=limit, path=path, types=types, mode=mode, max_tokens=max_tokens, scope=self._scope
+            query,
+            limit=limit,
+            path=path,
+            types=types,
+            mode=mode,
+            max_tokens=max_tokens,
+            explain=explain,
+            scope=self._scope,
         )
+
+    def explain(self, query: str, passage_id: str) -> ExplainOutput:
+        """Why a passage matches a query, token by token; see ``Engine.explain``."""
+        return self._engine.explain(query, passage_id, scope=self._scope)
 
     def get_passage(self, passage_id: str, before: int = 1, after: int = 1) -> PassageOutput:
         """A passage with the chunks around it; see ``Engine.get_passage``."""

@@ -1,4 +1,4 @@
-"""Cuts a text into chunks that the encoder takes whole, and into sentences that can be quoted.
+"""Cuts a text into chunks that the encoder takes whole.
 
 A chunk ends at a heading or definition if it can, else at a blank line, a sentence, a line, a word, and only then
 inside a word. Source code has no headings and its lines are its sentences. Chunks never overlap, and together hold
@@ -28,7 +28,6 @@ _BLANK_LINES = re.compile(r"(?:\r\n|\n|\r)[^\S\r\n]*(?:\r\n|\n|\r)\s*")
 _LINES = re.compile(r"(?:\r\n|\n|\r)+")
 _SENTENCES = re.compile(r"(?<![.!?…])[.!?…]+[\"'’”»)\]]*\s+(?=[^\sa-z])|[。！？｡．।॥۔؟]+[\"'’”»）」』]*\s*")
 _WORDS = re.compile(r"\s+")
-_LIST_ITEM = re.compile(r"(?:\r\n|\n|\r)(?=[^\S\r\n]*(?:[-*+•]|\d{1,3}[.)]|\|)\s)")
 
 
 class Tokens(Protocol):
@@ -102,16 +101,6 @@ def cut(
                 todo.extend(again.ranges(start, end))
         ranges = todo
     return sorted(pieces, key=lambda piece: piece.start)
-
-
-def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """The sentences of a passage as ``[start, end)``; blank lines and list items end one too."""
-    breaks = {0, len(text)}
-    for pattern in (_BLANK_LINES, _SENTENCES, _LIST_ITEM):
-        breaks.update(match.end() for match in pattern.finditer(text))
-    edges = sorted(breaks)
-    trimmed = (_trim(text, a, b) for a, b in pairwise(edges))
-    return [(a, b) for a, b in trimmed if a < b]
 
 
 def _document_starts(text: str, tokenizer: Tokenizer[T]) -> npt.NDArray[np.int64]:

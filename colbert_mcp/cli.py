@@ -89,8 +89,17 @@ def _search(options: argparse.Namespace, config: Config) -> int:
             types=options.type,
             mode=options.mode,
             max_tokens=options.max_tokens,
+            explain=options.explain,
         )
     return _show_result(output, options, search_lines)
+
+
+def _explain(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.render.terminal import explain_lines
+
+    with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=not options.json):
+        output = index.explain(options.query, options.passage_id)
+    return _show_result(output, options, explain_lines)
 
 
 def _show(options: argparse.Namespace, config: Config) -> int:
@@ -230,6 +239,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--mode", choices=["hybrid", "semantic", "lexical"], default="hybrid", help="default: hybrid")
     search.add_argument("--max-tokens", type=int, default=6000, help="size limit of the answer (default 6000)")
+
+    search.add_argument("--explain", action="store_true", help="show which words matched which")
+
+    explain = _add_command(commands, "explain", _explain, "show why a passage matches a query, token by token")
+    explain.add_argument("query", help="a question or words, quoted")
+    explain.add_argument("passage_id", help="an id that search printed")
 
     show = _add_command(commands, "show", _show, "show a passage with its surroundings and coordinates")
     show.add_argument("passage_id", help="an id that search printed")

@@ -6,6 +6,7 @@ beside it. Knows nothing of MCP or of terminals.
 
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -24,18 +25,19 @@ from colbert_mcp.errors import (
     UnreadableDocumentError,
 )
 from colbert_mcp.indexing import Run, fingerprint, index
-from colbert_mcp.retrieval import Request, search
+from colbert_mcp.inventory import sources, visible_path
+from colbert_mcp.retrieval import Request, explained, search
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import (
+    ExplainOutput,
     IndexOutput,
     Ledger,
     Mode,
+    Passage,
     PassageOutput,
     ProgressCallback,
     RemoveOutput,
     SearchOutput,
-    SourceDocument,
-    SourceRoot,
     SourcesOutput,
     StatusOutput,
 )
@@ -131,15 +133,18 @@ class Engine:
         types: Sequence[str] | None = None,
         mode: Mode = "hybrid",
         max_tokens: int = 6000,
+        explain: bool = False,
         scope: Sequence[bytes] = (),
     ) -> SearchOutput:
         """Passages that answer the query, best first. Raises QueryError, StoreError or EncoderError.
 
         ``path``: gitignore-style patterns, absolute or relative to an indexed root; ``types``: file suffixes or format
-        names; ``max_tokens``: size of the answer's compact JSON in cl100k_base tokens.
+        names; ``max_tokens``: size of the answer's compact JSON in cl100k_base tokens; ``explain``: say which token of
+        each passage matched which of the query, and which words of the query no passage is about.
         """
         paths = (path,) if isinstance(path, str) else tuple(path or ())
-        request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope), self._runs_notice())
+        notice = self._runs_notice()
+        request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope), notice, explain)
         request.check()
         encoder = None if mode == "lexical" else self._ready_encoder()
         return search(self._store, encoder, request, self._config.search, self._config.documents.max_file_bytes)
@@ -155,17 +160,27 @@ class Engine:
             if not 0 <= value <= MAX_NEIGHBOURS:
                 raise QueryError(f"{name} is {value}; it must be between 0 and {MAX_NEIGHBOURS}.")
         with self._store.snapshot() as snapshot:
-            stored, notice = self._find(snapshot, passage_id.strip().lower(), scope)
-            sources = Sources(snapshot.reader, self._config.documents.max_file_bytes)
-            standing, twin = sources.follow(stored, scope)
+            stored, passage, notice = self._cited(snapshot, passage_id, scope)
             earlier, later = ([], []) if stored.chunk_id is None else snapshot.reader.neighbours(stored, before, after)
             return PassageOutput(
-                passage=cite(stored, standing, twin=twin),
+                passage=passage,
                 before_text="\n\n".join(chunk.text for chunk in earlier),
                 after_text="\n\n".join(chunk.text for chunk in later),
                 generation=snapshot.generation,
                 notice=notice,
             )
+
+    def explain(self, query: str, passage_id: str, *, scope: Sequence[bytes] = ()) -> ExplainOutput:
+        """Why a passage matches a query, token by token; also one of an earlier generation, which is encoded again.
+
+        Raises QueryError, PassageNotFoundError, StoreError or EncoderError.
+        """
+        Request(query, 1, (), (), "semantic", sys.maxsize).check()
+        encoder = self._ready_encoder()
+        with self._store.snapshot() as snapshot:
+            stored, passage, notice = self._cited(snapshot, passage_id, scope)
+            passage = explained(snapshot, encoder, query, stored, passage)
+            return ExplainOutput(query=query, passage=passage, generation=snapshot.generation, notice=notice)
 
     def list_sources(self, path: str | None = None, *, limit: int = 100, scope: Sequence[bytes] = ()) -> SourcesOutput:
         """The indexed roots, and the files under ``path`` (default: all); at most ``limit`` files are listed."""
@@ -173,45 +188,7 @@ class Engine:
             raise QueryError(f"limit is {limit}; it must be between 0 and 10000.")
         within = [*scope] if path is None else [real_path(path)]
         with self._store.snapshot() as snapshot:
-            reader = snapshot.reader
-            counts, passages = reader.root_counts(), reader.passages_per_document()
-            roots = [
-                SourceRoot(
-                    path=display_path(root.path),
-                    include=list(root.include),
-                    exclude=list(root.exclude),
-                    documents=counts.get(root.id, (0, 0))[0],
-                    passages=counts.get(root.id, (0, 0))[1],
-                    indexed_at=root.indexed_at,
-                )
-                for root in reader.roots()
-                if _visible(root.path, scope)
-            ]
-            documents = [
-                document
-                for document in reader.documents()
-                if _visible(document.record.path, scope) and _visible(document.record.path, within)
-            ]
-            listed = [
-                SourceDocument(
-                    path=display_path(document.record.path),
-                    format=document.record.format,
-                    encoding=document.record.encoding,
-                    newline=document.record.newline,
-                    size=document.record.stamp.size,
-                    passages=passages.get(document.id, 0),
-                    sha256=document.record.sha256,
-                    indexed_at=document.indexed_at,
-                )
-                for document in documents[:limit]
-            ]
-            return SourcesOutput(
-                roots=roots,
-                documents=listed,
-                total_documents=len(documents),
-                truncated=len(documents) > limit,
-                generation=snapshot.generation,
-            )
+            return sources(snapshot, within, scope, limit)
 
     def remove_path(self, path: str | os.PathLike[str], *, scope: Sequence[bytes] = ()) -> RemoveOutput:
         """Take a root, or a folder or file below one, out of the index at once, former passages included.
@@ -364,16 +341,24 @@ class Engine:
             notice=notice,
         )
 
+    def _cited(
+        self, snapshot: Snapshot, passage_id: str, scope: Sequence[bytes]
+    ) -> tuple[StoredPassage, Passage, str | None]:
+        stored, notice = self._find(snapshot, passage_id.strip().lower(), scope)
+        sources = Sources(snapshot.reader, self._config.documents.max_file_bytes)
+        standing, twin = sources.follow(stored, scope)
+        return stored, cite(stored, standing, twin=twin), notice
+
     def _find(self, snapshot: Snapshot, passage_id: str, scope: Sequence[bytes]) -> tuple[StoredPassage, str | None]:
         if not _PASSAGE_ID.fullmatch(passage_id):
             raise PassageNotFoundError(
                 f"{passage_id[:40]!a} is not a passage id; ids have 16 hex digits, as search gives them."
             )
         stored = snapshot.reader.passage(passage_id)
-        if stored is not None and _visible(stored.path, scope):
+        if stored is not None and visible_path(stored.path, scope):
             return stored, None
         stored = snapshot.reader.former(passage_id)
-        if stored is not None and _visible(stored.path, scope):
+        if stored is not None and visible_path(stored.path, scope):
             return stored, "This passage is of an earlier state of its file and is no longer searched."
         raise PassageNotFoundError(f"There is no passage {passage_id} in this index; search gives the ids.")
 
@@ -392,9 +377,5 @@ class Engine:
             raise StoreError("The index is closed; open it again.")
 
     def _check_scope(self, path: bytes, scope: Sequence[bytes]) -> None:
-        if not _visible(path, scope):
+        if not visible_path(path, scope):
             raise PathNotAllowedError(f"{display_path(path)} is outside of what this server was started for (--root).")
-
-
-def _visible(path: bytes, within: Sequence[bytes]) -> bool:
-    return not within or any(is_within(path, root) for root in within)

@@ -82,7 +82,8 @@ def best_matches(query: Floats, tokens: TokenMatrix) -> Floats:
 
 def maxsim(query: Floats, tokens: TokenMatrix) -> Floats:
     """MaxSim of a query (float32 [q, d]) with each chunk, divided by q; float32 [n], within -1…1, higher is better."""
-    return best_matches(query, tokens).mean(axis=0)
+    scores: Floats = best_matches(query, tokens).mean(axis=0)
+    return scores
 
 
 def maxsim_pooled(query: Floats, pooled: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> Floats:

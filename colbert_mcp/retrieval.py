@@ -13,14 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import tiktoken
 
-from colbert_mcp.chunking import sentence_spans
+from colbert_mcp.alignment import Alignment, quote_span
 from colbert_mcp.citations import Sources, cite, place, with_quote
 from colbert_mcp.config import SearchConfig
 from colbert_mcp.documents import compile_patterns, is_within, path_matches
+from colbert_mcp.duplicates import near_duplicates
 from colbert_mcp.encoder import Encoder, Query
-from colbert_mcp.errors import EmptyQueryError, QueryError
+from colbert_mcp.errors import EmptyQueryError, IndexCorruptError, QueryError
+from colbert_mcp.explanation import explain
 from colbert_mcp.lexical import match_expression
-from colbert_mcp.maxsim import maxsim, similarities
+from colbert_mcp.maxsim import TokenMatrix, best_matches, quantise, similarities
+from colbert_mcp.sentences import sentence_spans
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import Mode, Passage, SearchOutput
 
@@ -48,6 +51,7 @@ class Request:
     max_tokens: int
     scope: tuple[bytes, ...] = ()
     notice: str | None = None
+    explain: bool = False
 
     def check(self) -> None:
         """Raise EmptyQueryError or QueryError for what cannot be asked."""
@@ -74,13 +78,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
-    """Scores of the candidates at ``positions``, best first; a part is None where the mode does not use it."""
+    """Scores of the candidates at ``positions``, best first; a part is None where the mode does not use it.
+
+    ``matches``: float32 [q, n], the best similarity of each token of the query with each candidate; q is 0 without a
+    model.
+    """
 
     positions: Ints
     fused: Floats
     maxsim: Floats | None
     bm25: Floats | None
     dense: Floats | None
+    matches: Floats
 
 
 def search(
@@ -107,6 +116,20 @@ def search(
             ),
             request.max_tokens,
         )
+
+
+def explained(snapshot: Snapshot, encoder: Encoder, query: str, stored: StoredPassage, passage: Passage) -> Passage:
+    """The passage with the explanation of its match with a query, and how warm each of its tokens is."""
+    encoded = encoder.encode_query(query)
+    alignment = align(snapshot, encoder, encoded, stored)
+    if alignment is None:
+        raise IndexCorruptError(
+            f"The token embeddings of passage {stored.passage_id} are not those of its text; delete the index and "
+            "index again."
+        )
+    score = round(float(alignment.similarities.max(axis=1).mean()), 4)
+    explanation = explain(passage, query, encoded, alignment, heat=True)
+    return passage.model_copy(update={"maxsim": score, "explanation": explanation})
 
 
 def count_tokens(text: str) -> int:
@@ -173,23 +196,24 @@ def _rank(
     if query is None or not allowed.any():
         positions = np.array(sorted(lexical, key=lexical.__getitem__, reverse=True), np.int64)
         bm25 = np.array([lexical[int(p)] for p in positions], np.float32)
-        return _Scores(positions, _share_of_best(bm25), None, bm25, None)
+        return _Scores(positions, _share_of_best(bm25), None, bm25, None, np.zeros((0, len(positions)), np.float32))
     pooled = snapshot.pooled_scores(query.token_embeddings, allowed)
     wanted = min(int(allowed.sum()), max(config.min_candidates, int(config.candidate_share * allowed.sum())))
     best = np.argpartition(-pooled, wanted - 1)[:wanted]
     nearest = _nearest(store, snapshot, query, allowed)
     positions = np.unique(np.concatenate([best, np.array(list(lexical), np.int64), nearest]))
-    exact = maxsim(query.token_embeddings, snapshot.gather(positions))
+    matches = best_matches(query.token_embeddings, snapshot.gather(positions))
+    exact = matches.mean(axis=0)
     if request.mode == "semantic":
         order = np.argsort(-exact, kind="stable")
-        return _Scores(positions[order], _clip(exact[order]), exact[order], None, None)
+        return _Scores(positions[order], _clip(exact[order]), exact[order], None, None, matches[:, order])
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
     dense = snapshot.dense(positions) @ query.dense
     weights = np.array([config.maxsim_weight, config.bm25_weight, config.dense_weight], np.float32)
     parts = np.stack([_min_max(exact), _share_of_best(bm25), _min_max(dense)])
     fused = weights @ parts / max(float(weights.sum()), 1e-9)
     order = np.lexsort((positions, -exact, -fused))
-    return _Scores(positions[order], fused[order], exact[order], bm25[order], dense[order])
+    return _Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order])
 
 
 def _lexical(snapshot: Snapshot, query: str, allowed: npt.NDArray[np.bool_]) -> dict[int, float]:
@@ -258,9 +282,23 @@ def _results(
         passage = cite(best, sources.locate(best), also_at=[place(twin) for twin in also])
         passage = passage.model_copy(update=_score_fields(scores, rank))
         if encoder is not None and query is not None:
-            passage = with_quote(passage, _quote(snapshot, encoder, query, best))
+            passage = _pointed_out(passage, align(snapshot, encoder, query, best), query, request)
         results.append(passage)
-    return results
+    repeated = near_duplicates([passage.text for passage in results])
+    return [
+        passage if original is None else passage.model_copy(update={"near_duplicate_of": results[original].id})
+        for passage, original in zip(results, repeated, strict=True)
+    ]
+
+
+def _pointed_out(passage: Passage, alignment: Alignment | None, query: Query, request: Request) -> Passage:
+    """A passage with its quote and, where asked for, its explanation."""
+    if alignment is None:
+        return with_quote(passage, (0, len(passage.text)))
+    passage = with_quote(passage, quote_span(alignment, sentence_spans(passage.text)))
+    if request.explain:
+        passage = passage.model_copy(update={"explanation": explain(passage, request.query, query, alignment)})
+    return passage
 
 
 def _standing_first(equal: list[StoredPassage], sources: Sources) -> tuple[StoredPassage, list[StoredPassage]]:
@@ -275,25 +313,22 @@ def _score_fields(scores: _Scores, rank: int) -> dict[str, float | None]:
     return {name: None if values is None else round(float(values[rank]), 4) for name, values in parts.items()}
 
 
-def _quote(snapshot: Snapshot, encoder: Encoder, query: Query, stored: StoredPassage) -> tuple[int, int]:
-    """The sentence of the passage with the highest MaxSim of its own tokens, as characters of the passage's text."""
-    text = stored.chunk.text
-    sentences = sentence_spans(text)
-    chunks = np.array([stored.chunk_id], np.int64)
-    tokens = snapshot.gather(snapshot.positions(chunks))
-    spans = encoder.kept_spans(encoder.tokenize([text])[0])
-    if len(spans) != len(tokens.values):
-        return 0, len(text)
-    matches = similarities(query.token_embeddings, tokens)
-    best, best_score = (0, len(text)), -np.inf
-    for start, end in sentences:
-        inside = (spans[:, 1] > start) & (spans[:, 0] < end)
-        if not inside.any():
-            continue
-        score = float(matches[:, inside].max(axis=1).mean())
-        if score > best_score:
-            best, best_score = (start, end), score
-    return best
+def align(snapshot: Snapshot, encoder: Encoder, query: Query, stored: StoredPassage) -> Alignment | None:
+    """The alignment of a query with a passage: its stored token embeddings or, of a former passage, new ones.
+
+    None where the stored rows are not those of the passage's tokens. Raises EncoderError for a former passage that is
+    longer than the model now reads.
+    """
+    document = encoder.tokenize([stored.chunk.text])[0]
+    if stored.chunk_id is None:
+        values, scales = quantise(encoder.encode_documents([document])[0].token_embeddings)
+        tokens = TokenMatrix(values, scales, np.array([0, len(values)], np.int64))
+    else:
+        tokens = snapshot.gather(snapshot.positions(np.array([stored.chunk_id], np.int64)))
+    spans = encoder.kept_spans(document)
+    if not len(spans) == len(tokens.values) > 0:
+        return None
+    return Alignment(similarities(query.token_embeddings, tokens), spans, encoder.kept_tokens(document))
 
 
 def _notice(

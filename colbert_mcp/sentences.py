@@ -20,12 +20,14 @@ _FIRST_WORD = re.compile(r"\s*\S+")
 _WIDEST = 120
 _FILLED = 0.85
 _CAPITALS = 0.005
-# Latin-script abbreviations that are followed by a capital or a number as a rule, without their full stop.
+# Without their full stop. A name or another word follows the first kind, a number the second.
 _ABBREVIATIONS = frozenset(
-    "al approx art bd bzw ca cap capt cf ch chap cit co col corp dept dr ed eds eq eqs e.g est etc eur ex fig figs gen "
-    "gov hon hr i.e inc jan feb mar apr jun jul aug sep sept oct nov dec jr lit lt ltd max messrs mgr min mr mrs ms mt "
-    "nr no nos op p.ex phd pl pp prof ref refs rep resp rev sec sen sgt sig sr st str tab u.a u.s usw vol vols vs z.b"
-    "".split()
+    "al approx bzw ca capt cf co col corp dr e.g est gen gov hon i.e inc jr lit lt ltd messrs mr mrs ms mt p.ex prof "
+    "rev sen sgt sr st u.a u.k u.s viz vs z.b".split()
+)
+_BEFORE_NUMBERS = frozenset(
+    "abb art bd ch chap cit ed eq eqs fig figs kap no nos nr op p pp pt ref refs sec tab vol vols apr aug dec feb "
+    "jan jul jun mar nov oct sep sept".split()
 )
 
 
@@ -81,7 +83,7 @@ def _is_wrap(text: str, line: tuple[int, int], following: tuple[int, int], width
 
 
 def _is_prose(line: str) -> bool:
-    """Whether a line that ends in a mark which code ends in too reads like prose: words and blanks, for the most part."""
+    """Whether a line that ends in a mark which code ends in too is prose: words and blanks, for the most part."""
     plain = sum(character.isalpha() or character == " " for character in line)
     return line.rstrip()[-1] in ",:" and plain > 0.85 * len(line)
 
@@ -109,6 +111,10 @@ def _ends(text: str, match: re.Match[str], caseless: bool) -> bool:
     found = _LAST_WORD.search(text, max(0, match.start() - 20), match.start())
     word = found.group() if found else ""
     before = match.start() - len(word)
+    if word.casefold() in _BEFORE_NUMBERS:
+        return not following.isdigit()
+    while before and text[before - 1] in " \t":
+        before -= 1
     return not _is_abbreviation(word, opens_line=before == 0 or text[before - 1] in "\n\r")
 
 

@@ -47,7 +47,7 @@ _CLOSING_SECONDS = 0.8
 INSTRUCTIONS = """\
 Searches the user's own files and returns passages that can be quoted and proved.
 
-How to cite: quote only words that stand in a result's `text` (its `quote` is the sentence nearest to the question),
+How to cite: quote only words that stand in a result's `text` (its `quote` is what points at the answer),
 copy them verbatim, and cite as [title](url). Check `status` first: `current` means the file still says so; `relocated`
 means it says so at the lines now given; `modified` or `missing` means the passage is only what the file said at
 `indexed_at`, so say that when you cite it. Never quote from memory what a result does not hold.
@@ -150,6 +150,9 @@ def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
         ] = None,
         mode: Annotated[Mode, Field(description="hybrid suits most questions; lexical finds exact words")] = "hybrid",
         max_tokens: Annotated[int, Field(description="size limit of the answer in tokens, at least 100")] = 6000,
+        explain: Annotated[
+            bool, Field(description="also say which words matched which, and what no passage covers; long")
+        ] = False,
     ) -> Annotated[CallToolResult, SearchOutput]:
         """Find passages in the user's indexed files, best first, each with what is needed to cite it.
 
@@ -157,7 +160,7 @@ def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
         """
         return await _answer(
             lambda: attachment.index().search(
-                query, limit=limit, path=path, types=types, mode=mode, max_tokens=max_tokens
+                query, limit=limit, path=path, types=types, mode=mode, max_tokens=max_tokens, explain=explain
             )
         )
 

@@ -166,7 +166,7 @@ class TokenHeat(Result):
     """How similar a token of the passage is to each token of the query."""
 
     span: tuple[int, int] = Field(description="[char_start, char_end] in the file")
-    similarities: list[float] = Field(description="-1 to 1, in the order of matches")
+    similarities: list[float] = Field(description="-1 to 1, of each typed token of the query, in the order of matches")
 
 
 class Explanation(Result):

@@ -39,9 +39,9 @@ class Encoded:
 class Query:
     """A query's ``token_embeddings`` (float32 [q, d], rows of length 1) and ``dense`` vector (float32 [e], length 1).
 
-    ``unread`` is the tail of the query beyond ``query_length``, "" if all of it was encoded. ``spans`` (int64 [q, 2]) are
-    the characters of the query that each row stands for, (0, 0) for special, prefix and expansion tokens; ``tokens``
-    are the rows' names in the vocabulary.
+    ``unread`` is the tail of the query beyond ``query_length``, "" if all of it was encoded. ``spans`` (int64 [q, 2])
+    are the characters of the query that each row stands for, (0, 0) for special, prefix and expansion tokens;
+    ``tokens`` are the rows' names in the vocabulary.
     """
 
     token_embeddings: Floats
@@ -112,7 +112,7 @@ class Encoder(Protocol):
 def count_coverage(
     document: Tokenized, text: str, unknown: npt.NDArray[np.bool_], skipped: npt.NDArray[np.bool_]
 ) -> Coverage:
-    """Coverage from two bool [n] masks over the tokens; time and memory grow with the text, not with its tokens."""
+    """Coverage from two bool [n] masks over the tokens, in time linear in the text."""
     code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     left = ~np.isin(code_points, _BLANKS)
     counts = []

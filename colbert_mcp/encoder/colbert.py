@@ -195,7 +195,7 @@ class ColBERTEncoder:
         return count_coverage(document, text, unknown, ~self._kept(document.ids))
 
     def _query_spans(self, text: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """int64 [len(ids), 2]: the query's characters under each input token, as PyLate made them (it strips blanks)."""
+        """int64 [len(ids), 2]: the query's characters under each token that PyLate made (it strips blanks first)."""
         stripped = text.strip()
         tokens = self.tokenize([stripped])[0]
         prefix = self._model.query_prefix_id

@@ -55,7 +55,7 @@ def report_page(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _template().render(
         query=visible(query, keep="\t"),
-        words=[visible(match.query, keep="") for match in explained.matches] if explained else [],
+        words=[visible(m.query, keep="") for m in explained.matches if m.query_span] if explained else [],
         results=[_shown(entry) for entry in entries],
         notice=visible(notice) if notice else None,
         generation=generation,

@@ -5,13 +5,17 @@ Knows result types and rich; nothing of where results come from. Prints nothing 
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from colbert_mcp.lexical import words
 from colbert_mcp.types import (
     EXPECTED_SKIPS,
+    ExplainOutput,
+    Explanation,
     IndexOutput,
     Passage,
     PassageOutput,
@@ -19,6 +23,7 @@ from colbert_mcp.types import (
     SearchOutput,
     SourcesOutput,
     StatusOutput,
+    TokenHeat,
 )
 
 _WORD = re.compile(r"\w+")
@@ -44,23 +49,34 @@ def _escaped(character: str) -> str:
 def search_lines(output: SearchOutput) -> Iterator[Text]:
     """Numbered passages: place, heading and scores, then the text with the query's words emphasised."""
     for number, passage in enumerate(output.results, 1):
-        yield Text.assemble((f"{number}. ", "bold"), (_place(passage), "bold cyan"), (_standing(passage), "yellow"))
-        if passage.heading:
-            yield Text(f"   {_one_line(passage.heading)}", style="magenta")
-        yield Text(f"   {_scores(passage)}  id {_safe(passage.id)}  {passage.status}", style="dim")
-        if passage.quote and passage.quote != passage.text:
-            yield Text(f"   “{_one_line(passage.quote)}”", style="italic")
-            yield Text("")
-        yield emphasised(_indented(passage.text), output.query)
-        for twin in passage.also_at:
-            yield Text(f"   also at {_safe(twin.path)}:{twin.line_start}", style="dim")
-        yield Text("")
+        yield from _result_lines(number, passage, output.query)
     if not output.results:
         yield Text("No passage found.")
     if output.withheld:
         yield Text(f"{len(output.withheld)} more withheld; raise --max-tokens to see them.", style="dim")
+    if output.uncovered:
+        yield Text(f"No result is about: {_one_line(', '.join(output.uncovered))}", style="yellow")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
+
+
+def _result_lines(number: int, passage: Passage, query: str) -> Iterator[Text]:
+    yield Text.assemble((f"{number}. ", "bold"), (_place(passage), "bold cyan"), (_standing(passage), "yellow"))
+    if passage.heading:
+        yield Text(f"   {_one_line(passage.heading)}", style="magenta")
+    yield Text(f"   {_scores(passage)}  id {_safe(passage.id)}  {passage.status}", style="dim")
+    if passage.quote and passage.quote != passage.text:
+        yield Text(f"   “{_one_line(passage.quote)}”", style="italic")
+        yield Text("")
+    yield emphasised(_indented(passage.text), query)
+    for twin in passage.also_at:
+        yield Text(f"   also at {_safe(twin.path)}:{twin.line_start}", style="dim")
+    if passage.near_duplicate_of:
+        yield Text(f"   says nearly the same as {_safe(passage.near_duplicate_of)}", style="dim")
+    if passage.explanation:
+        yield Text("")
+        yield from _match_lines(passage.explanation)
+    yield Text("")
 
 
 def passage_lines(output: PassageOutput) -> Iterator[Text]:
@@ -88,6 +104,56 @@ def passage_lines(output: PassageOutput) -> Iterator[Text]:
         yield Text(_indented(output.after_text), style="dim")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
+
+
+def explain_lines(output: ExplainOutput) -> Iterator[Text]:
+    """A passage whose tokens are the warmer in colour the more similar they are to the query's, and every match."""
+    passage = output.passage
+    yield Text.assemble((_place(passage), "bold cyan"), (_standing(passage), "yellow"))
+    explanation = passage.explanation
+    if explanation is not None:
+        yield heat_map(passage, explanation.heat or [])
+        yield Text("")
+        yield from _match_lines(explanation)
+    if output.notice:
+        yield Text(visible(output.notice), style="yellow")
+
+
+def heat_map(passage: Passage, heat: list[TokenHeat]) -> Text:
+    """The text with each token in the colour of its similarity, from the passage's coolest (none) to its warmest."""
+    shades = {}
+    warmest = [max(item.similarities, default=-1.0) for item in heat]
+    ordered = sorted(warmest)
+    for item, similarity in zip(heat, warmest, strict=True):
+        rank = bisect_left(ordered, similarity) / len(ordered)
+        style = next((style for least, style in _SHADES if rank >= least), None)
+        if style is not None:
+            start, end = (at - passage.char_start for at in item.span)
+            shades.update(dict.fromkeys(range(start, end), style))
+    lines = Text("   ")
+    for at, character in enumerate(passage.text):
+        if character == "\n" or (character == "\r" and passage.text[at + 1 : at + 2] != "\n"):
+            lines.append("\n   ")
+        elif character != "\r":
+            lines.append(visible(character, keep="\t"), style=shades.get(at))
+    return lines
+
+
+# Least rank among the tokens of a passage, and the colour.
+_SHADES = ((0.95, "bold black on bright_yellow"), (0.85, "black on yellow"), (0.7, "yellow"))
+
+
+def _match_lines(explanation: Explanation) -> Iterator[Text]:
+    width = max((cell_len(_one_line(match.query)) for match in explanation.matches), default=0)
+    for match in explanation.matches:
+        place = "special token" if match.span is None else f"characters {match.span[0]}-{match.span[1]}"
+        asked = _one_line(match.query)
+        yield Text.assemble(
+            f"   {asked}{' ' * (width - cell_len(asked))}  ",
+            (f"{match.similarity:6.3f}", "bold"),
+            f"  {_one_line(match.text)}",
+            (f"  {place}", "dim"),
+        )
 
 
 def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[Text]:

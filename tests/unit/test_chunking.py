@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wordpiece import Rule, WordPiece, characters, edges_in_pieces, words
 
-from colbert_mcp.chunking import CHARACTERS_PER_TOKEN, Piece, Tokenizer, Tokens, cut, sentence_spans
+from colbert_mcp.chunking import CHARACTERS_PER_TOKEN, Piece, Tokenizer, Tokens, cut
 from colbert_mcp.documents import code, markdown
 from colbert_mcp.types import Section
 
@@ -315,38 +315,3 @@ def test_more_combining_marks_than_a_piece_holds_are_cut_all_the_same() -> None:
     text = "e" + "\u0301" * 100
     tokenizer = Rule(characters)
     assert_pieces_hold(text, [], tokenizer, 8, cut(text, [], tokenizer, 8, is_code=False))
-
-
-# Sentences
-
-
-@settings(max_examples=250)
-@given(texts)
-def test_sentences_hold_every_character_that_is_not_blank_once(text: str) -> None:
-    held = 0
-    for start, end in sentence_spans(text):
-        assert held <= start < end <= len(text)
-        assert not text[held:start].strip()
-        assert text[start:end] == text[start:end].strip()
-        held = end
-    assert not text[held:].strip()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("One. Two! Three?\nFour", ["One.", "Two!", "Three?", "Four"]),
-        ("One line\nof two. End.", ["One line\nof two.", "End."]),
-        ("He said “no.” Then left.", ["He said “no.”", "Then left."]),
-        ("Wait... What?! Yes", ["Wait...", "What?!", "Yes"]),
-        ("See e.g. this, or 3.14 or a.b.", ["See e.g. this, or 3.14 or a.b."]),
-        ("日本語。次の文。終", ["日本語。", "次の文。", "終"]),
-        ("हिन्दी। दूसरा।", ["हिन्दी।", "दूसरा।"]),
-        ("no end\n\nnext\r\n \r\nlast", ["no end", "next", "last"]),
-        ("a list\n- one\n- two\n  1. three", ["a list", "- one", "- two", "1. three"]),
-        ("", []),
-        (" \n ", []),
-    ],
-)
-def test_a_sentence_ends_where_a_reader_ends_it(text: str, expected: list[str]) -> None:
-    assert [text[start:end] for start, end in sentence_spans(text)] == expected

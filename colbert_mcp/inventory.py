@@ -1,0 +1,55 @@
+"""What is indexed: the roots, and the files in them, as far as a caller may see them. Knows the catalogue only."""
+
+from collections.abc import Sequence
+
+from colbert_mcp.documents import display_path, is_within
+from colbert_mcp.store import Snapshot
+from colbert_mcp.types import SourceDocument, SourceRoot, SourcesOutput
+
+
+def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes], limit: int) -> SourcesOutput:
+    """The roots inside ``scope``, and at most ``limit`` of the files there and in ``within``; () is anywhere."""
+    reader = snapshot.reader
+    counts, passages = reader.root_counts(), reader.passages_per_document()
+    roots = [
+        SourceRoot(
+            path=display_path(root.path),
+            include=list(root.include),
+            exclude=list(root.exclude),
+            documents=counts.get(root.id, (0, 0))[0],
+            passages=counts.get(root.id, (0, 0))[1],
+            indexed_at=root.indexed_at,
+        )
+        for root in reader.roots()
+        if visible_path(root.path, scope)
+    ]
+    documents = [
+        document
+        for document in reader.documents()
+        if visible_path(document.record.path, scope) and visible_path(document.record.path, within)
+    ]
+    listed = [
+        SourceDocument(
+            path=display_path(document.record.path),
+            format=document.record.format,
+            encoding=document.record.encoding,
+            newline=document.record.newline,
+            size=document.record.stamp.size,
+            passages=passages.get(document.id, 0),
+            sha256=document.record.sha256,
+            indexed_at=document.indexed_at,
+        )
+        for document in documents[:limit]
+    ]
+    return SourcesOutput(
+        roots=roots,
+        documents=listed,
+        total_documents=len(documents),
+        truncated=len(documents) > limit,
+        generation=snapshot.generation,
+    )
+
+
+def visible_path(path: bytes, within: Sequence[bytes]) -> bool:
+    """Whether a real path lies in one of the folders; () is anywhere."""
+    return not within or any(is_within(path, root) for root in within)
