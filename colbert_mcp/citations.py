@@ -7,16 +7,19 @@ it is returned. Knows stored passages and files; nothing of ranking.
 import errno
 import hashlib
 import os
+import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from colbert_mcp.documents import Document, display_path, file_stamp, file_url, read_document
-from colbert_mcp.errors import DocumentError, IndexCorruptError
-from colbert_mcp.store import StoredPassage
+from colbert_mcp.documents import Document, display_path, file_stamp, file_url, in_scope, read_document
+from colbert_mcp.errors import DocumentError, IndexCorruptError, PassageNotFoundError
+from colbert_mcp.store import Reader, StoredPassage
 from colbert_mcp.types import Passage, Place, Span, Status, text_hash
 
 # The text may stand in very many places whose bytes differ (a file saved in another encoding): not all are tried.
 _MOST_PLACES = 100
+_PASSAGE_ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,25 @@ class Standing:
     status: Status
     span: Span
     reason: str | None = None
+
+
+def find_passage(reader: Reader, passage_id: str, scope: Sequence[bytes]) -> tuple[StoredPassage, str | None]:
+    """A passage by its id (also as ``passage://id``), live or former, and a notice about a former one.
+
+    Raises PassageNotFoundError where there is none in the scope.
+    """
+    wanted = passage_id.strip().lower().removeprefix("passage://")
+    if not _PASSAGE_ID.fullmatch(wanted):
+        raise PassageNotFoundError(
+            f"{passage_id[:40]!a} is not a passage id; ids have 16 hex digits, as search gives them."
+        )
+    stored = reader.passage(wanted)
+    if stored is not None and in_scope(stored.path, scope):
+        return stored, None
+    stored = reader.former(wanted)
+    if stored is not None and in_scope(stored.path, scope):
+        return stored, "This passage is of an earlier state of its file and is no longer searched."
+    raise PassageNotFoundError(f"There is no passage {wanted} in this index; search gives the ids.")
 
 
 class Sources:
@@ -71,11 +93,8 @@ class Sources:
 
 def cite(stored: StoredPassage, standing: Standing, *, also_at: list[Place] | None = None) -> Passage:
     """The citation of a passage; raises IndexCorruptError where its indexed text no longer has its hash."""
+    check_text(stored)
     chunk, span = stored.chunk, standing.span
-    if text_hash(chunk.text) != chunk.text_sha256:
-        raise IndexCorruptError(
-            f"Passage {stored.passage_id} is damaged in the index; delete the index and index again."
-        )
     name = os.path.basename(display_path(stored.path))
     heading = " > ".join(chunk.headings) or None
     return Passage(
@@ -99,6 +118,14 @@ def cite(stored: StoredPassage, standing: Standing, *, also_at: list[Place] | No
         indexed_at=stored.indexed_at,
         also_at=also_at or [],
     )
+
+
+def check_text(stored: StoredPassage) -> None:
+    """Raise IndexCorruptError where the indexed text of a passage no longer has its hash."""
+    if text_hash(stored.chunk.text) != stored.chunk.text_sha256:
+        raise IndexCorruptError(
+            f"Passage {stored.passage_id} is damaged in the index; delete the index and index again."
+        )
 
 
 def place(stored: StoredPassage) -> Place:

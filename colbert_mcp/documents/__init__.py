@@ -10,7 +10,7 @@ from colbert_mcp.documents.discovery import Discovery, Found, discover
 from colbert_mcp.documents.document import READER, Document, file_stamp, read_document
 from colbert_mcp.documents.paths import display_path, file_url, path_matches, real_path
 from colbert_mcp.documents.patterns import compile_patterns
-from colbert_mcp.documents.policy import check_root, is_within
+from colbert_mcp.documents.policy import check_root, in_scope, is_within
 
 __all__ = [
     "READER",
@@ -23,6 +23,7 @@ __all__ = [
     "display_path",
     "file_stamp",
     "file_url",
+    "in_scope",
     "is_within",
     "path_matches",
     "read_document",

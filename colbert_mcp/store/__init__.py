@@ -7,8 +7,8 @@ models nor how files are read.
 """
 
 from colbert_mcp.store.batch import Batch, RowReference
-from colbert_mcp.store.catalog import StoredDocument, StoredPassage
+from colbert_mcp.store.catalog import Reader, StoredDocument, StoredPassage
 from colbert_mcp.store.snapshot import Snapshot
 from colbert_mcp.store.store import Store, now
 
-__all__ = ["Batch", "RowReference", "Snapshot", "Store", "StoredDocument", "StoredPassage", "now"]
+__all__ = ["Batch", "Reader", "RowReference", "Snapshot", "Store", "StoredDocument", "StoredPassage", "now"]
