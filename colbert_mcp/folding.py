@@ -16,8 +16,8 @@ _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khme
 _IGNORED = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 _APOSTROPHES = frozenset("'’‘‛ʼ")
 _HYPHENS = frozenset("-‐‑")
-_IN_NUMBERS = frozenset(".,:/\u00a0\u2009\u202f")
-_SIGNS = frozenset("-−–±.")
+_IN_NUMBERS = frozenset(".,:/^–−\u00a0\u2009\u202f")
+_SIGNS = frozenset("-−–±.<≤≥≈~")
 _UNITS = frozenset("%‰°")
 # One for one, so that offsets stay. Single and double quotation marks stay two things; so do primes and backticks.
 _PLAIN = str.maketrans(
@@ -25,6 +25,7 @@ _PLAIN = str.maketrans(
         **dict.fromkeys("‘’‚‛ʼ‹›", "'"),
         **dict.fromkeys("“”„‟«»", '"'),
         **dict.fromkeys("‐‑‒–—―−", "-"),
+        **dict.fromkeys(filter(str.isspace, map(chr, range(0x3001))), " "),
         "ς": "σ",
     }
 )
@@ -33,14 +34,14 @@ _COMMON = (
     # Two or three hyphens are a dash between words or between spaces, not before an option of a command.
     # A word divided at a line's end by a soft hyphen is one word.
     r"(?P<none>\u00ad[ \t]*+(?:\r\n|\n|\r)[ \t]*+)"
-    rf"|(?P<space>[ ][\s{_IGNORED}]++|[^\S ][\s{_IGNORED}]*+|[{_IGNORED}]++\s[\s{_IGNORED}]*+)"
+    rf"|(?P<space>\s[\s{_IGNORED}]++|[{_IGNORED}]++\s[\s{_IGNORED}]*+)"
     rf"|(?P<nothing>[{_IGNORED}]++)"
     r"|(?P<ellipsis>…)"
     r"|(?P<ligature>[ﬀ-ﬆ])"
     r"|(?P<dash>(?<=[\w.,;:!?”’)\]]|[\w.!?][\"'])-{2,3}(?=[\w\"'“‘(\[])|(?<=\s)-{2,3}(?=\s))"
 )
 # The look ahead spares most characters the alternatives, at a seventh of the time.
-_SPECIAL = regex.compile(rf"(?=[^\S ]|[{_IGNORED}…ﬀ-ﬆ\-]|[ ][\s{_IGNORED}])(?:{_COMMON})")
+_SPECIAL = regex.compile(rf"(?=[{_IGNORED}…ﬀ-ﬆ\-]|\s[\s{_IGNORED}])(?:{_COMMON})")
 _SPECIAL_DECOMPOSED = regex.compile(
     _COMMON
     + r"|(?P<cluster>[^\p{M}\s]\p{M}++|[\u1100-\u1112][\u1161-\u1175][\u11a8-\u11c2]?|[\uac00-\ud7a3][\u11a8-\u11c2]"
@@ -151,8 +152,8 @@ def is_boundary(raw: str, at: int, *, closing: bool) -> bool:
     """Whether a quotation may begin (or, ``closing``, end) before the character ``at``: not inside a word or a number.
 
     Inside lie: accents; apostrophes (``can`` is not in ``can't``, though ``l'homme`` may be entered after its own);
-    hyphens (``negotiable`` is not in ``non-negotiable``); the points, commas and signs of numbers (``5`` is neither in
-    ``1.5`` nor in ``-5`` nor in ``5%``). Between characters of scripts without spaces, everywhere is a boundary.
+    hyphens (``negotiable`` is not in ``non-negotiable``); the marks of numbers (``5`` is in none of ``1.5``, ``-5``,
+    ``5%``, ``<5``). Between characters of scripts without spaces, everywhere is a boundary.
     """
     left, right = at - 1, at
     while left >= 0 and raw[left] in _IGNORED:

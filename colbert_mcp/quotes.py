@@ -24,9 +24,12 @@ MAX_QUOTE_CHARACTERS = 10_000
 MIN_ELIDED_WORDS = 4
 FoundAs: TypeAlias = Literal["exact", "normalised", "elided"]
 Change: TypeAlias = Literal["same", "changed", "added", "dropped"]
+# Text, whether it may be called exact, whether a mark at its end was taken off; in order, each once.
+_Readings: TypeAlias = dict[tuple[str, bool, bool], None]
 Spans: TypeAlias = tuple[tuple[int, int], ...]
 
 _MARKS = {"“": "”“", "„": "“”", "«": "»", "»": "«", "‘": "’", "‚": "‘’", "‹": "›", '"': '"', "'": "'"}
+_MOST_MARKS = 3
 _ELLIPSIS = re.compile(r"\[\s*(?:…|\.{3})\s*\]|…|\.{3,}")
 _OUTER_ELLIPSIS = re.compile(rf"\A(?:(?:{_ELLIPSIS.pattern})\s*)+|(?:\s*(?:{_ELLIPSIS.pattern}))+\Z")
 _TRAILING = ",.;:"
@@ -104,15 +107,15 @@ def read_quote(quote: str) -> Quote:
         raise QueryError(
             f"The quote has {len(quote)} characters; at most {MAX_QUOTE_CHARACTERS} are taken. Verify it in parts."
         )
-    whole = quote.strip()
-    inner = _without_marks(whole)
-    core = _OUTER_ELLIPSIS.sub("", inner).strip()
+    readings = list(_without_marks(quote.strip()))
+    inner = readings[-1]
+    core = _core(inner)
     if not fold(core).strip(" '\""):
         raise EmptyQueryError("The quote is empty; give the words that are to be verified.")
-    forms = {(text, True, False): None for text in (whole, inner)}
+    forms: _Readings = {(text, True, False): None for text in readings}
     forms[core, False, False] = None
     for text in (inner, core):
-        forms.update({(bare, False, True): None for bare in _bare(text)})
+        forms.update(_bare(text))
     parts = [part for part in (p.strip() for p in _ELLIPSIS.split(core)) if part]
     return Quote(_forms(forms), _parts(parts), Folded(core))
 
@@ -168,29 +171,39 @@ def closest(quote: Quote, text: Folded) -> Closest | None:
     return Closest(source[0].start, source[-1].end, round(similarity, 4), _edits(quote.core, wanted, text, source))
 
 
-def _without_marks(text: str) -> str:
-    while len(text) > 1 and text[-1] in _MARKS.get(text[0], ""):
-        inner = text[1:-1].strip()
-        if text[0] in inner or text[-1] in inner:
-            break  # “a” and “b”: the marks at the ends are not a pair
-        text = inner
-    return text
+def _without_marks(text: str) -> Iterator[str]:
+    """The text, and what is left of it when pairs of quotation marks around it are taken off, one after another."""
+    yield text
+    for _ in range(_MOST_MARKS):
+        if len(text) < 2 or text[-1] not in _MARKS.get(text[0], ""):
+            return
+        text = text[1:-1].strip()
+        yield text
 
 
-def _bare(text: str) -> Iterator[str]:
-    if text[-1:] in _TRAILING and not text.endswith("..") and (bare := text[:-1].rstrip()):
-        yield bare
+def _core(text: str) -> str:
+    """The text without ellipses around it, and without quotation marks inside of those."""
+    *_, core = _without_marks(_OUTER_ELLIPSIS.sub("", text).strip())
+    return _OUTER_ELLIPSIS.sub("", core).strip()
 
 
-def _forms(readings: dict[tuple[str, bool, bool], None]) -> tuple[Form, ...]:
+def _bare(text: str) -> _Readings:
+    """The text without the mark at its end, be it in or after quotation marks."""
+    if text[-1:] not in _TRAILING or text.endswith(".."):
+        return {}
+    bare = text[:-1].rstrip()
+    return {(reading, False, True): None for reading in (bare, _core(bare)) if reading}
+
+
+def _forms(readings: _Readings) -> tuple[Form, ...]:
     return tuple(Form(text, folded, *kind) for text, *kind in readings if (folded := fold(text).strip(" ")))
 
 
 def _parts(parts: list[str]) -> tuple[tuple[Form, ...], ...]:
     if len(parts) < 2 or any(count_words(Folded(part)) < MIN_ELIDED_WORDS for part in parts):
         return ()
-    readings: list[dict[tuple[str, bool, bool], None]] = [{(part, True, False): None} for part in parts]
-    readings[-1].update({(bare, False, True): None for bare in _bare(parts[-1])})
+    readings: list[_Readings] = [{(part, True, False): None} for part in parts]
+    readings[-1].update(_bare(parts[-1]))
     return tuple(_forms(reading) for reading in readings)
 
 

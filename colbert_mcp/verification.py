@@ -40,8 +40,9 @@ MOST_MATCHES = 10
 LEAST_SIMILARITY = 0.5
 _WHOLE = 2**62
 _CANDIDATES = 50
+_LIKELY = 20
 _CLOSEST_AMONG = 8
-_LONG = 200_000
+_LONG = 20_000
 _PHRASE_WORDS = 32
 _EDGE_WORDS = 8
 _PROBE = 6
@@ -329,7 +330,7 @@ class _Verifier:
         yield self._matching(" OR ".join(dict.fromkeys(map(_phrase, edges))))
         expression = match_expression(self._quote.core.raw)
         if expression is not None:
-            yield self._matching(expression)
+            yield self._matching(expression)[:_LIKELY]
         if expression is None or has_spaceless(self._quote.core.raw):
             for probe in _probes(self._quote.core.raw):
                 yield self._reader.chunks_holding(probe, _CANDIDATES)
