@@ -69,7 +69,7 @@ class _Unit:
 
 
 def quotations(answer: str) -> tuple[list[Quotation], int]:
-    """The quotations of an answer in order, and how many were skipped: one or two words without a citation, or none."""
+    """The quotations of an answer in order, and how many were skipped: one or two words with no citation after them."""
     units = _units(MarkdownIt("commonmark").enable("table").parse(answer))
     found: list[Quotation] = []
     for index, unit in enumerate(units):
@@ -125,7 +125,9 @@ def _quoted(unit: _Unit) -> Iterator[Quotation]:
         start, end = match.span(match.lastindex or 0)
         outside = [c for c in citations if c.end <= start or c.start >= end or (c.start < start and end <= c.end)]
         after = [c for c in outside if c.end > end]
-        nearest = after[0] if after else outside[-1] if outside else None
+        # One or two words after the citation are rather a manner of speaking than a quotation from it.
+        before = outside[-1:] if _words(unit.text[start:end]) > _SCARE_WORDS else []
+        nearest = next(iter(after or before), None)
         yield _quotation(unit.line_at(match.start()), unit.text[start:end], nearest)
 
 

@@ -296,7 +296,7 @@ def _body(wanted: list[str], near: list[str]) -> tuple[int, int] | None:
         score -= 0.5 * gap
         if score <= 0:
             first, score = index, 0.0
-        score += 2.0 * (block.dest_end - block.dest_start)
+        score += block.dest_end - block.dest_start
         if score > best_score:
             best, best_score = (first, index), score
     if not blocks:

@@ -252,7 +252,7 @@ class AnswerOutput(Result):
 
     checks: list[QuoteCheck]
     verified: int
-    skipped: int = Field(description="one or two words between quotation marks, without a citation")
+    skipped: int = Field(description="one or two words between quotation marks, no citation after them")
 
 
 class Skipped(Result):
