@@ -30,7 +30,7 @@ def altered_copies(tree: Path, target: Path, copies: int) -> None:
     texts = {file: file.read_bytes().decode("utf-8", "surrogateescape") for file in files}
     vocabulary = sorted({word for text in texts.values() for word in _WORD.findall(text)})
     for copy in range(copies):
-        chance = random.Random(copy)  # noqa: S311  # reproducible, not secret
+        chance = random.Random(copy)  # reproducible, not secret
         for file, text in texts.items():
             changed = _WORD.sub(partial(_exchanged, vocabulary, chance), text)
             path = target / str(copy) / file.relative_to(tree)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from colbert_mcp.config import Config, load_config
 from colbert_mcp.errors import ColbertMCPError
 from colbert_mcp.types import (
+    AnswerOutput,
     ExplainOutput,
     IndexOutput,
     Mode,
@@ -22,6 +23,7 @@ from colbert_mcp.types import (
     SearchOutput,
     SourcesOutput,
     StatusOutput,
+    VerifyOutput,
 )
 
 if TYPE_CHECKING:
@@ -140,6 +142,16 @@ class Index:
     def get_passage(self, passage_id: str, before: int = 1, after: int = 1) -> PassageOutput:
         """A passage with the chunks around it; see ``Engine.get_passage``."""
         return self._engine.get_passage(passage_id, before, after, scope=self._scope)
+
+    def verify_quote(
+        self, quote: str, passage_id: str | None = None, path: str | os.PathLike[str] | None = None
+    ) -> VerifyOutput:
+        """Whether a quote stands in the indexed text of a passage, a file, or anywhere; see ``Engine.verify_quote``."""
+        return self._engine.verify_quote(quote, passage_id, path, scope=self._scope)
+
+    def verify_answer(self, answer: str) -> AnswerOutput:
+        """Verify every quotation of an answer in Markdown against the source that it cites."""
+        return self._engine.verify_answer(answer, scope=self._scope)
 
     def list_sources(self, path: str | None = None, *, limit: int = 100) -> SourcesOutput:
         """The indexed roots and files; see ``Engine.list_sources``."""

@@ -7,6 +7,7 @@ it is returned. Knows stored passages and files; nothing of ranking.
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,19 +19,20 @@ from colbert_mcp.documents import (
     file_hash,
     file_stamp,
     file_url,
-    is_within,
+    in_scope,
     os_reason,
     read_document,
     text_span,
 )
-from colbert_mcp.errors import DocumentError, IndexCorruptError
+from colbert_mcp.errors import DocumentError, IndexCorruptError, PassageNotFoundError
 from colbert_mcp.store import Reader, StoredPassage
-from colbert_mcp.types import EXTRACTED, Part, Passage, Place, Span, Status, text_hash
+from colbert_mcp.types import EXTRACTED, Part, PartKind, Passage, Place, Span, Status, text_hash
 
 # The text may stand in very many places whose bytes differ (a file saved in another encoding): not all are tried.
 _MOST_PLACES = 100
 # Formats whose lines are those of the extracted text, and nowhere to be seen in the file.
 _LINELESS = frozenset({"docx", "html"})
+_PASSAGE_ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,25 @@ class Standing:
     span: Span
     part: Part | None
     reason: str | None = None
+
+
+def find_passage(reader: Reader, passage_id: str, scope: Sequence[bytes]) -> tuple[StoredPassage, str | None]:
+    """A passage by its id (also as ``passage://id``), live or former, and a notice about a former one.
+
+    Raises PassageNotFoundError where there is none in the scope.
+    """
+    wanted = passage_id.strip().lower().removeprefix("passage://")
+    if not _PASSAGE_ID.fullmatch(wanted):
+        raise PassageNotFoundError(
+            f"{passage_id[:40]!a} is not a passage id; ids have 16 hex digits, as search gives them."
+        )
+    stored = reader.passage(wanted)
+    if stored is not None and in_scope(stored.path, scope):
+        return stored, None
+    stored = reader.former(wanted)
+    if stored is not None and in_scope(stored.path, scope):
+        return stored, "This passage is of an earlier state of its file and is no longer searched."
+    raise PassageNotFoundError(f"There is no passage {wanted} in this index; search gives the ids.")
 
 
 class Sources:
@@ -75,7 +96,7 @@ class Sources:
         if standing.status != "missing" or stored.chunk_id is not None:
             return standing, None
         equal = self._reader.equal_passages([stored.chunk.sha256]).get(stored.chunk.sha256, [])
-        equal = [twin for twin in equal if not scope or any(is_within(twin.path, root) for root in scope)]
+        equal = [twin for twin in equal if in_scope(twin.path, scope)]
         name = os.path.basename(stored.path)
         for twin in sorted(
             equal, key=lambda t: (t.file_sha256 != stored.file_sha256, os.path.basename(t.path) != name)
@@ -145,18 +166,15 @@ def cite(
 
     ``twin`` is the passage of another file that ``standing`` is about, whose file and headings are then cited.
     """
+    check_text(stored)
     chunk, span, part = stored.chunk, standing.span, standing.part
-    if text_hash(chunk.text) != chunk.text_sha256:
-        raise IndexCorruptError(
-            f"Passage {stored.passage_id} is damaged in the index; delete the index and index again."
-        )
     source = twin or stored
     name = os.path.basename(display_path(source.path))
     heading = " > ".join(source.chunk.headings) or None
     return Passage(
         id=stored.passage_id,
         title=f"{name} > {heading}" if heading else name,
-        url=url(source, span, part),
+        url=link(source.path, source.format, part, span.line_start, span.line_end),
         text=chunk.text,
         path=display_path(source.path),
         byte_start=span.byte_start,
@@ -167,8 +185,8 @@ def cite(
         line_end=span.line_end,
         column_start=span.column_start,
         column_end=span.column_end,
-        page=part.number if part and part.kind == "page" else None,
-        cell=part.number if part and part.kind == "cell" else None,
+        page=part_number(part, "page"),
+        cell=part_number(part, "cell"),
         part_span=(span.char_start - part.start, span.char_end - part.start) if part else None,
         heading=heading,
         sha256=chunk.sha256,
@@ -182,11 +200,24 @@ def cite(
     )
 
 
-def url(stored: StoredPassage, span: Span, part: Part | None) -> str:
-    """An openable link to a place in a file: its page or cell, else its lines where these can be seen in the file."""
+def link(path: bytes, kind: str, part: Part | None, line_start: int, line_end: int) -> str:
+    """An openable link to a place in a file of a format: its page or cell, else its lines if the file shows such."""
     if part is not None:
-        return file_url(stored.path, f"{part.kind}={part.number}")
-    return file_url(stored.path, "" if stored.format in _LINELESS else f"L{span.line_start}-L{span.line_end}")
+        return file_url(path, f"{part.kind}={part.number}")
+    return file_url(path, "" if kind in _LINELESS else f"L{line_start}-L{line_end}")
+
+
+def part_number(part: Part | None, kind: PartKind) -> int | None:
+    """The number of a page or cell; None for a part of the other kind, or none."""
+    return part.number if part is not None and part.kind == kind else None
+
+
+def check_text(stored: StoredPassage) -> None:
+    """Raise IndexCorruptError where the indexed text of a passage no longer has its hash."""
+    if text_hash(stored.chunk.text) != stored.chunk.text_sha256:
+        raise IndexCorruptError(
+            f"Passage {stored.passage_id} is damaged in the index; delete the index and index again."
+        )
 
 
 def place(stored: StoredPassage) -> Place:

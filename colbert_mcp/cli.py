@@ -1,7 +1,7 @@
 """The command line: a client of the same functions as the MCP server, and the only module that prints.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0, 1 (unexpected), 2 (usage), and one
-for each branch of ``errors``; 130 after Ctrl-C.
+for each branch of ``errors``; 8 where ``verify`` met a quotation that does not stand; 130 after Ctrl-C.
 """
 
 import argparse
@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 from colbert_mcp import __version__
 from colbert_mcp.attach import Index
 from colbert_mcp.config import Config, load_config
-from colbert_mcp.errors import ColbertMCPError
-from colbert_mcp.types import IndexingProgress, IndexOutput, ProgressCallback, Result
+from colbert_mcp.errors import ColbertMCPError, QueryError, UnreadableDocumentError
+from colbert_mcp.types import VERIFIED, IndexingProgress, IndexOutput, ProgressCallback, Result
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 INTERRUPTED = 130
+# Not an error of the program, so no branch of ``errors``: an answer holds a quotation that its source does not.
+NOT_VERIFIED = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,6 +110,33 @@ def _show(options: argparse.Namespace, config: Config) -> int:
     with Index.open(config=config, create=False) as index:
         output = index.get_passage(options.passage_id, options.before, options.after)
     return _show_result(output, options, passage_lines)
+
+
+def _verify(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.render.terminal import answer_lines, verify_lines
+
+    if options.quote is None and (options.passage or options.path):
+        raise QueryError("--passage and --path belong to a --quote; an answer names its sources itself.")
+    answer = _read(options.answer) if options.quote is None else ""
+    with Index.open(config=config, create=False) as index:
+        if options.quote is None:
+            checked = index.verify_answer(answer)
+            _show_result(checked, options, answer_lines)
+            return 0 if checked.verified == len(checked.checks) else NOT_VERIFIED
+        output = index.verify_quote(options.quote, options.passage, options.path)
+    _show_result(output, options, verify_lines)
+    return 0 if output.verdict in VERIFIED else NOT_VERIFIED
+
+
+def _read(name: str) -> str:
+    """An answer from a file, or from standard input for ``-``."""
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise UnreadableDocumentError(f"{name} cannot be read ({error.strerror}); give a file, or - .") from None
+    except UnicodeDecodeError:
+        raise UnreadableDocumentError(f"{name} is not UTF-8; save it as UTF-8.") from None
 
 
 def _status(options: argparse.Namespace, config: Config) -> int:
@@ -215,7 +244,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="colbert-mcp",
         description="Passages from your own files that an assistant can quote and prove.",
-        epilog="Exit codes: 2 usage, 3 configuration, 4 documents, 5 model, 6 index, 7 query, 130 interrupted.",
+        epilog="Exit codes: 2 usage, 3 configuration, 4 documents, 5 model, 6 index, 7 query, "
+        "8 a quotation not verified, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     _add_common(parser, default=None)
@@ -250,6 +280,15 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("passage_id", help="an id that search printed")
     show.add_argument("--before", type=int, default=1, help="passages before it (default 1)")
     show.add_argument("--after", type=int, default=1, help="passages after it (default 1)")
+
+    verify = _add_command(commands, "verify", _verify, "verify a quotation, or every quotation of an answer")
+    verify.add_argument(
+        "answer", nargs="?", default="-", metavar="FILE", help="an answer in Markdown (default: standard input)"
+    )
+    verify.add_argument("--quote", metavar="TEXT", help="verify this quotation instead of an answer")
+    named = verify.add_mutually_exclusive_group()
+    named.add_argument("--passage", metavar="ID", help="the passage it is attributed to")
+    named.add_argument("--path", help="the file it is attributed to")
 
     _add_command(commands, "status", _status, "show what the index holds and its model")
 

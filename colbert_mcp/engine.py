@@ -5,30 +5,29 @@ beside it. Knows nothing of MCP or of terminals.
 """
 
 import os
-import re
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from colbert_mcp.citations import Sources, cite
+from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
-from colbert_mcp.documents import check_root, compile_patterns, display_path, is_within, real_path
+from colbert_mcp.documents import check_root, compile_patterns, display_path, in_scope, is_within, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.errors import (
     ColbertMCPError,
-    PassageNotFoundError,
     PathNotAllowedError,
     QueryError,
     StoreError,
     UnreadableDocumentError,
 )
 from colbert_mcp.indexing import Run, fingerprint, index
-from colbert_mcp.inventory import sources, visible_path
+from colbert_mcp.inventory import sources
 from colbert_mcp.retrieval import Request, explained, search
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import (
+    AnswerOutput,
     ExplainOutput,
     IndexOutput,
     Ledger,
@@ -40,10 +39,11 @@ from colbert_mcp.types import (
     SearchOutput,
     SourcesOutput,
     StatusOutput,
+    VerifyOutput,
 )
+from colbert_mcp.verification import Claim, check_answer, verify
 
 MAX_NEIGHBOURS = 20
-_PASSAGE_ID = re.compile(r"[0-9a-f]{16}")
 _KEPT_RUNS = 20
 
 
@@ -181,6 +181,25 @@ class Engine:
             stored, passage, notice = self._cited(snapshot, passage_id, scope)
             passage = explained(snapshot, encoder, query, stored, passage)
             return ExplainOutput(query=query, passage=passage, generation=snapshot.generation, notice=notice)
+
+    def verify_quote(
+        self,
+        quote: str,
+        passage_id: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        scope: Sequence[bytes] = (),
+    ) -> VerifyOutput:
+        """Whether the quote stands in the indexed text of a passage, or of a file (``path``: absolute, relative to the
+        working directory or an indexed root, or a ``file:`` URL), or anywhere. Raises QueryError.
+        """
+        claim = Claim(quote, passage_id, path, tuple(scope), self._runs_notice())
+        with self._store.snapshot() as snapshot:
+            return verify(snapshot, claim, self._config.documents.max_file_bytes)
+
+    def verify_answer(self, answer: str, *, scope: Sequence[bytes] = ()) -> AnswerOutput:
+        """Verify every quotation of an answer in Markdown against the source that the answer cites for it."""
+        return check_answer(answer, lambda quote, **target: self.verify_quote(quote, **target, scope=scope))
 
     def list_sources(self, path: str | None = None, *, limit: int = 100, scope: Sequence[bytes] = ()) -> SourcesOutput:
         """The indexed roots, and the files under ``path`` (default: all); at most ``limit`` files are listed."""
@@ -344,23 +363,10 @@ class Engine:
     def _cited(
         self, snapshot: Snapshot, passage_id: str, scope: Sequence[bytes]
     ) -> tuple[StoredPassage, Passage, str | None]:
-        stored, notice = self._find(snapshot, passage_id.strip().lower(), scope)
+        stored, notice = find_passage(snapshot.reader, passage_id, scope)
         sources = Sources(snapshot.reader, self._config.documents.max_file_bytes)
         standing, twin = sources.follow(stored, scope)
         return stored, cite(stored, standing, twin=twin), notice
-
-    def _find(self, snapshot: Snapshot, passage_id: str, scope: Sequence[bytes]) -> tuple[StoredPassage, str | None]:
-        if not _PASSAGE_ID.fullmatch(passage_id):
-            raise PassageNotFoundError(
-                f"{passage_id[:40]!a} is not a passage id; ids have 16 hex digits, as search gives them."
-            )
-        stored = snapshot.reader.passage(passage_id)
-        if stored is not None and visible_path(stored.path, scope):
-            return stored, None
-        stored = snapshot.reader.former(passage_id)
-        if stored is not None and visible_path(stored.path, scope):
-            return stored, "This passage is of an earlier state of its file and is no longer searched."
-        raise PassageNotFoundError(f"There is no passage {passage_id} in this index; search gives the ids.")
 
     def _ready_encoder(self) -> Encoder:
         """The model, loaded once; raises IndexMismatchError where the index was made with another."""
@@ -377,5 +383,5 @@ class Engine:
             raise StoreError("The index is closed; open it again.")
 
     def _check_scope(self, path: bytes, scope: Sequence[bytes]) -> None:
-        if not visible_path(path, scope):
+        if not in_scope(path, scope):
             raise PathNotAllowedError(f"{display_path(path)} is outside of what this server was started for (--root).")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from colbert_mcp.documents import display_path, is_within
+from colbert_mcp.documents import display_path, in_scope
 from colbert_mcp.store import Snapshot
 from colbert_mcp.types import SourceDocument, SourceRoot, SourcesOutput
 
@@ -21,12 +21,12 @@ def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes],
             indexed_at=root.indexed_at,
         )
         for root in reader.roots()
-        if visible_path(root.path, scope)
+        if in_scope(root.path, scope)
     ]
     documents = [
         document
         for document in reader.documents()
-        if visible_path(document.record.path, scope) and visible_path(document.record.path, within)
+        if in_scope(document.record.path, scope) and in_scope(document.record.path, within)
     ]
     listed = [
         SourceDocument(
@@ -48,8 +48,3 @@ def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes],
         truncated=len(documents) > limit,
         generation=snapshot.generation,
     )
-
-
-def visible_path(path: bytes, within: Sequence[bytes]) -> bool:
-    """Whether a real path lies in one of the folders; () is anywhere."""
-    return not within or any(is_within(path, root) for root in within)

@@ -20,7 +20,7 @@ from colbert_mcp.documents.document import (
 from colbert_mcp.documents.extraction import Extractor
 from colbert_mcp.documents.paths import display_path, file_url, path_matches, real_path
 from colbert_mcp.documents.patterns import compile_patterns
-from colbert_mcp.documents.policy import check_root, is_within
+from colbert_mcp.documents.policy import check_root, in_scope, is_within
 
 __all__ = [
     "READER",
@@ -35,6 +35,7 @@ __all__ = [
     "file_hash",
     "file_stamp",
     "file_url",
+    "in_scope",
     "is_within",
     "os_reason",
     "path_matches",

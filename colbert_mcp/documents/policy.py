@@ -85,6 +85,11 @@ def is_within(path: bytes, root: bytes) -> bool:
     return path == root or path.startswith(root.rstrip(b"/") + b"/")
 
 
+def in_scope(path: bytes, scope: Sequence[bytes]) -> bool:
+    """Whether a real path lies in any of the roots of a scope; an empty scope holds everything."""
+    return not scope or any(is_within(path, root) for root in scope)
+
+
 def check_root(path: bytes, allowed: Sequence[bytes]) -> None:
     """Raise PathNotAllowedError unless the real path may be given to ``index_path``.
 

@@ -14,16 +14,20 @@ from rich.text import Text
 from colbert_mcp.lexical import words
 from colbert_mcp.types import (
     EXPECTED_SKIPS,
+    VERIFIED,
+    AnswerOutput,
     ExplainOutput,
     Explanation,
     IndexOutput,
     Passage,
     PassageOutput,
+    QuoteEdit,
     RemoveOutput,
     SearchOutput,
     SourcesOutput,
     StatusOutput,
     TokenHeat,
+    VerifyOutput,
 )
 
 _WORD = re.compile(r"\w+")
@@ -154,6 +158,59 @@ def _match_lines(explanation: Explanation) -> Iterator[Text]:
             f"  {_one_line(match.text)}",
             (f"  {place}", "dim"),
         )
+
+
+def verify_lines(output: VerifyOutput) -> Iterator[Text]:
+    """The verdict with its place, or with what differs; then what an ellipsis leaves out, and further places."""
+    first = output.matches[0] if output.matches else None
+    standing = "" if output.status in (None, "current") else f"  [{_reasoned(output.status, output.status_reason)}]"
+    yield Text.assemble(
+        (output.verdict.replace("_", " "), "bold green" if output.verdict in VERIFIED else "bold red"),
+        (f"  {_safe(first.path)}:{first.line_start}" if first else "", "bold cyan"),
+        (f"  id {_safe(first.passage_id)}" if first else "", "dim"),
+        (standing, "yellow"),
+    )
+    yield Text(f"   “{_one_line(output.quote)}”", style="italic")
+    if output.diff and first:
+        yield Text.assemble("   ", *_diff(output.diff))
+        yield Text(f"   closest: “{_one_line(first.text)}”")
+    for omitted in output.omitted:
+        yield Text(f"   leaves out: {_one_line(omitted)}", style="dim")
+    for other in output.matches[1:]:
+        yield Text(f"   also at {_safe(other.path)}:{other.line_start}", style="dim")
+    if output.notice:
+        yield Text(f"   {visible(output.notice)}", style="yellow")
+
+
+def answer_lines(output: AnswerOutput) -> Iterator[Text]:
+    """Each quotation of an answer with its verdict, and a count."""
+    for check in output.checks:
+        cited = f", cited as {_safe(check.citation)}" if check.citation else ", without a citation"
+        yield Text(f"line {check.line}{cited}", style="dim")
+        if check.output is None:
+            yield Text("not verified", style="bold red")
+            yield Text(f"   “{_one_line(check.quote)}”", style="italic")
+        else:
+            yield from verify_lines(check.output)
+        if check.problem:
+            yield Text(f"   {visible(check.problem)}", style="yellow")
+        yield Text("")
+    skipped = f"; {_count(output.skipped, 'short quotation')} without a citation skipped" if output.skipped else ""
+    yield Text(f"{output.verified:,} of {_count(len(output.checks), 'quotation')} verified{skipped}.", style="bold")
+
+
+def _diff(edits: list[QuoteEdit]) -> Iterator[tuple[str, str]]:
+    """What the quote has that the source has not as [-…-], what only the source has as {+…+}."""
+    for edit in edits:
+        if edit.op == "same":
+            yield f"{_one_line(edit.quote)} ", ""
+        else:
+            yield f"[-{_one_line(edit.quote)}-] " if edit.quote else "", "red"
+            yield f"{{+{_one_line(edit.source)}+}} " if edit.source else "", "green"
+
+
+def _reasoned(status: str | None, reason: str | None) -> str:
+    return f"{status}: {reason}" if reason else str(status)
 
 
 def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[Text]:

@@ -253,6 +253,20 @@ class Reader:
             result.setdefault(passage.chunk.sha256, []).append(passage)
         return result
 
+    def passages_between(self, path: bytes, start: int, end: int) -> list[StoredPassage]:
+        """The live passages of a document that overlap its characters ``[start, end)``, in order."""
+        rows = self._db.execute(
+            f"{_LIVE_PASSAGES} WHERE c.document = (SELECT id FROM documents WHERE path = ?)"
+            " AND c.char_end > ? AND c.char_start < ? ORDER BY c.ordinal",
+            (path, start, end),
+        )
+        return [_stored(row) for row in rows]
+
+    def chunks_holding(self, text: str, limit: int) -> list[int]:
+        """Ids of at most ``limit`` chunks in which the very characters of ``text`` stand; reads every chunk."""
+        rows = self._db.execute("SELECT id FROM chunks WHERE instr(text, ?) > 0 ORDER BY id LIMIT ?", (text, limit))
+        return [row[0] for row in rows]
+
     def neighbours(self, passage: StoredPassage, before: int, after: int) -> tuple[list[Chunk], list[Chunk]]:
         """The chunks before and after a live passage in its document, in order."""
         rows = self._db.execute(

@@ -139,7 +139,7 @@ def check(passage: Passage, old: Passage, *, indexed_again: bool) -> None:
 def test_every_old_id_answers_truthfully_after_random_edits(
     open_engine: EngineFactory, tmp_path: Path, seed: int
 ) -> None:
-    tree = Tree(tmp_path / "tree", random.Random(seed))  # noqa: S311  # reproducible, not secret
+    tree = Tree(tmp_path / "tree", random.Random(seed))  # reproducible, not secret
     engine = open_engine(FakeEncoder(content_length=20))
     known: dict[str, Passage] = {}
     for _ in range(3):

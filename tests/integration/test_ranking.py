@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_each_order_is_by_its_own_score(open_with: Callable[..., Engine], rivers
         assert len(set(scores)) > 2
         assert all(0 <= result.score <= 1 for result in found if result.score is not None)
     opposite = encoder.encode_query("otter3")
-    encoder.encode_query = lambda _: Query(-opposite.token_embeddings, opposite.dense, "")  # type: ignore[method-assign]
+    encoder.encode_query = lambda _: replace(opposite, token_embeddings=-opposite.token_embeddings)  # type: ignore[method-assign]
     worst = engine.search("otter3", limit=50, mode="semantic").results[-1]
     assert worst.maxsim is not None
     assert worst.maxsim < 0 == worst.score
@@ -283,7 +284,7 @@ def test_the_unread_tail_of_a_query_is_told(open_with: Callable[..., Engine], ri
     class Short(FakeEncoder):
         def encode_query(self, text: str) -> Query:
             query = super().encode_query(text)
-            return Query(query.token_embeddings, query.dense, text[9:])
+            return replace(query, unread=text[9:])
 
     engine = open_with(SearchConfig(), encoder=Short())
     engine.index_path(rivers)

@@ -20,10 +20,18 @@ from colbert_mcp.attach import Attachment, Index
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.server import build_server
-from colbert_mcp.types import IndexOutput, PassageOutput, RemoveOutput, SearchOutput, SourcesOutput, StatusOutput
+from colbert_mcp.types import (
+    IndexOutput,
+    PassageOutput,
+    RemoveOutput,
+    SearchOutput,
+    SourcesOutput,
+    StatusOutput,
+    VerifyOutput,
+)
 
-TOOLS = {"index_path", "search", "get_passage", "index_status", "list_sources", "remove_path"}
-READS = {"search", "get_passage", "index_status", "list_sources"}
+TOOLS = {"index_path", "search", "get_passage", "verify_quote", "index_status", "list_sources", "remove_path"}
+READS = {"search", "get_passage", "verify_quote", "index_status", "list_sources"}
 
 
 class OpenAttachment(Attachment):
@@ -102,6 +110,13 @@ def test_an_assistant_indexes_searches_reads_on_and_removes(open_engine: EngineF
             assert "varnish" in found.results[0].text
             shown = PassageOutput.model_validate(await call(client, "get_passage", id=found.results[0].id))
             assert shown.passage.text == found.results[0].text
+            target = {"passage_id": found.results[0].id}
+            quoted = await call(client, "verify_quote", quote="smells of varnish when it is hungry", **target)
+            assert VerifyOutput.model_validate(quoted).verdict == "exact"
+            altered = await call(
+                client, "verify_quote", quote="smells of varnish when it is angry", path=found.results[0].url
+            )
+            assert VerifyOutput.model_validate(altered).verdict == "altered"
             status = StatusOutput.model_validate(await call(client, "index_status"))
             assert status.documents == 3
             sources = SourcesOutput.model_validate(await call(client, "list_sources"))
@@ -118,7 +133,7 @@ def test_the_instructions_teach_citing_and_distrust_of_passages(open_engine: Eng
     async def body() -> None:
         async with connected(open_engine()) as client:
             assert client.instructions is not None
-            for phrase in ("[title](url)", "verbatim", "status", "never follow instructions"):
+            for phrase in ("[title](url)", "verbatim", "status", "verify_quote", "never follow instructions"):
                 assert phrase in client.instructions
 
     run(body)
@@ -142,6 +157,10 @@ def test_descriptions_do_not_depend_on_what_is_indexed(open_engine: EngineFactor
         ("search", {"query": "x" * 100_000}, "has 100000 characters"),
         ("search", {"query": "x", "limit": -1}, "limit is -1"),
         ("get_passage", {"id": "f" * 16}, "There is no passage"),
+        ("verify_quote", {"quote": " "}, "The quote is empty"),
+        ("verify_quote", {"quote": "x" * 100_000}, "has 100000 characters"),
+        ("verify_quote", {"quote": "x", "passage_id": "f" * 16}, "There is no passage"),
+        ("verify_quote", {"quote": "x", "path": "/no/such/file"}, "No indexed file is at"),
         ("index_path", {"path": "/no/such/folder"}, "There is no file or folder"),
         ("index_path", {"path": "/"}, "too wide"),
         ("remove_path", {"path": "/no/such/folder"}, "Nothing indexed lies at"),

@@ -492,7 +492,7 @@ def test_a_reason_never_holds_text_of_the_document() -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_random_bytes_are_refused_or_read(read: Read, name: str) -> None:
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     for size in (1, 10, 1_000, 100_000):
         raw = chance.randbytes(size)
         with contextlib.suppress(DocumentError):
@@ -518,7 +518,7 @@ def mutated(raw: bytes, chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_damaged_document_is_valid_or_a_typed_error(read: Read, name: str) -> None:
-    chance = random.Random(11)  # noqa: S311
+    chance = random.Random(11)
     outcomes = set()
     for _ in range(200):
         try:

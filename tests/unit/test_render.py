@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from rich.text import Text
 
-from colbert_mcp.render import (
+from colbert_mcp.render.terminal import (
     emphasised,
     index_lines,
     passage_lines,

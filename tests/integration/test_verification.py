@@ -1,0 +1,314 @@
+"""Quotations against a real index: where they stand, and whether the source still says so."""
+
+import importlib.util
+import os
+import random
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from fake_encoder import FakeEncoder
+from support import PROJECT, EngineFactory
+
+from colbert_mcp.engine import Engine
+from colbert_mcp.errors import EmptyQueryError, PassageNotFoundError, QueryError
+from colbert_mcp.types import VerifyOutput
+
+PARAGRAPHS = [
+    f"Paragraph {n} says that starter number {n} smells of varnish when it is hungry, not spoiled. "
+    f"It is fed {n} times every day by the baker of house {n}."
+    for n in range(12)
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    (folder / "bread.txt").write_text("\n\n".join(PARAGRAPHS) + "\n")
+    (folder / "bees.txt").write_text("Inspect the hives every seventh day in May.\r\nA queen cell means swarming.\r\n")
+    (folder / "sky.txt").write_text("今天的天气非常好我们去公园散步。明天可能会下雨。\n")
+    return folder
+
+
+@pytest.fixture
+def engine(open_engine: EngineFactory, folder: Path) -> Engine:
+    engine = open_engine()
+    engine.index_path(folder)
+    return engine
+
+
+def passage(engine: Engine, n: int) -> str:
+    """The id of a paragraph's passage."""
+    found = [r for r in engine.search(f"Paragraph {n}", mode="lexical", limit=50).results if PARAGRAPHS[n] in r.text]
+    return found[0].id
+
+
+def first_text(output: VerifyOutput) -> str:
+    """The first match, read from its file."""
+    match = output.matches[0]
+    return Path(match.path).read_bytes().decode()[match.char_start : match.char_end]
+
+
+def test_a_quote_is_found_in_its_passage_its_file_and_the_index(engine: Engine, folder: Path) -> None:
+    quote = "starter number 5 smells of varnish"
+    file = folder / "bread.txt"
+    targets: list[dict[str, str]] = [
+        {"passage_id": passage(engine, 5)},
+        {"passage_id": f"passage://{passage(engine, 5).upper()}"},
+        {"path": str(file)},
+        {"path": file.as_uri()},
+        {"path": file.as_uri() + "#L11-L12"},
+        {"path": f"{file}:11"},
+        {"path": f"{file}#page=3"},
+        {"path": os.path.relpath(file)},
+        {"path": "bread.txt"},
+        {},
+    ]
+    for target in targets:
+        output = engine.verify_quote(quote, **target)
+        assert (output.verdict, output.status) == ("exact", "current"), target
+        assert [match.text for match in output.matches] == [quote]
+        assert first_text(output) == quote
+        assert output.matches[0].passage_id == passage(engine, 5)
+        assert (output.matches[0].line_start, output.matches[0].line_end) == (11, 11)
+        assert output.matches[0].url == f"{file.as_uri()}#L11-L11"
+        assert (output.omitted, output.diff, output.similarity) == ([], None, None)
+
+
+def test_a_file_whose_name_holds_a_fragment_or_an_escape_is_found(open_engine: EngineFactory, tmp_path: Path) -> None:
+    for name in ("a#L1.txt", "50%25.txt", "ünder score?.txt"):
+        (tmp_path / name).write_text(f"These words are of {name} alone.")
+        engine = open_engine(index=tmp_path / f"index {len(name)}")
+        engine.index_path(tmp_path / name)
+        for path in (str(tmp_path / name), (tmp_path / name).as_uri(), (tmp_path / name).as_uri() + "#L1-L1"):
+            assert engine.verify_quote("These words are of", path=path).verdict == "exact", path
+
+
+def test_another_passage_of_the_index_is_no_proof(engine: Engine, folder: Path) -> None:
+    quote = "starter number 7 smells of varnish"
+    for target in ({"passage_id": passage(engine, 5)}, {"path": str(folder / "bees.txt")}):
+        output = engine.verify_quote(quote, **target)
+        assert output.verdict == "misattributed"
+        assert output.matches[0].passage_id == passage(engine, 7)
+        assert first_text(output) == quote
+
+
+def test_at_most_ten_places_are_given(engine: Engine) -> None:
+    output = engine.verify_quote("smells of varnish when it is hungry")
+    assert output.verdict == "exact"
+    assert len({match.char_start for match in output.matches}) == 10
+
+
+def test_an_altered_quote_shows_the_closest_text_of_what_was_named(engine: Engine) -> None:
+    output = engine.verify_quote("starter number 5 smells of vinegar when", passage_id=passage(engine, 5))
+    assert output.verdict == "altered"
+    assert first_text(output) == "starter number 5 smells of varnish when"
+    assert output.diff is not None
+    assert [(e.op, e.quote, e.source) for e in output.diff if e.op != "same"] == [("changed", "vinegar", "varnish")]
+    assert output.similarity == pytest.approx(6 / 7, abs=1e-3)
+    assert output.notice is None
+
+
+def test_the_closest_text_may_stand_elsewhere(engine: Engine, folder: Path) -> None:
+    output = engine.verify_quote("Inspect the hives every tenth day in May", path=str(folder / "bread.txt"))
+    assert output.verdict == "altered"
+    assert output.matches[0].path == str(folder / "bees.txt")
+    assert output.notice == "The closest text stands elsewhere than in what was named."
+
+
+def test_what_is_nowhere_is_not_found(engine: Engine) -> None:
+    output = engine.verify_quote("Quantum computers will bake all bread", passage_id=passage(engine, 5))
+    assert (output.verdict, output.matches, output.status) == ("not_found", [], "current")
+    assert engine.verify_quote("Quantum computers will bake all bread").status is None
+    assert engine.verify_quote("===").verdict == "not_found"
+
+
+def test_a_quote_may_run_over_passages_of_a_file(engine: Engine) -> None:
+    quote = "the baker of house 5.\n\nParagraph 6 says that"
+    for target in ({"passage_id": passage(engine, 5)}, {"passage_id": passage(engine, 6)}, {"path": "bread.txt"}, {}):
+        output = engine.verify_quote(quote, **target)
+        assert output.verdict == "exact", target
+        assert output.matches[0].passage_ids == [passage(engine, 5), passage(engine, 6)]
+        assert (output.matches[0].line_start, output.matches[0].line_end) == (11, 13)
+        assert first_text(output) == quote
+    joined = engine.verify_quote(" ".join(quote.split()), passage_id=passage(engine, 5))
+    assert joined.verdict == "normalised"
+    assert engine.verify_quote(quote, passage_id=passage(engine, 9)).verdict == "misattributed"
+
+
+def test_an_elided_quote_is_of_one_passage_and_says_what_it_leaves_out(engine: Engine) -> None:
+    quote = "starter number 5 smells … It is fed 5 times every day"
+    output = engine.verify_quote(quote, passage_id=passage(engine, 5))
+    assert (output.verdict, output.omitted) == ("elided", [" of varnish when it is hungry, not spoiled. "])
+    assert [first_text(output)[a - output.matches[0].char_start :][: b - a] for a, b in output.matches[0].spans] == [
+        "starter number 5 smells",
+        "It is fed 5 times every day",
+    ]
+    assert engine.verify_quote(quote).verdict == "elided"
+    assert engine.verify_quote(quote, passage_id=passage(engine, 6)).verdict == "misattributed"
+    over = "starter number 5 smells of varnish … starter number 6 smells of varnish"
+    for target in ({"passage_id": passage(engine, 5)}, {"path": "bread.txt"}, {}):
+        assert engine.verify_quote(over, **target).verdict == "altered"
+
+
+def test_text_without_spaces_is_found_and_compared(engine: Engine, folder: Path) -> None:
+    assert engine.verify_quote("天气非常好我们去公园").verdict == "exact"
+    assert engine.verify_quote("天气非常好我们去公园", path="bread.txt").verdict == "misattributed"
+    altered = engine.verify_quote("天气非常不好我们去公园散步")
+    assert altered.verdict == "altered"
+    assert [(e.op, e.quote) for e in altered.diff or [] if e.op != "same"] == [("added", "不")]
+
+
+def test_the_verdict_is_on_the_indexed_text_and_the_status_on_the_file(engine: Engine, folder: Path) -> None:
+    file, quote = folder / "bread.txt", "starter number 5 smells of varnish"
+    spanning = "the baker of house 5.\n\nParagraph 6 says that"
+    text = file.read_text()
+    file.write_text("A new first line.\n\n" + text)
+    moved = engine.verify_quote(quote, path="bread.txt")
+    assert (moved.verdict, moved.status) == ("exact", "relocated")
+    assert first_text(moved) == quote
+    assert moved.matches[0].line_start == 13
+    both = engine.verify_quote(spanning)
+    assert (both.verdict, both.status, first_text(both)) == ("exact", "relocated", spanning)
+    file.write_text(text.replace("Paragraph 6 says", "A line between.\n\nParagraph 6 says"))
+    apart = engine.verify_quote(spanning)
+    assert (apart.verdict, apart.status) == ("exact", "modified")
+    assert apart.status_reason == "what the quote spans no longer stands together in the file"
+    file.write_text(text.replace("number 5 smells", "number 5 reeks"))
+    assert engine.verify_quote(quote).status == "modified"
+    assert engine.verify_quote("starter number 5 reeks of varnish").verdict == "altered"
+    file.rename(folder / "other.txt")
+    gone = engine.verify_quote(quote)
+    assert (gone.verdict, gone.status) == ("exact", "missing")
+    assert gone.status_reason
+
+
+def test_a_former_passage_is_verified_against_its_kept_text(engine: Engine, folder: Path) -> None:
+    old = passage(engine, 5)
+    (folder / "bread.txt").write_text("\n\n".join(PARAGRAPHS).replace("number 5 smells", "number 5 reeks"))
+    engine.index_path(folder)
+    output = engine.verify_quote("starter number 5 smells of varnish", passage_id=old)
+    assert (output.verdict, output.status) == ("exact", "modified")
+    assert output.notice is not None
+    assert "earlier state" in output.notice
+    assert engine.verify_quote("starter number 5 smells of varnish").verdict == "altered"
+
+
+def test_a_client_sees_nothing_outside_its_roots(engine: Engine, folder: Path) -> None:
+    scope = (os.fsencode(folder / "bees.txt"),)
+    hidden = engine.verify_quote("starter number 5 smells of varnish", scope=scope)
+    assert (hidden.verdict, hidden.matches) == ("not_found", [])
+    for target in ({"passage_id": passage(engine, 5)}, {"path": str(folder / "bread.txt")}):
+        with pytest.raises(PassageNotFoundError):
+            engine.verify_quote("starter number 5", **target, scope=scope)
+    assert engine.verify_quote("A queen cell means", scope=scope).verdict == "exact"
+
+
+@pytest.mark.parametrize(
+    ("quote", "target", "error", "sentence"),
+    [
+        (" “” ", {}, EmptyQueryError, "quote is empty"),
+        ("x" * 100_000, {}, QueryError, "100000 characters"),
+        ("x y", {"passage_id": "nonsense"}, PassageNotFoundError, "not a passage id"),
+        ("x y", {"passage_id": "f" * 16}, PassageNotFoundError, "no passage"),
+        ("x y", {"path": "/no/such/file"}, PassageNotFoundError, "No indexed file is at"),
+        ("x y", {"path": "file:///%00"}, PassageNotFoundError, "No indexed file is at"),
+        ("x y", {"path": ""}, PassageNotFoundError, "No indexed file is at"),
+        ("x y", {"path": "bread.txt", "passage_id": "f" * 16}, QueryError, "give one of them"),
+    ],
+)
+def test_what_cannot_be_verified_is_an_error(
+    engine: Engine, quote: str, target: dict[str, str], error: type[QueryError], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        engine.verify_quote(quote, **target)
+
+
+def test_an_empty_index_says_so(open_engine: EngineFactory) -> None:
+    output = open_engine().verify_quote("anything at all")
+    assert (output.verdict, output.notice) == ("not_found", "Nothing is indexed yet.")
+
+
+@pytest.mark.parametrize(
+    "quote", ['"', '" OR "x', "NEAR(a b)", "a\0b", "* ^ - :", "²²² ́ ́ ́ ́ … ́ ́ ́ ́ a", "text: x AND y", "𝔘𝔫𝔦 ﷺ ٣", "'; DROP"]
+)
+def test_no_quote_breaks_the_full_text_query(engine: Engine, quote: str) -> None:
+    assert engine.verify_quote(f"{quote} z").verdict == "not_found"
+
+
+def test_an_answer_is_verified_quotation_by_quotation(engine: Engine, folder: Path) -> None:
+    url = (folder / "bread.txt").as_uri()
+    answer = (
+        f"It says “starter number 5 smells of varnish” ([Bread]({url}#L11-L11)) and a “scare” word.\n\n"
+        f"- “starter number 5 smells of vinegar” [Bread]({url})\n"
+        f"- “starter number 7 smells of varnish” {passage(engine, 5)}\n"
+        f"- “A queen cell means swarming” [Bees](file:///gone.txt)\n"
+        f"- “A **queen cell** means `swarming`” [Bees]({(folder / 'bees.txt').as_uri()})\n"
+        f"- “…” and “no such words anywhere”\n"
+    )
+    output = engine.verify_answer(answer)
+    assert [check.output.verdict for check in output.checks if check.output] == [
+        "exact",
+        "altered",
+        "misattributed",
+        "misattributed",
+        "exact",
+        "not_found",
+    ]
+    assert [check.line for check in output.checks] == [1, 3, 4, 5, 6, 7]
+    assert (output.verified, output.skipped) == (2, 2)
+    assert output.checks[3].problem is not None
+    assert "No indexed file" in output.checks[3].problem
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    """``bench/verify.py``, which makes quotes whose truth it knows."""
+    spec = importlib.util.spec_from_file_location("bench_verify", PROJECT / "bench" / "verify.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def made_up_files(folder: Path, chance: random.Random, vocabulary: list[str]) -> None:
+    for number in range(12):
+        paragraphs = []
+        for _ in range(14):
+            sentences = []
+            for _ in range(chance.randint(2, 4)):
+                words = chance.choices(vocabulary, k=chance.randint(7, 16))
+                words.insert(
+                    3, chance.choice(["is", "can", "is not", "don’t", f"{chance.randint(1000, 9999):,}", "“now”"])
+                )
+                sentences.append(" ".join(words).capitalize() + chance.choice([".", ".", "!", "?"]))
+            paragraphs.append(" ".join(sentences).replace(" a", chance.choice([" a", "\na"])))
+        path = folder / f"part {number % 3}" / f"file{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n\n".join(paragraphs) + "\n")
+
+
+def test_verdicts_and_statuses_are_true_for_generated_quotes(
+    generator: ModuleType, open_engine: EngineFactory, tmp_path: Path
+) -> None:
+    chance = random.Random(7)
+    letters = "abcdefghiklmnoprstuvéfi"
+    vocabulary = ["".join(chance.choices(letters, k=chance.randint(2, 9))) for _ in range(600)]
+    made_up_files(tmp_path / "files", chance, vocabulary)
+    engine = open_engine(FakeEncoder(content_length=60))
+    engine.index_path(tmp_path / "files")
+    corpus = generator.Corpus(tmp_path / "index" / "catalog.sqlite")
+    other = [" ".join(chance.choices(vocabulary, k=12)) + "." for _ in range(50)]
+    cases = generator.Maker(corpus, other, 7).cases(200)
+    assert len(cases) == 200
+    assert len({case.kind for case in cases}) == 12
+    generator.edit(sorted(corpus.of_file), chance)
+    tally = generator.judge(engine, corpus, cases)
+    assert [(case.kind, case.quote, output.verdict) for case, output in tally.wrong] == []
+    assert (tally.false_verified, tally.wrong_places) == (0, 0)
+    assert {said for _, said in tally.statuses} == {"current", "relocated", "modified", "missing"}
+    assert all(true == said for true, said in tally.statuses)
