@@ -8,17 +8,20 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colbert_mcp import __version__
 from colbert_mcp.attach import Index
 from colbert_mcp.config import Config, load_config
-from colbert_mcp.errors import ColbertMCPError, QueryError, UnreadableDocumentError
-from colbert_mcp.types import VERIFIED, IndexingProgress, IndexOutput, ProgressCallback, Result
+from colbert_mcp.errors import ColbertMCPError, ConfigError, QueryError, UnreadableDocumentError
+from colbert_mcp.types import VERIFIED, IndexingProgress, IndexOutput, Passage, ProgressCallback, Result, SearchOutput
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+    from colbert_mcp.render.page import Entry
 
 INTERRUPTED = 130
 # Not an error of the program, so no branch of ``errors``: an answer holds a quotation that its source does not.
@@ -84,16 +87,47 @@ def _search(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.render.terminal import search_lines
 
     with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=not options.json):
-        output = index.search(
-            " ".join(options.query),
-            limit=options.limit,
-            path=options.path,
-            types=options.type,
-            mode=options.mode,
-            max_tokens=options.max_tokens,
-            explain=options.explain,
-        )
+        output = _search_with(index, options, explain=options.explain)
     return _show_result(output, options, search_lines)
+
+
+def _search_with(index: Index, options: argparse.Namespace, *, explain: bool = False) -> SearchOutput:
+    return index.search(
+        " ".join(options.query),
+        limit=options.limit,
+        path=options.path,
+        types=options.type,
+        mode=options.mode,
+        max_tokens=options.max_tokens,
+        explain=explain,
+    )
+
+
+def _report(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.render.page import report_page
+
+    with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=True):
+        output = _search_with(index, options)
+        entries = [_entry(index, output.query, passage, options) for passage in output.results]
+    written = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    page = report_page(output, entries, written=written, version=__version__)
+    try:
+        options.output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Cannot write {options.output} ({error.strerror}); choose another file with -o.") from None
+    return 0
+
+
+def _entry(index: Index, query: str, passage: Passage, options: argparse.Namespace) -> "Entry":
+    """A result with all that the report shows of it."""
+    from colbert_mcp.render.page import Entry
+
+    around = index.get_passage(passage.id, options.before, options.after)
+    if options.mode != "lexical":
+        explanation = index.explain(query, passage.id).passage.explanation
+        passage = passage.model_copy(update={"explanation": explanation})
+    verdict = index.verify_quote(passage.quote, passage.id).verdict if passage.quote else None
+    return Entry(passage, around.before_text, around.after_text, verdict)
 
 
 def _explain(options: argparse.Namespace, config: Config) -> int:
@@ -109,7 +143,7 @@ def _show(options: argparse.Namespace, config: Config) -> int:
 
     with Index.open(config=config, create=False) as index:
         output = index.get_passage(options.passage_id, options.before, options.after)
-    return _show_result(output, options, passage_lines)
+    return _show_result(output, options, lambda shown: passage_lines(shown, options.query))
 
 
 def _verify(options: argparse.Namespace, config: Config) -> int:
@@ -261,13 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--list-skipped", action="store_true", help="list every skipped file")
 
     search = _add_command(commands, "search", _search, "find passages")
-    search.add_argument("query", nargs="+", help="a question or words")
-    search.add_argument("-n", "--limit", type=int, default=5, help="how many passages (default 5, at most 50)")
-    search.add_argument("--path", action="append", metavar="GLOB", help="only files matching GLOB (repeatable)")
-    search.add_argument(
-        "--type", action="append", metavar="TYPE", help="only files of this suffix or format (repeatable)"
-    )
-    search.add_argument("--mode", choices=["hybrid", "semantic", "lexical"], default="hybrid", help="default: hybrid")
+    _add_search_options(search)
     search.add_argument("--max-tokens", type=int, default=6000, help="size limit of the answer (default 6000)")
 
     search.add_argument("--explain", action="store_true", help="show which words matched which")
@@ -278,8 +306,16 @@ def _parser() -> argparse.ArgumentParser:
 
     show = _add_command(commands, "show", _show, "show a passage with its surroundings and coordinates")
     show.add_argument("passage_id", help="an id that search printed")
+    show.add_argument("--query", default="", help="mark the words of this question")
     show.add_argument("--before", type=int, default=1, help="passages before it (default 1)")
     show.add_argument("--after", type=int, default=1, help="passages after it (default 1)")
+
+    report = _add_command(commands, "report", _report, "write an HTML page of what is found", json=False)
+    _add_search_options(report)
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the page; it is overwritten")
+    report.add_argument("--before", type=int, default=1, help="passages shown before each result (default 1)")
+    report.add_argument("--after", type=int, default=1, help="passages shown after each result (default 1)")
+    report.set_defaults(max_tokens=sys.maxsize)
 
     verify = _add_command(commands, "verify", _verify, "verify a quotation, or every quotation of an answer")
     verify.add_argument(
@@ -299,6 +335,16 @@ def _parser() -> argparse.ArgumentParser:
     remove = _add_command(commands, "remove", _remove, "take a folder or file out of the index")
     remove.add_argument("path", help="folder or file; it is not deleted from disk")
     return parser
+
+
+def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("query", nargs="+", help="a question or words")
+    parser.add_argument("-n", "--limit", type=int, default=5, help="how many passages (default 5, at most 50)")
+    parser.add_argument("--path", action="append", metavar="GLOB", help="only files matching GLOB (repeatable)")
+    parser.add_argument(
+        "--type", action="append", metavar="TYPE", help="only files of this suffix or format (repeatable)"
+    )
+    parser.add_argument("--mode", choices=["hybrid", "semantic", "lexical"], default="hybrid", help="default: hybrid")
 
 
 def _add_command(

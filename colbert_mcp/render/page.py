@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from colbert_mcp.render.terminal import visible
-from colbert_mcp.types import Passage, TokenHeat, TokenMatch
+from colbert_mcp.types import Passage, SearchOutput, TokenHeat, TokenMatch
 
 # Similarities below it say little: the colours start there, in the script as here.
 _COLDEST = 0.5
@@ -45,20 +45,18 @@ class _Run(NamedTuple):
     pieces: list[_Piece]
 
 
-def report_page(
-    query: str, entries: Sequence[Entry], *, notice: str | None, generation: int, written: str, version: str
-) -> str:
-    """The page as text; ``written`` is the time to show on it."""
+def report_page(output: SearchOutput, entries: Sequence[Entry], *, written: str, version: str) -> str:
+    """The page as text; ``entries`` are the answer's results, ``written`` is the time to show on it."""
     explanations = [entry.passage.explanation for entry in entries]
     explained = next((explanation for explanation in explanations if explanation is not None), None)
     style, script = _asset("report.css"), _asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _template().render(
-        query=visible(query, keep="\t"),
+        query=visible(output.query, keep="\t"),
         words=[visible(m.query, keep="") for m in explained.matches if m.query_span] if explained else [],
         results=[_shown(entry) for entry in entries],
-        notice=visible(notice) if notice else None,
-        generation=generation,
+        notice=visible(output.notice) if output.notice else None,
+        generation=output.generation,
         written=written,
         version=version,
         style=Markup(style),  # noqa: S704  # both are files of this package

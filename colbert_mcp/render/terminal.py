@@ -83,8 +83,8 @@ def _result_lines(number: int, passage: Passage, query: str) -> Iterator[Text]:
     yield Text("")
 
 
-def passage_lines(output: PassageOutput) -> Iterator[Text]:
-    """A passage in full: where it stands, every coordinate, and the text with what surrounds it."""
+def passage_lines(output: PassageOutput, query: str = "") -> Iterator[Text]:
+    """A passage in full: where it stands, every coordinate, and the text with its surroundings; words of ``query`` marked."""
     passage = output.passage
     yield Text.assemble((_place(passage), "bold cyan"), (_standing(passage), "yellow"))
     if passage.heading:
@@ -102,7 +102,7 @@ def passage_lines(output: PassageOutput) -> Iterator[Text]:
     if output.before_text:
         yield Text(_indented(output.before_text), style="dim")
         yield Text("")
-    yield Text(_indented(passage.text))
+    yield emphasised(_indented(passage.text), query)
     if output.after_text:
         yield Text("")
         yield Text(_indented(output.after_text), style="dim")

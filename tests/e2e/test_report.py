@@ -12,7 +12,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from colbert_mcp.render.page import Entry, report_page
-from colbert_mcp.types import Explanation, Passage, TokenHeat, TokenMatch
+from colbert_mcp.types import Explanation, Passage, SearchOutput, TokenHeat, TokenMatch
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -86,9 +86,11 @@ def page(browser: webdriver.Chrome, tmp_path: Path) -> webdriver.Chrome:
         Entry(passage(HOSTILE, QUOTE), "What stands before.", "What stands after </div>.", "exact"),
         Entry(passage("Another starter.", None, 7), "", "", None),
     ]
-    text = report_page(
-        "starter & <smell>?", entries, notice="Weak <evidence>.", generation=7, written="now", version="1"
-    )
+    output = SearchOutput(
+        query="starter & <smell>?", results=[entry.passage for entry in entries], candidates=2, truncated=False,
+        withheld=[], tokens=1, generation=7, notice="Weak <evidence>.",
+    )  # fmt: skip
+    text = report_page(output, entries, written="now", version="1")
     file = tmp_path / "report.html"
     file.write_text(text, encoding="utf-8")
     browser.get(file.as_uri())

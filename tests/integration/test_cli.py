@@ -340,3 +340,25 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, env=environment)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_report_writes_a_page_of_what_is_found(indexed: Run, notes: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert indexed("report", "the starter smells of varnish", "-o", page) == (0, "", "")
+    text = page.read_text(encoding="utf-8")
+    assert (notes / "bread.md").as_uri() in text
+    assert "quote: exact" in text
+    assert 'data-s="' in text
+    assert indexed("report", "varnish", "--mode", "lexical", "-o", page)[0] == 0
+    assert 'data-s="' not in page.read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written_is_one_line(indexed: Run, tmp_path: Path) -> None:
+    code, out, err = indexed("report", "varnish", "-o", tmp_path)
+    assert (code, out) == (3, "")
+    assert err.startswith(f"colbert-mcp: Cannot write {tmp_path} (")
+
+
+def test_show_marks_the_words_of_a_question(indexed: Run) -> None:
+    found = SearchOutput.model_validate_json(indexed("search", "varnish", "--json")[1]).results[0]
+    assert indexed("show", found.id, "--query", "varnish")[1] == indexed("show", found.id)[1]
