@@ -161,7 +161,7 @@ def test_a_chroma_follows_runs_and_removals_without_being_rebuilt(
         assert [path.name for path in (tmp_path / "index" / "chroma").iterdir()] == ["001"]
 
 
-@pytest.mark.parametrize("loss", ["records", "generation", "clean close"])
+@pytest.mark.parametrize("loss", ["records", "generation", "clean close", "database"])
 def test_a_chroma_that_disagrees_or_was_not_closed_is_rebuilt(
     open_with: Callable[..., Engine], rivers: Path, tmp_path: Path, loss: str
 ) -> None:
@@ -175,8 +175,10 @@ def test_a_chroma_that_disagrees_or_was_not_closed_is_rebuilt(
             collection.delete(ids=collection.get()["ids"][:2])
         elif loss == "generation":
             collection.modify(metadata={"generation": 1})
-        else:
-            (chroma / "open").touch()
+    if loss == "clean close":
+        (chroma / "open").touch()
+    if loss == "database":
+        (chroma / "001" / "chroma.sqlite3").write_bytes(b"torn")
     for _ in range(2):  # rebuilt once, and sound after that
         engine = open_with(FEW, chroma=True)
         engine.warm_up()
@@ -214,6 +216,22 @@ def test_the_hybrid_score_is_the_weighted_sum_that_is_documented(open_with: Call
     expected = 0.6 * min_max(maxsim) + 0.3 * bm25 / bm25.max() + 0.1 * min_max(dense)
     np.testing.assert_allclose([r.score for r in found], expected, atol=1e-3)
     assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)
+
+
+def test_where_every_candidate_shares_a_word_the_worst_keeps_its_share_of_bm25(
+    open_with: Callable[..., Engine], rivers: Path
+) -> None:
+    engine = open_with(SearchConfig(maxsim_weight=0, bm25_weight=1, dense_weight=0))
+    for number in range(30):
+        (rivers / f"{number}.md").write_text(f"Meadow {number} has grass.\n")
+    engine.index_path(rivers)
+    found = engine.search("pebbles otter4", limit=50, types=["txt"]).results
+    assert len(found) == 8
+    assert found[0].score == 1
+    for result in found[1:]:
+        assert result.bm25
+        assert found[0].bm25
+        assert result.score == pytest.approx(result.bm25 / found[0].bm25, abs=1e-3)
 
 
 def test_each_order_is_by_its_own_score(open_with: Callable[..., Engine], rivers: Path) -> None:
@@ -323,6 +341,7 @@ def test_the_quote_is_the_best_sentence_by_its_own_tokens(open_with: Callable[..
         ("nobody knows", "Nobody knows why it is so."),
         ("otter swims", "An otter swims there."),
         ("swims there", "An otter swims there."),
+        ("otter sleeps knows", "An otter sleeps here."),
     ):
         assert engine.search(query).results[0].quote == quote
 
