@@ -43,10 +43,13 @@ class DerivedVectors:
             self._thread = threading.Thread(target=self._open, name="chroma")
             self._thread.start()
 
-    def follow(self, change: "Callable[[Vectors], None]") -> None:
-        """Carry out a change that the catalogue has committed; waits for a rebuild that is under way."""
+    def open(self) -> None:
+        """Open it and wait: what is opened after a change was committed does not agree any more and is rebuilt."""
         self.start()
         self._join()
+
+    def follow(self, change: "Callable[[Vectors], None]") -> None:
+        """Carry out a change that the catalogue has committed; ``open`` it before the commit."""
         with self._guard():
             if self._vectors is not None:
                 change(self._vectors)

@@ -155,6 +155,7 @@ class Store:
 
         Raises StoreError where the disk refuses it; the previous generation then stands.
         """
+        self.vectors.open()
         gone: list[str] = []
         try:
             files = batch.writer.finish() if batch.writer is not None else None
@@ -178,6 +179,7 @@ class Store:
 
     def drop_documents(self, documents: Sequence[int], *, forget: bool = False) -> int:
         """Take documents out of the index; returns how many passages left. ``forget`` also deletes former passages."""
+        self.vectors.open()
         with self.writer.transaction():
             gone = self.writer.drop_documents(documents, now(), forget=forget)
         generation = self.writer.generation
@@ -188,6 +190,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Writer]:
         """Catalogue changes that concern no passage (roots, links, tombstones); Chroma follows the generation."""
+        self.vectors.open()
         with self.writer.transaction():
             yield self.writer
         generation = self.writer.generation

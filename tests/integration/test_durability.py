@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from colbert_mcp.errors import (
     StoreError,
 )
 from colbert_mcp.store import Store
+from colbert_mcp.store.catalog_writer import Writer
+from colbert_mcp.store.tokens import SegmentWriter, stored_rows
 
 NO_CHROMA = StoreConfig(chroma=False)
 
@@ -331,6 +333,23 @@ def test_a_refused_commit_can_be_tried_again(tmp_path: Path, monkeypatch: pytest
     store.close()
 
 
+def test_a_segment_is_named_together_with_its_documents_or_not_at_all(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[str]:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    engine = open_engine()
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "put_document", full)
+        with pytest.raises(StoreError, match="disk is full"):
+            engine.index_path(notes)
+    with catalogue(tmp_path / "index") as database:
+        assert database.execute("SELECT count(*) FROM segments").fetchone() == (0,)
+    assert segments(tmp_path / "index") == []
+    assert engine.index_path(notes).indexed == 3
+
+
 def test_a_database_of_someone_else_is_refused_and_given_back(tmp_path: Path) -> None:
     (tmp_path / "index").mkdir()
     with catalogue(tmp_path / "index") as database:
@@ -384,33 +403,47 @@ def test_an_index_that_was_not_closed_is_not_read_without_its_log(
 
 
 @pytest.mark.parametrize(
-    ("name", "array"),
+    ("name", "change"),
     [
-        ("tokens.npy", np.zeros((4, 32), np.int8)),
-        ("scales.npy", np.ones(4, np.float16)),
-        ("dense.npy", np.zeros((1, 32), np.float16)),
-        ("dense.npy", np.zeros((3, 32), np.float32)),
-        ("pooled.npy", np.zeros((3, 16), np.int8)),
-        ("offsets.npy", np.array([0, 9, 4, 30], np.int64)),
-        ("offsets.npy", np.zeros(0, np.int64)),
-        ("offsets.npy", np.array([1, 2, 3, 30], np.int64)),
+        ("tokens.npy", lambda rows: rows[:-1]),
+        ("tokens.npy", lambda rows: rows.astype(np.float16)),
+        ("scales.npy", lambda rows: rows[:-1]),
+        ("pooled.npy", lambda rows: rows[:, 0]),
+        ("pooled_scales.npy", lambda rows: rows[:-1]),
+        ("dense.npy", lambda rows: rows[:-1]),
+        ("dense.npy", lambda rows: rows.astype(np.float32)),
+        ("offsets.npy", lambda rows: rows[[0, 2, 1, 3, 4]]),
+        ("offsets.npy", lambda rows: rows + (rows == 0)),
+        ("offsets.npy", lambda rows: rows[:0]),
     ],
 )
 def test_arrays_that_do_not_fit_together_are_damage(
-    open_engine: EngineFactory, notes: Path, tmp_path: Path, name: str, array: np.ndarray
+    open_engine: EngineFactory, notes: Path, tmp_path: Path, name: str, change: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     engine = open_engine()
     engine.index_path(notes)
     engine.close()
     (segment,) = segments(tmp_path / "index")
-    tokens = len(np.load(segment / "tokens.npy", allow_pickle=False))
-    np.save(segment / name, np.where(array == 30, tokens, array).astype(array.dtype), allow_pickle=False)
+    np.save(segment / name, change(np.load(segment / name, allow_pickle=False)), allow_pickle=False)
     with catalogue(tmp_path / "index") as database:
         files = json.loads(database.execute("SELECT files FROM segments").fetchone()[0])
         files[name][0] = (segment / name).stat().st_size
         database.execute("UPDATE segments SET files = ?", (json.dumps(files),))
     with pytest.raises(IndexCorruptError, match=f"{name}|do not fit together"):
         open_engine().search("varnish")
+
+
+def test_rows_are_not_copied_from_a_file_that_ends_too_soon(tmp_path: Path) -> None:
+    rows = np.eye(8, dtype=np.float32)
+    whole = SegmentWriter(tmp_path / "whole", 8, 8)
+    whole.append(stored_rows(rows, rows[0]))
+    whole.finish()
+    file = tmp_path / "whole" / "tokens.npy"
+    file.write_bytes(file.read_bytes()[:-1])
+    copy = SegmentWriter(tmp_path / "copy", 8, 8)
+    with pytest.raises(IndexCorruptError, match=r"tokens\.npy is shorter"):
+        copy.copy(tmp_path / "whole", [0])
+    copy.abandon()
 
 
 def test_a_segment_file_that_has_grown_is_damage(open_engine: EngineFactory, notes: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The real encoder code on miniature models in each layout, and what a checkpoint may not do."""
 
+import fnmatch
 import json
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import miniature
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from colbert_mcp.chunking import cut
 from colbert_mcp.config import ModelConfig
-from colbert_mcp.encoder import Fingerprint, Tokenized, load_encoder
+from colbert_mcp.encoder import Fingerprint, Tokenized, load_encoder, loading
 from colbert_mcp.encoder.base import count_coverage
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder, choose_device
@@ -365,3 +367,29 @@ def test_a_tokenizer_that_came_with_truncation_and_padding_does_neither(tmp_path
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     encoder = load(tmp_path)
     assert [len(document.ids) for document in encoder.tokenize(["bread " * 20, "bread"])] == [20, 1]
+
+
+def test_a_hub_is_asked_after_its_cache_and_for_nothing_that_can_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, object]] = []
+
+    def download(name: str, *, revision: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((revision, local_files_only))
+        for file in ("pytorch_model.bin", "modeling.py", "model.pkl", "model.pt", "model.ckpt"):
+            assert not any(fnmatch.fnmatch(file, pattern) for pattern in allow_patterns)
+        if local_files_only:
+            raise LocalEntryNotFoundError(name)
+        return str(miniature.pylate(tmp_path))
+
+    monkeypatch.setattr(loading, "snapshot_download", download)
+    encoder = load_encoder(ModelConfig(name="someone/model", revision="v1"))
+    assert asked == [("v1", True), ("v1", False)]
+    assert encoder.fingerprint.model == "someone/model"
+
+    def unreachable(*_: object, **__: object) -> str:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(loading, "snapshot_download", unreachable)
+    with pytest.raises(ModelNotFoundError, match="no model someone/model"):
+        load_encoder(ModelConfig(name="someone/model"))

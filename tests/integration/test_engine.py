@@ -256,6 +256,7 @@ def test_a_removed_file_stays_out_until_it_is_asked_for(open_engine: EngineFacto
     assert engine.search("queen", mode="lexical").results == []
     engine.index_path(notes / "bees.txt")
     assert engine.search("queen", mode="lexical").results
+    assert engine.index_path(notes).skipped == 0
 
 
 def test_patterns_are_kept_for_the_next_run(open_engine: EngineFactory, notes: Path) -> None:

@@ -146,8 +146,24 @@ def test_a_chroma_that_was_closed_cleanly_is_taken_as_it_is_and_holds_what_the_c
     assert not any("otter1" in text or "otter2" in text or "otter4" in text for text in texts)
 
 
-@pytest.mark.parametrize("loss", ["records", "generation"])
-def test_a_chroma_that_disagrees_with_the_catalogue_is_rebuilt(
+def test_a_chroma_follows_runs_and_removals_without_being_rebuilt(
+    open_with: Callable[..., Engine], rivers: Path, tmp_path: Path
+) -> None:
+    for change in (
+        lambda engine: engine.index_path(rivers),
+        lambda engine: engine.index_path(rivers),
+        lambda engine: (rivers / "1.txt").write_text("River 1 has dried up.\n") and engine.index_path(rivers),
+        lambda engine: engine.remove_path(rivers / "2.txt"),
+    ):
+        engine = open_with(FEW, chroma=True)
+        change(engine)
+        assert engine.search("otter", mode="semantic").candidates == engine.index_status().passages
+        engine.close()
+        assert [path.name for path in (tmp_path / "index" / "chroma").iterdir()] == ["001"]
+
+
+@pytest.mark.parametrize("loss", ["records", "generation", "clean close", "database"])
+def test_a_chroma_that_disagrees_or_was_not_closed_is_rebuilt(
     open_with: Callable[..., Engine], rivers: Path, tmp_path: Path, loss: str
 ) -> None:
     chroma = tmp_path / "index" / "chroma"
@@ -158,13 +174,19 @@ def test_a_chroma_that_disagrees_with_the_catalogue_is_rebuilt(
         collection = client.get_collection("passages", embedding_function=None)
         if loss == "records":
             collection.delete(ids=collection.get()["ids"][:2])
-        else:
+        elif loss == "generation":
             collection.modify(metadata={"generation": 1})
+    if loss == "clean close":
+        (chroma / "open").touch()
+    if loss == "database":
+        (chroma / "001" / "chroma.sqlite3").write_bytes(b"torn")
+    for _ in range(2):  # rebuilt once, and sound after that
+        engine = open_with(FEW, chroma=True)
+        engine.warm_up()
+        engine.close()
+        assert [path.name for path in chroma.iterdir()] == ["002"]
     engine = open_with(FEW, chroma=True)
-    engine.index_path(rivers)  # waits until it is rebuilt
     assert engine.search("otter", mode="semantic").candidates == 9
-    engine.close()
-    assert [path.name for path in chroma.iterdir()] == ["002"]
 
 
 def test_without_chroma_nothing_of_it_is_made(open_with: Callable[..., Engine], rivers: Path, tmp_path: Path) -> None:
@@ -195,6 +217,22 @@ def test_the_hybrid_score_is_the_weighted_sum_that_is_documented(open_with: Call
     expected = 0.6 * min_max(maxsim) + 0.3 * bm25 / bm25.max() + 0.1 * min_max(dense)
     np.testing.assert_allclose([r.score for r in found], expected, atol=1e-3)
     assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)
+
+
+def test_where_every_candidate_shares_a_word_the_worst_keeps_its_share_of_bm25(
+    open_with: Callable[..., Engine], rivers: Path
+) -> None:
+    engine = open_with(SearchConfig(maxsim_weight=0, bm25_weight=1, dense_weight=0))
+    for number in range(30):
+        (rivers / f"{number}.md").write_text(f"Meadow {number} has grass.\n")
+    engine.index_path(rivers)
+    found = engine.search("pebbles otter4", limit=50, types=["txt"]).results
+    assert len(found) == 8
+    assert found[0].score == 1
+    for result in found[1:]:
+        assert result.bm25
+        assert found[0].bm25
+        assert result.score == pytest.approx(result.bm25 / found[0].bm25, abs=1e-3)
 
 
 def test_each_order_is_by_its_own_score(open_with: Callable[..., Engine], rivers: Path) -> None:
@@ -304,6 +342,7 @@ def test_the_quote_is_the_best_sentence_by_its_own_tokens(open_with: Callable[..
         ("nobody knows", "Nobody knows why it is so."),
         ("otter swims", "An otter swims there."),
         ("swims there", "An otter swims there."),
+        ("otter sleeps knows", "An otter sleeps here."),
     ):
         assert engine.search(query).results[0].quote == quote
 

@@ -61,11 +61,11 @@ def test_a_file_stays_as_long_as_any_root_holds_it(open_engine: EngineFactory, n
     engine.index_path(notes / "deep")
     (notes / "deep" / "tide.py").write_text("def ebb() -> None: ...\n")
     engine.index_path(notes / "deep")
-    assert engine.index_path(notes, exclude=["deep/"]).removed == 1
-    assert names(engine) == ["bees.txt", "bread.md", "tide.py"]
+    assert engine.index_path(notes, exclude=["deep/", "bees*"]).removed == 2
+    assert names(engine) == ["bread.md", "tide.py"]
     assert engine.search("ebb", mode="lexical").results
     assert engine.remove_path(notes / "deep").removed_documents == 1
-    assert engine.index_path(notes, exclude=[]).indexed == 1
+    assert engine.index_path(notes, exclude=[]).indexed == 2
     assert engine.index_path(notes / "deep").unchanged == 1
     (notes / "deep" / "tide.py").write_text("def flow() -> None: ...\n")
     engine.index_path(notes / "deep")
@@ -140,6 +140,23 @@ def test_a_file_whose_passages_cannot_be_proved_is_skipped(
     assert [problem.reason for problem in output.problems] == [
         "bytes 0-7 do not decode to the characters cited for them"
     ]
+
+
+def test_a_cancelled_run_reads_no_further(
+    open_engine: EngineFactory, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    read: list[bytes] = []
+    original = colbert_mcp.indexing.read_document
+
+    def counting(path: bytes, max_bytes: int) -> Document:
+        read.append(path)
+        return original(path, max_bytes)
+
+    monkeypatch.setattr(colbert_mcp.indexing, "read_document", counting)
+    engine = open_engine(FakeEncoder(before_batch=lambda: engine.cancel(notes)))
+    assert engine.index_path(notes).state == "cancelled"
+    assert len(read) == 1
 
 
 def test_the_settings_for_documents_are_followed(notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

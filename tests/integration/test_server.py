@@ -16,6 +16,7 @@ from fake_encoder import FakeEncoder
 from mcp import Client
 from support import EngineFactory
 
+import colbert_mcp.server
 from colbert_mcp.attach import Attachment, Index
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.engine import Engine
@@ -193,7 +194,10 @@ def test_a_locked_index_is_told_and_the_next_call_works_once_it_is_free(
     run(body)
 
 
-def test_a_long_run_answers_early_reports_progress_and_is_joined(open_engine: EngineFactory, notes: Path) -> None:
+def test_a_long_run_answers_early_reports_progress_and_is_joined(
+    open_engine: EngineFactory, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls: list[str] = []
     go_on = threading.Event()
     encoder = FakeEncoder(before_batch=lambda: _wait(go_on))
     reports: list[float] = []
@@ -201,8 +205,18 @@ def test_a_long_run_answers_early_reports_progress_and_is_joined(open_engine: En
     async def progress(done: float, total: float | None, message: str | None) -> None:
         reports.append(done)
 
+    monkeypatch.setattr(colbert_mcp.server, "_POLL_SECONDS", 0.01)
+
     async def body() -> None:
-        async with connected(open_engine(encoder)) as client:
+        engine = open_engine(encoder)
+        wait_for_run = engine.wait_for_run
+
+        def counting(path: str, wait_seconds: float | None) -> IndexOutput:
+            polls.append(path)
+            return wait_for_run(path, wait_seconds)
+
+        engine.wait_for_run = counting
+        async with connected(engine) as client:
             early = await call(client, "index_path", path=str(notes), wait_seconds=0)
             assert early["state"] == "running"
             assert (await call(client, "index_status"))["runs"][0]["state"] == "running"
@@ -214,7 +228,7 @@ def test_a_long_run_answers_early_reports_progress_and_is_joined(open_engine: En
                     assert result.structured_content["state"] == "done"
 
                 group.start_soon(join)
-                while not reports:
+                while not reports or len(polls) < 3:
                     await anyio.sleep(0.01)
                 go_on.set()
             assert reports == sorted(set(reports))

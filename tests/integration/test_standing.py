@@ -49,6 +49,7 @@ def test_a_relocated_passage_is_cited_where_it_stands_now(open_engine: EngineFac
     file.write_bytes(raw)
     found = engine.search("otters").results[0]
     assert (found.status, found.line_start, found.line_end) == ("relocated", 5, 5)
+    assert engine.get_passage(found.id).passage.line_start == 5
     assert raw[found.byte_start : found.byte_end].decode() == LINE
     assert raw.decode()[found.char_start : found.char_end] == LINE
     assert found.quote_span == (found.char_start, found.char_end)

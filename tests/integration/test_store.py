@@ -34,7 +34,8 @@ SMALL_COMMITS = StoreConfig(chroma=True, commit_tokens=1, max_segments=3)
 def write_files(folder: Path, count: int, word: str = "river") -> None:
     folder.mkdir(exist_ok=True)
     for number in range(count):
-        (folder / f"{number:02}.txt").write_text(f"File {number} tells of the {word} number {number} and its bank.\n")
+        text = f"File {number} tells of the {word} number {number} and its bank.\n"
+        (folder / f"{number:02}.txt").write_text(text, encoding="utf-8-sig")  # the mark is of the file, not of the text
 
 
 def chroma_records(index: Path) -> dict[str, dict[str, object]]:
@@ -254,7 +255,8 @@ def test_a_read_only_index_is_searched_but_not_changed(
     engine.close()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "index").rglob("*")}
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere; the end-to-end test uses real modes
-    engine = open_engine()
+    engine = open_engine(store=StoreConfig())
+    engine.warm_up()
     assert engine.search("varnish").results[0].status == "current"
     assert engine.index_status().read_only
     with pytest.raises(StoreError, match="cannot be written"):
