@@ -22,7 +22,7 @@ _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"
 _TRANSITIONAL = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _HEADING_STYLE = re.compile(r"heading ?([1-9])")
-_WITHOUT_TEXT = frozenset({"del", "moveFrom", "pPr", "rPr", "Fallback", "instrText", "delText", "tblPr", "sectPr"})
+_WITHOUT_TEXT = frozenset({"del", "moveFrom", "pPr", "rPr", "Fallback", "tblPr", "sectPr"})
 _CHARACTERS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "\u2011", "ptab": "\t"}
 _TITLE_LEVEL = 0
 
