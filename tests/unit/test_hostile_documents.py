@@ -480,6 +480,20 @@ def test_the_child_gets_no_environment(strange: Extractor, monkeypatch: pytest.M
     assert b"SECRET_TOKEN" not in Path(f"/proc/{strange._child.pid}/environ").read_bytes()
 
 
+def test_a_child_that_cannot_be_started_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with Extractor(LIMITS) as none, pytest.raises(UnreadableDocumentError, match="cannot be started"):
+        none.extract("html", b"x")
+
+
+def test_a_missing_library_is_a_reason(strange: Extractor) -> None:
+    folder = Path(str(extractor_module.worker.__file__)).parent
+    (folder / "html.py").write_text("import no_such_library\n")
+    for _ in range(2):
+        with pytest.raises(UnreadableDocumentError, match="install colbert-mcp again"):
+            strange.extract("html", b"x")
+
+
 # Answers
 
 
