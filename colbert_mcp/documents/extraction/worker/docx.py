@@ -87,6 +87,7 @@ class _Document:
         self._notes |= _notes(package.xml(f"{folder}/endnotes.xml"), "endnote")
         self._cited: list[tuple[str, str]] = []
         self._text = text
+        self._was_tight = False  # whether the block before was a list item
 
     def read(self) -> None:
         """Add every block, headings among them, and the notes under the block that cites them."""
@@ -120,8 +121,6 @@ class _Document:
         start = self._text.add(said)
         if level is not None:
             self._text.add_heading(start, self._text.length, level, said)
-
-    _was_tight = False
 
     def _rows(self, table: Element, nested: int) -> Iterator[str]:
         if nested > _MOST_NESTED:
