@@ -31,7 +31,12 @@ def sample_chunks(tree: Path, encoder: ColBERTEncoder, count: int) -> tuple[list
         if isinstance(found, Found):
             document = read_document(found.path, 10_000_000)
             for piece in cut(
-                document.text, document.sections, encoder, encoder.content_length, is_code=document.is_code
+                document.text,
+                document.sections,
+                encoder,
+                encoder.content_length,
+                is_code=document.is_code,
+                walls=[part.start for part in document.parts],
             ):
                 chunks.append(piece.tokens)
                 texts.append(document.text[piece.start : piece.end])

@@ -22,9 +22,14 @@ def main(index: Path) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         copy = shutil.copytree(newest, Path(scratch) / "chroma")
         with chromadb.PersistentClient(str(copy), settings=chromadb.Settings(anonymized_telemetry=False)) as client:
-            records = client.get_collection("passages", embedding_function=None).get(include=["metadatas"])
-    for number, (passage, record) in enumerate(zip(records["ids"], records["metadatas"] or [], strict=True)):
-        source = Path(str(record["path"])).read_bytes()[record["byte_start"] : record["byte_end"]]
+            passages = client.get_collection("passages", embedding_function=None)
+            records = passages.get(include=["documents", "metadatas"])
+    rows_of_records = zip(records["ids"], records["documents"] or [], records["metadatas"] or [], strict=True)
+    for number, (passage, text, record) in enumerate(rows_of_records):
+        if record["byte_start"] < 0:  # extracted from HTML, a notebook, PDF or DOCX: the hash is over the text itself
+            source = text.encode()
+        else:
+            source = Path(str(record["path"])).read_bytes()[record["byte_start"] : record["byte_end"]]
         proved = hashlib.sha256(source).hexdigest() == record["sha256"]
         failures += not proved
         if number == 0:

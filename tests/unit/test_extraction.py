@@ -263,7 +263,7 @@ def test_a_heading_is_known_by_its_style_in_any_language(read: Read) -> None:
 def test_insertions_fields_and_content_controls_are_read_but_not_what_was_deleted_or_hidden(read: Read) -> None:
     run = "<w:r><w:t>{}</w:t></w:r>".format
     body = (
-        f"<w:p><w:ins>{run('in')}</w:ins><w:del><w:r><w:delText>out</w:delText></w:r></w:del>"
+        f"<w:p><w:ins>{run('in')}</w:ins><w:del><w:r><w:delText>out</w:delText><w:tab/></w:r></w:del>"
         f"<w:hyperlink>{run(' link')}</w:hyperlink><w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r>"
         "<w:r><w:instrText>PAGE</w:instrText></w:r><w:r><w:br/><w:t>next</w:t><w:noBreakHyphen/><w:t>x</w:t></w:r></w:p>"
         f"<w:sdt><w:sdtContent><w:p>{run('control')}</w:p></w:sdtContent></w:sdt>"
@@ -374,7 +374,9 @@ def test_sections_of_a_notebook_are_headings_and_definitions(read: Read) -> None
 
 def test_comments_and_outputs_of_code_are_no_headings(read: Read) -> None:
     said = {"output_type": "stream", "text": "# not a heading\ndef no_definition():\n    pass\n"}
-    document = read("a.ipynb", notebook([cell("code", "# a comment\nx = 1", said), cell("raw", "# raw")]))
+    document = read(
+        "a.ipynb", notebook([cell("code", "# a comment\nx = 1", said), cell("raw", "# raw\ndef raw():\n    pass")])
+    )
     assert document.sections == []
 
 

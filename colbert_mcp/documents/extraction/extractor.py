@@ -103,17 +103,24 @@ class Extractor:
         if self._child is not None and self._child.poll() is not None:
             self.close()
         if self._child is None:
-            folders = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
-            self._child = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-I", "-X", "utf8", str(Path(worker.__file__).with_name("__main__.py")), *folders],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                cwd=os.sep,
-                env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
-                start_new_session=True,
-            )
+            try:
+                self._child = _start()
+            except OSError:
+                raise refusal("start", self._limits) from None
         return self._child
+
+
+def _start() -> subprocess.Popen[bytes]:
+    folders = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []  # isolation leaves it out
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-I", "-X", "utf8", str(Path(worker.__file__).with_name("__main__.py")), *folders],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=os.sep,
+        env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+        start_new_session=True,
+    )
 
 
 def _exchange(child: subprocess.Popen[bytes], request: bytes, most: int) -> bytes | None:

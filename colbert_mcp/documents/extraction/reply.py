@@ -22,6 +22,7 @@ _REASONS = {
     "nesting": "nested too deeply",
     "no_text": "no text layer: its pages are pictures; recognise the text (OCR) first",
     "pages": "it has too many pages",
+    "start": "the process that reads it cannot be started",
     "text": "it holds more than {extraction_characters} characters ([documents] extraction_characters)",
     "time": "it takes longer than {extraction_seconds} s to read ([documents] extraction_seconds)",
 }

@@ -22,7 +22,7 @@ _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"
 _TRANSITIONAL = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _HEADING_STYLE = re.compile(r"heading ?([1-9])")
-_WITHOUT_TEXT = frozenset({"del", "moveFrom", "pPr", "rPr", "Fallback", "instrText", "delText", "tblPr", "sectPr"})
+_WITHOUT_TEXT = frozenset({"del", "moveFrom", "pPr", "rPr", "Fallback", "tblPr", "sectPr"})
 _CHARACTERS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "\u2011", "ptab": "\t"}
 _TITLE_LEVEL = 0
 
@@ -87,6 +87,7 @@ class _Document:
         self._notes |= _notes(package.xml(f"{folder}/endnotes.xml"), "endnote")
         self._cited: list[tuple[str, str]] = []
         self._text = text
+        self._was_tight = False  # whether the block before was a list item
 
     def read(self) -> None:
         """Add every block, headings among them, and the notes under the block that cites them."""
@@ -120,8 +121,6 @@ class _Document:
         start = self._text.add(said)
         if level is not None:
             self._text.add_heading(start, self._text.length, level, said)
-
-    _was_tight = False
 
     def _rows(self, table: Element, nested: int) -> Iterator[str]:
         if nested > _MOST_NESTED:

@@ -130,6 +130,8 @@ def _answer(request: dict[str, Any], raw: bytes) -> bytes:
         return _encoded(text)
     except Refusal as refusal:
         return _reason(refusal.reason)
+    except ImportError:
+        return _reason("library")
     except MemoryError:
         return _reason("memory")
     except RecursionError:
