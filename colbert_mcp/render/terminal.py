@@ -84,7 +84,7 @@ def _result_lines(number: int, passage: Passage, query: str) -> Iterator[Text]:
 
 
 def passage_lines(output: PassageOutput, query: str = "") -> Iterator[Text]:
-    """A passage in full: where it stands, every coordinate, its text (words of ``query`` marked) and its surroundings."""
+    """A passage in full: its place in every coordinate, its text (words of ``query`` marked), and what is around it."""
     passage = output.passage
     yield Text.assemble((_place(passage), "bold cyan"), (_standing(passage), "yellow"))
     if passage.heading:
