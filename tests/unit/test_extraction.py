@@ -194,6 +194,11 @@ def test_an_entry_without_a_place_ends_the_section_before_it_on_the_same_page(re
     ]
 
 
+def test_an_entry_without_a_place_does_not_hide_the_next_on_its_page(read: Read) -> None:
+    document = read("a.pdf", pdf(["intro\nKnots\nwords", "more"], outline=[(0, "?!"), (0, "Knots")]))
+    assert [(s.title, document.text[s.start : s.end]) for s in document.sections] == [("Knots", "Knots\nwords\n\nmore")]
+
+
 def test_a_title_over_two_lines_is_found(read: Read) -> None:
     document = read("a.pdf", pdf(["7\nA very long\ntitle\ntext"], outline=[(0, "A very long title")]))
     section = document.sections[0]
