@@ -185,6 +185,21 @@ def test_an_entry_whose_title_is_not_on_its_page_names_only_what_must_be_under_i
     assert found == {"Intro\nwords": "Intro", "surely knots": "Knots", "Next\nwords": "Next"}
 
 
+def test_an_entry_without_a_place_ends_the_section_before_it_on_the_same_page(read: Read) -> None:
+    outline = [(0, "Knots"), (0, "?!"), (0, "Hitch"), (1, "Bends")]
+    document = read("a.pdf", pdf(["Knots\nwords", "still the hitch\nBends\nmore"], outline=outline))
+    assert [(s.title, document.text[s.start : s.end].strip()) for s in document.sections] == [
+        ("Knots", "Knots"),
+        ("Hitch", "still the hitch"),
+        ("Bends", "Bends\nmore"),
+    ]
+
+
+def test_an_entry_without_a_place_does_not_hide_the_next_on_its_page(read: Read) -> None:
+    document = read("a.pdf", pdf(["intro\nKnots\nwords", "more"], outline=[(0, "?!"), (0, "Knots")]))
+    assert [(s.title, document.text[s.start : s.end]) for s in document.sections] == [("Knots", "Knots\nwords\n\nmore")]
+
+
 def test_a_title_over_two_lines_is_found(read: Read) -> None:
     document = read("a.pdf", pdf(["7\nA very long\ntitle\ntext"], outline=[(0, "A very long title")]))
     section = document.sections[0]
@@ -298,6 +313,12 @@ def test_headings_of_a_page_are_nested_sections(read: Read) -> None:
     assert [document.text[s.start : s.body] for s in document.sections] == ["Harbour rules", "Fees", "Winter"]
 
 
+def test_a_link_to_a_heading_is_not_part_of_its_title(read: Read) -> None:
+    document = read("a.html", "<h1>Setup<a href='#setup'>¶</a></h1>x<h2>Why C# <a>#</a></h2>y".encode())
+    assert outline(document) == [("Setup",), ("Setup", "Why C#")]
+    assert document.text == "Setup¶\n\nx\n\nWhy C# #\n\ny"
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
@@ -305,6 +326,7 @@ def test_headings_of_a_page_are_nested_sections(read: Read) -> None:
         ("a<span>b</span>c<i> d</i>", "abc d"),
         ("a<br><br>b<br>", "a\n\nb"),
         ("<table><tr><td>1<td><td><p>3</p><tr><td><td>2</table>", "1\t\t3\n2"),
+        ("<table><tr><td><p>1</p></td><td>2</table>", "1\t2"),
         ("<dl><dt>term<dd>what it is</dl>", "term\nwhat it is"),
         ("<pre>a\n\n  b</pre>c", "a\n\n  b\n\nc"),
         ("<p>a</p> <!-- no --> <p>b</p>", "a\n\nb"),
@@ -338,7 +360,7 @@ WORD = "Grüße – 漢字"
         b'<meta charset="utf-16">' + WORD.encode(),
         b'<META http-equiv=Content-Type content="text/html; charset=gb18030">' + WORD.encode("gb18030"),
         b"<?xml version='1.0' encoding='gb18030'?>" + WORD.encode("gb18030"),
-        codecs.BOM_UTF8 + b"<meta charset=gb18030>" + WORD.encode(),
+        codecs.BOM_UTF8 + b"<meta charset=iso-8859-15>" + WORD.encode(),
         b"<meta charset=no-such>" + WORD.encode(),
         b"<meta charset=rot13>" + WORD.encode(),
     ],

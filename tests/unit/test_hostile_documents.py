@@ -449,27 +449,36 @@ def test_one_child_serves_many_files(extractor: Extractor) -> None:
     assert extractor._child is first
 
 
+def living(group: int) -> int:
+    """How many processes of a group have not ended."""
+    count = 0
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, own = entry.read_text().rpartition(")")[2].split()[:3]
+            count += int(own) == group and state != "Z"
+    return count
+
+
 @linux
-def test_the_child_ends_with_its_parent() -> None:
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_child_ends_with_its_parent(busy: bool) -> None:
     script = (
         "import sys\nfrom colbert_mcp.config import DocumentsConfig\nfrom colbert_mcp.documents import Extractor\n"
-        "e = Extractor(DocumentsConfig())\ne.extract('html', b'x')\nprint(e._child.pid, flush=True)\nsys.stdin.read()\n"
-    )
+        "e = Extractor(DocumentsConfig(extraction_seconds=3600))\ne.extract('html', b'x')\n"
+        "print(e._child.pid, flush=True)\n"
+    ) + ("e.extract('html', b'<p>' + b'<div>' * 300_000)" if busy else "sys.stdin.read()")
     parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert parent.stdout is not None
     assert parent.stdin is not None
     child = int(parent.stdout.readline())
+    while living(child) != 1 + busy:
+        os.sched_yield()
     parent.kill()
     parent.wait()
     parent.stdout.close()
     parent.stdin.close()
-    while True:  # until the id is no one's, or that of a process that has ended
-        try:
-            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            break
-        if state == "Z":
-            break
+    while living(child):
+        os.sched_yield()
 
 
 @linux

@@ -1,7 +1,7 @@
 """The parent's side: keeps one child process for many files, and ends it when it takes too long or dies.
 
-The child gets no environment, no files and no network address; it is told the bytes of one file at a time. Knows
-processes and frames, not formats.
+The child gets no environment, and the bytes of one file at a time; what parses them can open no file and no socket.
+Knows processes and frames, not formats.
 """
 
 import contextlib

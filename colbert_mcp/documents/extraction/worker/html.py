@@ -24,6 +24,8 @@ _LINES = frozenset(
     " thead tr body html search".split()
 )
 _DEEPEST_INDENT = 20
+# Links to a heading itself, which stand beside it: part of the text, not of the title.
+_PERMALINKS = frozenset("#¶§🔗")
 _HEADING = re.compile(r"h([1-6])")
 _LISTS = frozenset({"ol", "ul", "menu", "dir"})
 _CELLS = frozenset({"td", "th"})
@@ -160,7 +162,8 @@ class _Writer:
         if self._heading is not None:
             if self._heading[1] < 0:
                 self._heading = (self._heading[0], start)
-            self._title.append((" " if before else "") + words)
+            if words not in _PERMALINKS:
+                self._title.append((" " if before else "") + words)
 
     def _break_line(self) -> None:
         """A line end that the author wrote: several make blank lines."""

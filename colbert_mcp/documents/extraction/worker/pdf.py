@@ -92,7 +92,7 @@ def _add_headings(outline: list[_Entry], pages: list[str], text: Text) -> None:
         text.add_heading(start, start, entry.level, "")
         position = start
         following = outline[number + 1].page if number + 1 < len(outline) else len(pages)
-        if following > entry.page + 1 and entry.page + 1 < len(pages):
+        if following > entry.page and entry.page + 1 < len(pages):
             position = text.parts[entry.page + 1][0]
             text.add_heading(position, position, entry.level, entry.title)
 
