@@ -286,8 +286,8 @@ class _Verifier:
         words = self._quote.core.text.split()
         parts = [part[0].folded.split() for part in self._quote.parts]
         yield self._matching(" AND ".join(_phrase(part) for part in parts) if parts else _phrase(words))
-        middle = len(words) // 2
-        edges = (words[:_EDGE_WORDS], words[middle : middle + _EDGE_WORDS], words[-_EDGE_WORDS:])
+        middle, size = len(words) // 2, max(2, min(_EDGE_WORDS, len(words) // 2))
+        edges = (words[:size], words[middle : middle + size], words[-size:])
         yield self._matching(" OR ".join(dict.fromkeys(map(_phrase, edges))))
         expression = match_expression(self._quote.core.raw)
         if expression is not None:
