@@ -119,13 +119,13 @@ def test_the_closest_text_is_in_the_named_passage_where_others_are_as_close(engi
 
 def test_a_short_altered_quote_is_found_by_its_halves(open_engine: EngineFactory, tmp_path: Path) -> None:
     (tmp_path / "many.txt").write_text(
-        "\n\n".join(f"They will then do the same using {n} current." for n in range(90, 190))
+        "\n\n".join(f"She let {n} of us run, did the same." for n in range(90, 190))
     )
-    (tmp_path / "one.txt").write_text("So let us all do the same, they said, using nothing.")
+    (tmp_path / "one.txt").write_text("They let us do the same as he did.")
     engine = open_engine(FakeEncoder(content_length=12))
     engine.index_path(tmp_path / "many.txt")
     engine.index_path(tmp_path / "one.txt")
-    output = engine.verify_quote("let us all do the same, they said, using current")
+    output = engine.verify_quote("They let us do the same as she did")
     assert (output.verdict, Path(output.matches[0].path).name) == ("altered", "one.txt")
 
 
