@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
 from colbert_mcp.documents import check_root, compile_patterns, display_path, in_scope, is_within, real_path
@@ -41,7 +42,7 @@ from colbert_mcp.types import (
     StatusOutput,
     VerifyOutput,
 )
-from colbert_mcp.verification import Claim, check_answer, verify
+from colbert_mcp.verification import Claim, verify
 
 MAX_NEIGHBOURS = 20
 _KEPT_RUNS = 20

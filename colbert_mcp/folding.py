@@ -107,6 +107,13 @@ class Folded:
         piece -= 1
         return self._from[piece] + index - self._at[piece] if self._plain[piece] else None
 
+    def folded_at(self, raw: int) -> int:
+        """The first folded character that comes of what starts at or after a raw one (inside of a run: of the run)."""
+        piece = bisect_right(self._from, raw) - 1
+        if piece >= len(self._plain):
+            return len(self.text)
+        return self._at[piece] + raw - self._from[piece] if self._plain[piece] else self._at[piece]
+
     def tokens(self) -> list[Token]:
         """The tokens of the text, in order."""
         if self._tokens is None:

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, TypeAlias
 
 from rapidfuzz.distance import Indel, Levenshtein
@@ -30,6 +31,7 @@ Spans: TypeAlias = tuple[tuple[int, int], ...]
 
 _MARKS = {"“": "”“", "„": "“”", "«": "»", "»": "«", "‘": "’", "‚": "‘’", "‹": "›", '"': '"', "'": "'"}
 _MOST_MARKS = 3
+_MOST_PARTS = 50
 _ELLIPSIS = re.compile(r"\[\s*(?:…|\.{3})\s*\]|…|\.{3,}")
 _OUTER_ELLIPSIS = re.compile(rf"\A(?:(?:{_ELLIPSIS.pattern})\s*)+|(?:\s*(?:{_ELLIPSIS.pattern}))+\Z")
 _TRAILING = ",.;:"
@@ -37,6 +39,7 @@ _TRAILING = ",.;:"
 _MOST_PLACES = 1_000
 # A word that stands more often than this in the text says little about where the quotation comes from.
 _COMMON_WORD = 64
+_MOST_VOTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +126,12 @@ def read_quote(quote: str) -> Quote:
 def find(quote: Quote, text: Folded) -> list[Finding]:
     """Every place where the text holds the quote word for word, then every one where it does but for typography."""
     places: dict[tuple[int, int], FoundAs] = {}
+    whole = (0, len(text.raw))
     for form in quote.forms:
         if form.literal:
-            places.update(dict.fromkeys(_literal(form.text, text.raw), "exact"))
+            places.update(dict.fromkeys(_literal(form.text, text.raw, whole), "exact"))
     for form in quote.forms:
-        for span in _folded(form, text):
+        for span in _folded(form, text, whole):
             places.setdefault(span, "normalised")
     found: list[Finding] = []
     taken: list[tuple[int, int]] = []
@@ -145,8 +149,7 @@ def find_elided(quote: Quote, text: Folded, regions: Sequence[tuple[int, int]]) 
     """The regions of the text (one passage each) that hold all parts of an elided quote in order, one finding each."""
     if not quote.parts:
         return []
-    places = [sorted({span for form in part for span in _places(form, text)}) for part in quote.parts]
-    found = (_in_order(places, region) for region in regions)
+    found = (_in_order(quote.parts, text, region) for region in regions)
     return [Finding("elided", spans) for spans in found if spans]
 
 
@@ -200,31 +203,26 @@ def _forms(readings: _Readings) -> tuple[Form, ...]:
 
 
 def _parts(parts: list[str]) -> tuple[tuple[Form, ...], ...]:
-    if len(parts) < 2 or any(count_words(Folded(part)) < MIN_ELIDED_WORDS for part in parts):
+    if not 2 <= len(parts) <= _MOST_PARTS or any(count_words(Folded(part)) < MIN_ELIDED_WORDS for part in parts):
         return ()
     readings: list[_Readings] = [{(part, True, False): None} for part in parts]
     readings[-1].update(_bare(parts[-1]))
     return tuple(_forms(reading) for reading in readings)
 
 
-def _places(form: Form, text: Folded) -> Iterator[tuple[int, int]]:
-    if form.literal:
-        yield from _literal(form.text, text.raw)
-    yield from _folded(form, text)
-
-
-def _literal(needle: str, raw: str) -> Iterator[tuple[int, int]]:
-    start = raw.find(needle)
+def _literal(needle: str, raw: str, region: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    start = raw.find(needle, *region)
     for _ in range(_MOST_PLACES):
         if start < 0:
             return
         if _stands_free(raw, start, start + len(needle)):
             yield start, start + len(needle)
-        start = raw.find(needle, start + 1)
+        start = raw.find(needle, start + 1, region[1])
 
 
-def _folded(form: Form, text: Folded) -> Iterator[tuple[int, int]]:
-    at = text.text.find(form.folded)
+def _folded(form: Form, text: Folded, region: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    low, high = text.folded_at(region[0]), text.folded_at(region[1])
+    at = text.text.find(form.folded, low, high)
     for _ in range(_MOST_PLACES):
         if at < 0:
             return
@@ -233,7 +231,7 @@ def _folded(form: Form, text: Folded) -> Iterator[tuple[int, int]]:
             pass
         elif _stands_free(text.raw, start, end):
             yield start, end
-        at = text.text.find(form.folded, at + 1)
+        at = text.text.find(form.folded, at + 1, high)
 
 
 def _stands_free(raw: str, start: int, end: int) -> bool:
@@ -244,20 +242,26 @@ def _asks_or_exclaims(raw: str, end: int) -> bool:
     return raw[end : end + 4].lstrip("\"'”’»)] \t")[:1] in tuple("?!？！؟‽")
 
 
-def _in_order(places: list[list[tuple[int, int]]], region: tuple[int, int]) -> Spans:
+def _in_order(parts: Sequence[tuple[Form, ...]], text: Folded, region: tuple[int, int]) -> Spans:
     """One place for each part, each after the last, inside the region; the nearest together that end first."""
-    spans: list[tuple[int, int]] = []
+    places: list[list[tuple[int, int]]] = []
     at, end = region
-    for part in places:
-        inside = [span for span in part[bisect_left(part, (at, 0)) :] if span[1] <= end]
+    for part in parts:
+        inside = sorted(span for form in part for span in _places(form, text, (at, end)))
         if not inside:
             return ()
-        spans.append(min(inside, key=lambda span: span[1]))
-        at = spans[-1][1]
-    for index in range(len(spans) - 2, -1, -1):
-        later = spans[index + 1][0]
-        spans[index] = max(span for span in places[index] if span[0] >= region[0] and span[1] <= later)
+        places.append(inside)
+        at = min(stop for _, stop in inside)
+    spans = [min(places[-1], key=lambda span: span[1])]
+    for inside in reversed(places[:-1]):
+        spans.insert(0, max(span for span in inside if span[1] <= spans[0][0]))
     return tuple(spans)
+
+
+def _places(form: Form, text: Folded, region: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    if form.literal:
+        yield from _literal(form.text, text.raw, region)
+    yield from (span for span in _folded(form, text, region) if region[0] <= span[0] and span[1] <= region[1])
 
 
 def _best_offset(wanted: list[str], present: list[str]) -> int | None:
@@ -269,12 +273,12 @@ def _best_offset(wanted: list[str], present: list[str]) -> int | None:
             where[word].append(index)
     votes: Counter[int] = Counter()
     width = max(2, len(wanted) // 8)
-    for index, word in enumerate(wanted):
-        found = where.get(word, [])
-        for place in found[:_COMMON_WORD]:
+    rarest = sorted((len(where[word]), index) for index, word in enumerate(wanted) if word in where)
+    for count, index in islice(rarest, _MOST_VOTERS):
+        weight = _weight(wanted[index], count)
+        for place in where[wanted[index]][:_COMMON_WORD]:
             # Neighbouring buckets too: insertions and omissions shift what comes after them.
             bucket = (place - index) // width
-            weight = _weight(word, len(found))
             for near, share in ((bucket, 1.0), (bucket - 1, 0.5), (bucket + 1, 0.5)):
                 votes[near] += weight * share  # type: ignore[assignment]  # Counter takes floats
     return votes.most_common(1)[0][0] * width if votes else None

@@ -10,14 +10,13 @@ that FTS5 cannot cut into words. Knows stored passages and quotes; nothing of ra
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, pairwise
 from urllib.request import url2pathname
 
-from colbert_mcp.answers import quotations
 from colbert_mcp.citations import Sources, Standing, check_text, find_passage, link, part_number
 from colbert_mcp.documents import display_path, in_scope, real_path
 from colbert_mcp.errors import PassageNotFoundError, QueryError, UnreadableDocumentError
@@ -26,9 +25,6 @@ from colbert_mcp.lexical import match_expression
 from colbert_mcp.quotes import Closest, Finding, Quote, closest, find, find_elided, read_quote
 from colbert_mcp.store import Reader, Snapshot, StoredPassage
 from colbert_mcp.types import (
-    VERIFIED,
-    AnswerOutput,
-    QuoteCheck,
     QuoteEdit,
     QuoteMatch,
     Status,
@@ -41,8 +37,10 @@ LEAST_SIMILARITY = 0.5
 _WHOLE = 2**62
 _CANDIDATES = 50
 _LIKELY = 20
-_CLOSEST_AMONG = 8
 _LONG = 20_000
+# How many characters are searched for each way of finding candidates, and how many are compared word by word.
+_SEARCHED = 200_000
+_COMPARED = 60_000
 _PHRASE_WORDS = 32
 _EDGE_WORDS = 8
 _PROBE = 6
@@ -147,45 +145,6 @@ def verify(snapshot: Snapshot, claim: Claim, max_bytes: int) -> VerifyOutput:
     )
 
 
-def check_answer(answer: str, verify_one: Callable[..., VerifyOutput]) -> AnswerOutput:
-    """Verify the quotations of an answer; ``verify_one(quote, passage_id=…, path=…)`` does it for one.
-
-    A quotation whose citation names nothing indexed is looked for everywhere, and is misattributed where it is found.
-    """
-    found, skipped = quotations(answer)
-    checks = []
-    for quotation in found:
-        output, problem = None, None
-        for text in dict.fromkeys((quotation.text, quotation.plain)):
-            try:
-                tried, problem = _try(text, quotation.passage_id, quotation.path, verify_one)
-            except QueryError as error:
-                problem = str(error)
-                continue
-            if output is None or tried.verdict in VERIFIED:
-                output = tried
-            if output.verdict in VERIFIED:
-                break
-        checks.append(
-            QuoteCheck(
-                line=quotation.line, quote=quotation.text, citation=quotation.citation, output=output, problem=problem
-            )
-        )
-    verified = sum(check.output is not None and check.output.verdict in VERIFIED for check in checks)
-    return AnswerOutput(checks=checks, verified=verified, skipped=skipped)
-
-
-def _try(
-    text: str, passage_id: str | None, path: str | None, verify_one: Callable[..., VerifyOutput]
-) -> tuple[VerifyOutput, str | None]:
-    try:
-        return verify_one(text, passage_id=passage_id, path=path), None
-    except PassageNotFoundError as error:
-        output = verify_one(text, passage_id=None, path=None)
-        verdict: Verdict = "misattributed" if output.verdict in VERIFIED else output.verdict
-        return output.model_copy(update={"verdict": verdict, "omitted": []}), str(error)
-
-
 class _Verifier:
     """One quote against one generation of the index."""
 
@@ -196,6 +155,9 @@ class _Verifier:
         self._sources = sources
         # What a quote of this length may span, with room for more white space than the quote has.
         self._reach = 2 * len(quote.core.raw) + 200
+        # A long quote makes wide windows: fewer of them are looked at.
+        self._most_windows = min(_CANDIDATES, max(4, _SEARCHED // self._reach))
+        self._most_compared = min(8, max(2, _COMPARED // self._reach))
 
     def named(self, passage_id: str | None, path: str | os.PathLike[str] | None) -> _Named | None:
         """What the quote is attributed to."""
@@ -308,12 +270,11 @@ class _Verifier:
         """Where else the quote stands, best kind first; ``candidates`` takes in the passages that were looked at."""
         found: dict[tuple[bytes, int], _Place] = {}
         for chunks in self._candidate_chunks():
-            new = [chunk for chunk in chunks if chunk not in candidates]
-            passages = self._reader.passages(new)
-            for chunk in new:
-                passage = passages[chunk]
-                if len(found) >= MOST_MATCHES or not in_scope(passage.path, self._scope):
-                    continue
+            passages = self._reader.passages([chunk for chunk in chunks if chunk not in candidates])
+            visible = {c: passages[c] for c in chunks if c in passages and in_scope(passages[c].path, self._scope)}
+            for chunk, passage in islice(visible.items(), self._most_windows):
+                if len(found) >= MOST_MATCHES:
+                    break
                 candidates[chunk] = passage
                 stretch = self._around(passage)
                 for place in self._held(stretch, *stretch.region(passage)):
@@ -327,8 +288,8 @@ class _Verifier:
         words = self._quote.core.text.split()
         parts = [part[0].folded.split() for part in self._quote.parts]
         yield self._matching(" AND ".join(_phrase(part) for part in parts) if parts else _phrase(words))
-        middle = len(words) // 2
-        edges = (words[:_EDGE_WORDS], words[middle : middle + _EDGE_WORDS], words[-_EDGE_WORDS:])
+        middle, size = len(words) // 2, max(2, min(_EDGE_WORDS, len(words) // 2))
+        edges = (words[:size], words[middle : middle + size], words[-size:])
         yield self._matching(" OR ".join(dict.fromkeys(map(_phrase, edges))))
         expression = match_expression(self._quote.core.raw)
         if expression is not None:
@@ -349,7 +310,7 @@ class _Verifier:
             place, nearest = self._nearest([*alone, *self._likeliest(named.stretch)])
             if nearest:
                 return place, nearest
-        return self._nearest(self._around(passage) for passage in islice(candidates, _CLOSEST_AMONG))
+        return self._nearest(self._around(passage) for passage in islice(candidates, self._most_compared))
 
     def _likeliest(self, stretch: Stretch) -> list[Stretch]:
         """The stretch itself, or if it is long, what surrounds those of its passages that share most of the words."""
@@ -357,7 +318,7 @@ class _Verifier:
             return [stretch]
         rare = sorted(set(self._quote.core.text.split()), key=len, reverse=True)[:_PHRASE_WORDS]
         shared = {p.passage_id: _count_in(p.chunk.text.lower(), rare) for p in stretch.passages}
-        best = sorted(stretch.passages, key=lambda passage: -shared[passage.passage_id])[:_CLOSEST_AMONG]
+        best = sorted(stretch.passages, key=lambda passage: -shared[passage.passage_id])[: self._most_compared]
         return [self._around(passage) for passage in best]
 
     def _nearest(self, stretches: Iterable[Stretch]) -> tuple[_Place | None, Closest | None]:

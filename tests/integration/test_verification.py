@@ -111,6 +111,22 @@ def test_an_altered_quote_shows_the_closest_text_of_what_was_named(engine: Engin
     assert output.notice is None
 
 
+def test_the_closest_text_is_in_the_named_passage_where_others_are_as_close(engine: Engine) -> None:
+    for n in (2, 5, 9):
+        output = engine.verify_quote("starter number 77 smells of varnish", passage_id=passage(engine, n))
+        assert (output.verdict, first_text(output)) == ("altered", f"starter number {n} smells of varnish")
+
+
+def test_a_short_altered_quote_is_found_by_its_halves(open_engine: EngineFactory, tmp_path: Path) -> None:
+    (tmp_path / "many.txt").write_text("\n\n".join(f"She let {n} of us run, did the same." for n in range(90, 190)))
+    (tmp_path / "one.txt").write_text("They let us do the same as he did.")
+    engine = open_engine(FakeEncoder(content_length=12))
+    engine.index_path(tmp_path / "many.txt")
+    engine.index_path(tmp_path / "one.txt")
+    output = engine.verify_quote("They let us do the same as she did")
+    assert (output.verdict, Path(output.matches[0].path).name) == ("altered", "one.txt")
+
+
 def test_the_closest_text_may_stand_elsewhere(engine: Engine, folder: Path) -> None:
     output = engine.verify_quote("Inspect the hives every tenth day in May", path=str(folder / "bread.txt"))
     assert output.verdict == "altered"

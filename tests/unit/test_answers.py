@@ -63,6 +63,11 @@ def test_the_citation_after_comes_before_the_one_before() -> None:
     ]
 
 
+def test_each_quotation_has_the_citation_that_follows_it() -> None:
+    answer = "“one two three” file:///a.md and “four five six” file:///b.md, “seven eight nine” file:///c.md"
+    assert [citation for _, citation in cited(answer)] == ["file:///a.md", "file:///b.md", "file:///c.md"]
+
+
 def test_code_and_addresses_hold_no_quotations() -> None:
     answer = (
         'Call `print("one two three")` or ``say("`one two three`")``.\n\n```\n"one two three"\n> one two three\n```\n\n'
