@@ -36,7 +36,17 @@ def commands(text: str, program: str) -> list[list[str]]:
 
 def test_public_names() -> None:
     assert colbert_mcp.__all__ == ["ColbertMCPError", "Index", "__version__"]
-    for name in ("open", "index_path", "search", "get_passage", "list_sources", "remove_path", "index_status", "close"):
+    for name in (
+        "open",
+        "index_path",
+        "search",
+        "get_passage",
+        "list_sources",
+        "explain",
+        "remove_path",
+        "index_status",
+        "close",
+    ):
         assert callable(getattr(colbert_mcp.Index, name))
 
 
