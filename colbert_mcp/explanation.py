@@ -49,4 +49,5 @@ def _span(passage: Passage, alignment: Alignment, token: int) -> tuple[int, int]
 
 
 def _rounded(value: np.float32) -> float:
-    return round(float(value), _DIGITS)
+    """Quantised rows are a little longer or shorter than 1, so a product can leave the range."""
+    return round(min(1.0, max(-1.0, float(value))), _DIGITS)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from colbert_mcp.chunking import CHUNKER, Piece, cut
 from colbert_mcp.config import DocumentsConfig, StoreConfig
@@ -27,6 +27,7 @@ from colbert_mcp.documents import (
 )
 from colbert_mcp.encoder import Encoder, Tokenized
 from colbert_mcp.errors import DocumentError
+from colbert_mcp.evidence import META_KEY, calibrate, read_calibration
 from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store, StoredDocument, now
 from colbert_mcp.types import (
     EXPECTED_SKIPS,
@@ -281,10 +282,23 @@ class _Indexing:
             gone = [doc for path, doc in held.items() if path not in found or path in self._unread]
             orphans = writer.unlink(gone, self._root)
             writer.finish_root(self._root, now())
-        if orphans:
-            self._store.drop_documents(orphans)
+        left = self._store.drop_documents(orphans) if orphans else 0
+        self._calibrate(self._run.chunks + left)
         self._run.removed = len(gone)
         self._run.generation = self._store.writer.generation
+
+    def _calibrate(self, changed: int) -> None:
+        """Learn anew what unrelated questions get, once a tenth of the index has changed."""
+        with self._store.snapshot() as snapshot:
+            known = read_calibration(snapshot.reader.meta(META_KEY))
+            if known is None or known.is_stale(len(snapshot), changed):
+                known = calibrate(snapshot, self._encoder)
+            elif changed:
+                known = replace(known, changed=known.changed + changed)
+            else:
+                return
+        # "" where the index has become too small to tell.
+        self._store.writer.set_meta(META_KEY, known.as_json() if known else "")
 
 
 def _non_blank(text: str) -> int:

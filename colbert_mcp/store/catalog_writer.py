@@ -60,6 +60,10 @@ class Writer(Reader):
         """Tie the index to an encoder."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('fingerprint', ?)", (json.dumps(fingerprint),))
 
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep a value of the meta table (no new generation: nothing that is searched has changed)."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
     def put_root(self, path: bytes, include: Sequence[str], exclude: Sequence[str]) -> int:
         """Add a root or change its patterns; returns its id."""
         row = self._db.execute(

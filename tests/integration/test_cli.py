@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from colbert_mcp import errors
 from colbert_mcp.cli import NOT_VERIFIED, main
 from colbert_mcp.types import (
     AnswerOutput,
+    ExplainOutput,
     IndexOutput,
     PassageOutput,
     RemoveOutput,
@@ -75,6 +77,35 @@ def test_show_prints_every_coordinate(indexed: Run, notes: Path) -> None:
         assert part in out
 
 
+def test_explain_prints_each_match_with_its_place(indexed: Run, notes: Path) -> None:
+    found = SearchOutput.model_validate_json(indexed("search", "varnish", "--json")[1]).results[0]
+    code, out, err = indexed("explain", "hungry varnish", found.id)
+    assert (code, err) == (0, "")
+    text = (notes / "bread.md").read_text()
+    assert out.startswith(f"{notes / 'bread.md'}:1\n")
+    assert "   The starter smells of varnish when it is hungry." in out
+    assert re.search(rf"   hungry    *1\.000  hungry  characters {text.index('hungry')}-", out)
+    assert re.search(rf"   varnish   *1\.000  varnish  characters {text.index('varnish')}-", out)
+
+
+def test_search_explains_when_asked_and_names_what_no_result_is_about(indexed: Run) -> None:
+    plain = indexed("search", "varnish and zeppelins")[1]
+    explained = indexed("search", "--explain", "varnish and zeppelins")[1]
+    assert "characters" not in plain
+    assert re.search(r"   varnish +1\.000  varnish  characters", explained)
+    assert "No result is about: zeppelins" in explained
+
+
+def test_a_heat_map_holds_the_text_and_escapes_what_a_terminal_obeys(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "sly.txt"
+    file.write_bytes(b"An otter \x1b[31m swims.\r\nA burrow\ris dug.\n")
+    run("index", file)
+    found = SearchOutput.model_validate_json(run("search", "otter", "--json")[1]).results[0]
+    out = run("explain", "otter", found.id)[1]
+    assert "   An otter \\x1b[31m swims.\n   A burrow\n   is dug." in out
+    assert "\x1b" not in out
+
+
 def test_every_command_prints_json_of_its_result(run: Run, notes: Path) -> None:
     runs = json.loads(run("index", notes, "--json")[1])
     assert [IndexOutput.model_validate(output).indexed for output in runs] == [3]
@@ -82,6 +113,8 @@ def test_every_command_prints_json_of_its_result(run: Run, notes: Path) -> None:
     assert PassageOutput.model_validate_json(run("show", found.results[0].id, "--json")[1]).passage.text
     assert VerifyOutput.model_validate_json(run("verify", "--quote", "three times", "--json")[1]).verdict == "exact"
     assert AnswerOutput.model_validate_json(run("verify", notes / "bread.md", "--json")[1]).checks == []
+    explained = ExplainOutput.model_validate_json(run("explain", "varnish", found.results[0].id, "--json")[1])
+    assert explained.passage.explanation is not None
     assert StatusOutput.model_validate_json(run("status", "--json")[1]).documents == 3
     assert SourcesOutput.model_validate_json(run("sources", "--json")[1]).total_documents == 3
     assert RemoveOutput.model_validate_json(run("remove", notes, "--json")[1]).removed_documents == 3

@@ -130,6 +130,23 @@ def test_an_assistant_indexes_searches_reads_on_and_removes(open_engine: EngineF
     run(body)
 
 
+def test_a_search_explains_itself_only_when_asked(open_engine: EngineFactory, notes: Path) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+
+    async def test() -> None:
+        async with connected(engine) as client:
+            plain = await call(client, "search", query="varnish by zeppelin")
+            assert plain["results"][0]["explanation"] is None
+            assert plain["uncovered"] is None
+            explained = await call(client, "search", query="varnish by zeppelin", explain=True)
+            assert explained["uncovered"] == ["zeppelin"]
+            match = explained["results"][0]["explanation"]["matches"][0]
+            assert (match["query"], match["text"], match["similarity"]) == ("varnish", "varnish", 1.0)
+
+    run(test)
+
+
 def test_the_instructions_teach_citing_and_distrust_of_passages(open_engine: EngineFactory) -> None:
     async def body() -> None:
         async with connected(open_engine()) as client:

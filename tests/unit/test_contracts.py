@@ -44,6 +44,7 @@ def test_public_names() -> None:
         "verify_quote",
         "verify_answer",
         "list_sources",
+        "explain",
         "remove_path",
         "index_status",
         "close",

@@ -1,0 +1,174 @@
+"""Whether an answer is about its question: weak evidence, and words that no result covers.
+
+The evidence for a question is the mean of two bests over its candidates: MaxSim of its telling words alone, and the
+dense cosine. It is *weak* where it is no higher than what unrelated questions get on the same index, so no number has
+to suit every model or corpus. Knows snapshots and embeddings; nothing of ranking.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from colbert_mcp.encoder import Encoder, Query
+from colbert_mcp.lexical import STOP_WORDS
+from colbert_mcp.maxsim import best_matches
+from colbert_mcp.questions import UNRELATED
+from colbert_mcp.store import Snapshot
+
+META_KEY = "evidence"
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+_VERSION = 1
+_WORD = re.compile(r"\w[\w\u0300-\u036f]*")
+_SHORTEST_STEM = 4
+_COVERED = 1 / 3  # of the way from what a word gets from passages at random to 1
+_BACKGROUND = 256
+_SAMPLE = 4096
+_EXACT = 16
+_QUANTILE = 0.9
+_FEWEST = 20
+_CHANGE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a query, and the rows of the query's token embeddings that stand for it (int64 [n])."""
+
+    text: str
+    rows: Ints
+
+
+def telling_words(text: str, query: Query) -> list[Word]:
+    """The words of a query that say what it is about: all but stop words, or all if there are no others."""
+    words = []
+    for match in _WORD.finditer(text):
+        rows = np.flatnonzero((query.spans[:, 1] > match.start()) & (query.spans[:, 0] < match.end()))
+        if len(rows):
+            words.append(Word(match.group(), rows))
+    return [word for word in words if word.text.casefold() not in STOP_WORDS] or words
+
+
+def strength(words: Sequence[Word], matches: Floats, dense: Floats) -> float:
+    """The evidence for a question among candidates, -1…1, higher is better.
+
+    ``matches``: float32 [q, n], the best similarity of each row of the query with each candidate; ``dense``: float32
+    [n]; n is at least 1.
+    """
+    rows = np.unique(np.concatenate([word.rows for word in words])) if words else np.arange(len(matches))
+    return float((matches[rows].mean(axis=0).max() + dense.max()) / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What unrelated questions got on the index: ``threshold``, the evidence that nine in ten stay below.
+
+    ``passages`` were in the index then, and ``changed`` have come or gone in runs since.
+    """
+
+    threshold: float
+    passages: int
+    changed: int = 0
+    version: int = _VERSION
+
+    def is_stale(self, passages: int, changed: int) -> bool:
+        """Whether too much of the index has changed, ``changed`` passages of it in the latest run."""
+        return max(self.changed + changed, abs(passages - self.passages)) > _CHANGE * self.passages
+
+    def as_json(self) -> str:
+        """For the catalogue."""
+        return json.dumps(asdict(self))
+
+
+def read_calibration(stored: str | None) -> Calibration | None:
+    """The calibration that the catalogue keeps; None if there is none, or one of another version."""
+    if stored is None:
+        return None
+    try:
+        found = Calibration(**json.loads(stored))
+    except (TypeError, ValueError):
+        return None
+    numbers = isinstance(found.threshold, float) and isinstance(found.passages, int) and isinstance(found.changed, int)
+    return found if numbers and found.version == _VERSION else None
+
+
+def calibrate(snapshot: Snapshot, encoder: Encoder) -> Calibration | None:
+    """Ask the index forty questions on forty subjects; None where it holds too few passages to tell.
+
+    A large index is represented by passages drawn with a fixed seed, so the cost is bounded and the result repeatable.
+    Those of its subjects that the index is about raise only the highest values, which the quantile leaves out.
+    """
+    if len(snapshot) < _FEWEST:
+        return None
+    positions = drawn(len(snapshot), _SAMPLE)
+    allowed = np.zeros(len(snapshot), np.bool_)
+    allowed[positions] = True
+    dense = snapshot.dense(positions)
+    found = [_evidence_for(text, encoder.encode_query(text), snapshot, allowed, dense) for text in UNRELATED]
+    return Calibration(round(float(np.quantile(found, _QUANTILE)), 4), len(snapshot))
+
+
+def _evidence_for(text: str, query: Query, snapshot: Snapshot, allowed: Mask, dense: Floats) -> float:
+    words = telling_words(text, query)
+    rows = np.unique(np.concatenate([word.rows for word in words]))
+    pooled = snapshot.pooled_scores(query.token_embeddings[rows], allowed)
+    best = np.argpartition(-pooled, min(_EXACT, len(pooled) - 1))[:_EXACT]
+    matches = best_matches(query.token_embeddings, snapshot.gather(best))
+    return strength(words, matches, dense @ query.dense)
+
+
+def drawn(count: int, most: int) -> Ints:
+    """At most ``most`` of the positions below ``count``, sorted, the same at every call."""
+    chosen: Ints = np.sort(np.random.default_rng(0).choice(count, min(count, most), replace=False)).astype(np.int64)
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """Which words of a query (bool [w, n]) which results are about, the best result first."""
+
+    words: tuple[str, ...]
+    by_result: Mask
+
+    def missing(self, results: int) -> list[str]:
+        """The words that none of the first ``results`` results is about, each once, in the query's order."""
+        found = self.by_result[:, :results].any(axis=1)
+        return list(dict.fromkeys(word for word, covered in zip(self.words, found, strict=True) if not covered))
+
+
+def background(query: Query, snapshot: Snapshot, allowed: Mask) -> Floats:
+    """What each row of a query gets from passages drawn at random, on average; float32 [q]."""
+    positions = np.flatnonzero(allowed)
+    sample = positions[drawn(len(positions), _BACKGROUND)]
+    means: Floats = best_matches(query.token_embeddings, snapshot.gather(sample)).mean(axis=1)
+    return means
+
+
+def cover(words: Sequence[Word], matches: Floats, usual: Floats, texts: Sequence[str]) -> Covered:
+    """Which words each result is about: it has the word (its first letters), or tokens that are clearly nearer to it
+    than those of passages at random (``usual``, float32 [q]): by a third of the distance from there to 1.
+
+    ``matches``: float32 [q, n] of the results; ``texts``: what they say.
+    """
+    vocabularies = [{word.casefold() for word in _WORD.findall(text)} for text in texts]
+    table = np.zeros((len(words), len(texts)), np.bool_)
+    for index, word in enumerate(words):
+        least = usual[word.rows].mean()
+        near = matches[word.rows].mean(axis=0) >= least + _COVERED * (1 - least)
+        table[index] = [
+            bool(close) or _has(word.text.casefold(), vocabulary)
+            for close, vocabulary in zip(near, vocabularies, strict=True)
+        ]
+    return Covered(tuple(word.text for word in words), table)
+
+
+def _has(word: str, vocabulary: set[str]) -> bool:
+    """Whether a text has a word or, if that is of letters alone, one of the same stem (a crude one: first letters)."""
+    if word in vocabulary or not word.isalpha():
+        return word in vocabulary
+    stem = word[: max(_SHORTEST_STEM, len(word) - 3)]
+    return any(found.startswith(stem) for found in vocabulary)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from colbert_mcp.alignment import Alignment, quote_span
+
+# Five sentences of ten characters, each with two tokens.
+SENTENCES = [(at, at + 9) for at in range(0, 50, 10)]
+SPANS = np.array([(start + shift, start + shift + 4) for start, _ in SENTENCES for shift in (0, 5)], np.int64)
+
+
+def alignment(by_sentence: list[float]) -> Alignment:
+    """The first query token finds its match in the first token of a sentence, the second in the second."""
+    similarities = np.full((2, 10), -0.5, np.float32)
+    for index, value in enumerate(by_sentence):
+        similarities[0, 2 * index] = similarities[1, 2 * index + 1] = value
+    return Alignment(similarities, SPANS, ("token",) * 10)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.1, 0.2, 0.9, 0.2, 0.1], (20, 29)),
+        ([0.1, 0.8, 0.9, 0.1, 0.1], (10, 29)),
+        ([0.1, 0.8, 0.9, 0.8, 0.1], (10, 39)),
+        ([0.9, 0.1, 0.8, 0.1, 0.1], (0, 9)),  # what is not a neighbour does not join
+        ([0.5, 0.5, 0.5, 0.5, 0.5], (0, 9)),  # nothing stands out
+        ([0.1, 0.1, 0.1, 0.1, 0.9], (40, 49)),
+    ],
+)
+def test_a_quote_is_the_best_sentence_and_neighbours_nearly_as_good(
+    scores: list[float], expected: tuple[int, int]
+) -> None:
+    assert quote_span(alignment(scores), SENTENCES) == expected
+
+
+def test_every_token_of_the_query_counts_and_not_only_those_of_the_sentence() -> None:
+    similarities = np.full((2, 10), 0.0, np.float32)
+    similarities[0, 0:2] = 0.9  # the first sentence says one thing twice
+    similarities[0, 2], similarities[1, 3] = 0.8, 0.8  # the second says both
+    assert quote_span(Alignment(similarities, SPANS, ("token",) * 10), SENTENCES)[1] == 19
+
+
+def test_sentences_without_tokens_are_passed_over() -> None:
+    only_second = Alignment(np.array([[0.3]], np.float32), np.array([[12, 15]], np.int64), ("token",))
+    assert quote_span(only_second, SENTENCES) == (10, 19)
+    nothing = Alignment(np.array([[0.3]], np.float32), np.array([[0, 0]], np.int64), ("[CLS]",))
+    assert quote_span(nothing, SENTENCES) == (0, 9)
