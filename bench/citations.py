@@ -23,8 +23,8 @@ from typing import Any
 
 from colbert_mcp import Index
 from colbert_mcp.config import Config, IndexConfig
+from colbert_mcp.results import Passage
 from colbert_mcp.sentences import sentence_spans
-from colbert_mcp.types import Passage
 
 Places = set[tuple[str, int]]
 DEPTHS = (1, 3, 5)

@@ -29,7 +29,7 @@ import numpy as np
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.encoder import Encoded, Encoder, Fingerprint, Query, Tokenized
 from colbert_mcp.engine import Engine
-from colbert_mcp.types import VERIFIED, VerifyOutput
+from colbert_mcp.results import VERIFIED, VerifyOutput
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _PLAIN = str.maketrans({**dict.fromkeys("‘’", "'"), **dict.fromkeys("“”", '"'), **dict.fromkeys("–—", "-"), "…": "..."})

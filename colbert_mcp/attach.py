@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING
 
 from colbert_mcp.config import Config, load_config
 from colbert_mcp.errors import ColbertMCPError
-from colbert_mcp.types import (
+from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
     IndexOutput,
-    Mode,
     PassageOutput,
-    ProgressCallback,
     RemoveOutput,
     SearchOutput,
     SourcesOutput,
     StatusOutput,
     VerifyOutput,
 )
+from colbert_mcp.types import Mode, ProgressCallback
 
 if TYPE_CHECKING:
     from types import TracebackType

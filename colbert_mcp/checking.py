@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from colbert_mcp.answers import quotations
 from colbert_mcp.errors import PassageNotFoundError, QueryError
-from colbert_mcp.types import VERIFIED, AnswerOutput, QuoteCheck, Verdict, VerifyOutput
+from colbert_mcp.results import VERIFIED, AnswerOutput, QuoteCheck, Verdict, VerifyOutput
 
 
 def check_answer(answer: str, verify_one: Callable[..., VerifyOutput]) -> AnswerOutput:

@@ -25,8 +25,9 @@ from colbert_mcp.documents import (
     text_span,
 )
 from colbert_mcp.errors import DocumentError, IndexCorruptError, PassageNotFoundError
+from colbert_mcp.results import Passage, Place
 from colbert_mcp.store import Reader, StoredPassage
-from colbert_mcp.types import EXTRACTED, Part, PartKind, Passage, Place, Span, Status, text_hash
+from colbert_mcp.types import EXTRACTED, Part, PartKind, Span, Status, text_hash
 
 # The text may stand in very many places whose bytes differ (a file saved in another encoding): not all are tried.
 _MOST_PLACES = 100

@@ -16,7 +16,8 @@ from colbert_mcp import __version__
 from colbert_mcp.attach import Index
 from colbert_mcp.config import Config, load_config
 from colbert_mcp.errors import ColbertMCPError, ConfigError, QueryError, UnreadableDocumentError
-from colbert_mcp.types import VERIFIED, IndexingProgress, IndexOutput, Passage, ProgressCallback, Result, SearchOutput
+from colbert_mcp.results import VERIFIED, IndexOutput, Passage, Result, SearchOutput
+from colbert_mcp.types import IndexingProgress, ProgressCallback
 
 if TYPE_CHECKING:
     from rich.text import Text

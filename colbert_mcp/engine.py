@@ -25,23 +25,22 @@ from colbert_mcp.errors import (
 )
 from colbert_mcp.indexing import Run, fingerprint, index
 from colbert_mcp.inventory import sources
-from colbert_mcp.retrieval import Request, explained, search
-from colbert_mcp.store import Snapshot, Store, StoredPassage
-from colbert_mcp.types import (
+from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
     IndexOutput,
     Ledger,
-    Mode,
     Passage,
     PassageOutput,
-    ProgressCallback,
     RemoveOutput,
     SearchOutput,
     SourcesOutput,
     StatusOutput,
     VerifyOutput,
 )
+from colbert_mcp.retrieval import Request, explained, search
+from colbert_mcp.store import Snapshot, Store, StoredPassage
+from colbert_mcp.types import Mode, ProgressCallback
 from colbert_mcp.verification import Claim, verify
 
 MAX_NEIGHBOURS = 20

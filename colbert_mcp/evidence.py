@@ -136,8 +136,8 @@ class Covered:
 
     def missing(self, results: int) -> list[str]:
         """The words that none of the first ``results`` results is about, each once, in the query's order."""
-        found = self.by_result[:, :results].any(axis=1)
-        return list(dict.fromkeys(word for word, covered in zip(self.words, found, strict=True) if not covered))
+        rows = zip(self.words, self.by_result[:, :results], strict=True)
+        return list(dict.fromkeys(word for word, found in rows if not found.any()))
 
 
 def background(query: Query, snapshot: Snapshot, allowed: Mask) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 
 from colbert_mcp.alignment import Alignment
 from colbert_mcp.encoder import Query
-from colbert_mcp.types import Explanation, Passage, TokenHeat, TokenMatch
+from colbert_mcp.results import Explanation, Passage, TokenHeat, TokenMatch
 
 _DIGITS = 3
 

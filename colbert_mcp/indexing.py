@@ -28,15 +28,9 @@ from colbert_mcp.documents import (
 from colbert_mcp.encoder import Encoder, Tokenized
 from colbert_mcp.errors import DocumentError
 from colbert_mcp.evidence import META_KEY, calibrate, read_calibration
+from colbert_mcp.results import EXPECTED_SKIPS, IndexOutput, RunState, Skipped
 from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store, StoredDocument, now
-from colbert_mcp.types import (
-    EXPECTED_SKIPS,
-    IndexingProgress,
-    IndexOutput,
-    ProgressCallback,
-    RunState,
-    Skipped,
-)
+from colbert_mcp.types import IndexingProgress, ProgressCallback
 
 _GROUP_TOKENS = 32_768
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from colbert_mcp.documents import display_path, in_scope
+from colbert_mcp.results import SourceDocument, SourceRoot, SourcesOutput
 from colbert_mcp.store import Snapshot
-from colbert_mcp.types import SourceDocument, SourceRoot, SourcesOutput
 
 
 def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes], limit: int) -> SourcesOutput:

@@ -24,9 +24,10 @@ from colbert_mcp.evidence import META_KEY, Covered, background, cover, read_cali
 from colbert_mcp.explanation import explain
 from colbert_mcp.lexical import match_expression
 from colbert_mcp.maxsim import TokenMatrix, best_matches, quantise, similarities
+from colbert_mcp.results import Passage, SearchOutput
 from colbert_mcp.sentences import sentence_spans
 from colbert_mcp.store import Snapshot, Store, StoredPassage
-from colbert_mcp.types import Mode, Passage, SearchOutput
+from colbert_mcp.types import Mode
 
 MAX_QUERY_CHARACTERS = 10_000
 MAX_LIMIT = 50

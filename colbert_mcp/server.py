@@ -31,9 +31,8 @@ from colbert_mcp import __version__
 from colbert_mcp.attach import Attachment
 from colbert_mcp.config import Config
 from colbert_mcp.errors import ColbertMCPError
-from colbert_mcp.types import (
+from colbert_mcp.results import (
     IndexOutput,
-    Mode,
     PassageOutput,
     RemoveOutput,
     Result,
@@ -42,6 +41,7 @@ from colbert_mcp.types import (
     StatusOutput,
     VerifyOutput,
 )
+from colbert_mcp.types import Mode
 
 _POLL_SECONDS = 0.5
 _CLOSING_SECONDS = 0.8

@@ -23,14 +23,9 @@ from colbert_mcp.errors import PassageNotFoundError, QueryError, UnreadableDocum
 from colbert_mcp.folding import Folded, has_spaceless
 from colbert_mcp.lexical import match_expression
 from colbert_mcp.quotes import Closest, Finding, Quote, closest, find, find_elided, read_quote
+from colbert_mcp.results import QuoteEdit, QuoteMatch, Verdict, VerifyOutput
 from colbert_mcp.store import Reader, Snapshot, StoredPassage
-from colbert_mcp.types import (
-    QuoteEdit,
-    QuoteMatch,
-    Status,
-    Verdict,
-    VerifyOutput,
-)
+from colbert_mcp.types import Status
 
 MOST_MATCHES = 10
 LEAST_SIMILARITY = 0.5

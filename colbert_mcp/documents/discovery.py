@@ -14,7 +14,8 @@ from pathspec.pattern import RegexPattern
 from colbert_mcp.documents.paths import display_path
 from colbert_mcp.documents.patterns import compile_ignore_file, compile_patterns, selected, verdict
 from colbert_mcp.documents.policy import credential_name
-from colbert_mcp.types import FileStamp, Skipped
+from colbert_mcp.results import Skipped
+from colbert_mcp.types import FileStamp
 
 _IGNORE_FILES = (b".gitignore", b".ignore")
 _MAX_IGNORE_BYTES = 1_000_000

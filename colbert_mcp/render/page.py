@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from colbert_mcp.render.terminal import visible
-from colbert_mcp.types import Passage, SearchOutput, TokenHeat, TokenMatch
+from colbert_mcp.results import Passage, SearchOutput, TokenHeat, TokenMatch
 
 # Similarities below it say little: the colours start there, in the script as here.
 _COLDEST = 0.5

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from colbert_mcp.lexical import words
-from colbert_mcp.types import (
+from colbert_mcp.results import (
     EXPECTED_SKIPS,
     VERIFIED,
     AnswerOutput,

@@ -17,7 +17,7 @@ from support import PROJECT
 
 from colbert_mcp import Index
 from colbert_mcp.lexical import STOP_WORDS
-from colbert_mcp.types import Passage, SearchOutput
+from colbert_mcp.results import Passage, SearchOutput
 
 pytestmark = pytest.mark.real_encoder
 

@@ -12,7 +12,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from colbert_mcp.render.page import Entry, report_page
-from colbert_mcp.types import Explanation, Passage, SearchOutput, TokenHeat, TokenMatch
+from colbert_mcp.results import Explanation, Passage, SearchOutput, TokenHeat, TokenMatch
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

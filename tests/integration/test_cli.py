@@ -19,7 +19,7 @@ import colbert_mcp.engine
 import colbert_mcp.server
 from colbert_mcp import errors
 from colbert_mcp.cli import NOT_VERIFIED, main
-from colbert_mcp.types import (
+from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
     IndexOutput,

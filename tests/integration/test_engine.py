@@ -21,8 +21,8 @@ from colbert_mcp.errors import (
     UnreadableDocumentError,
 )
 from colbert_mcp.maxsim import TokenMatrix, maxsim, quantise
+from colbert_mcp.results import Passage
 from colbert_mcp.retrieval import count_tokens
-from colbert_mcp.types import Passage
 
 
 def holds(passage: Passage) -> bool:

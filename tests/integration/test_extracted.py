@@ -11,7 +11,7 @@ from fake_encoder import FakeEncoder
 from support import EngineFactory
 
 from colbert_mcp.engine import Engine
-from colbert_mcp.types import Passage
+from colbert_mcp.results import Passage
 
 PAGES = ["The kiln fires at cone six.", "", "Glaze the bowl twice. Let it dry.", "Stack the shelves with care."]
 CELLS = [

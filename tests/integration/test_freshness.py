@@ -12,7 +12,7 @@ from fake_encoder import FakeEncoder
 from support import EngineFactory
 
 from colbert_mcp.errors import PassageNotFoundError
-from colbert_mcp.types import Passage
+from colbert_mcp.results import Passage
 
 WORDS = (
     "hive tide kiln starter varnish pilot ledger orchard damper swarm cellar ferry glaze naïve 数据 🐝 x² it's".split()

@@ -19,7 +19,7 @@ from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.encoder import Query, Tokenized
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import QueryError
-from colbert_mcp.types import SearchOutput
+from colbert_mcp.results import SearchOutput
 
 FEW = SearchConfig(min_candidates=1, candidate_share=0)
 

@@ -20,8 +20,7 @@ import colbert_mcp.server
 from colbert_mcp.attach import Attachment, Index
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.engine import Engine
-from colbert_mcp.server import build_server
-from colbert_mcp.types import (
+from colbert_mcp.results import (
     IndexOutput,
     PassageOutput,
     RemoveOutput,
@@ -30,6 +29,7 @@ from colbert_mcp.types import (
     StatusOutput,
     VerifyOutput,
 )
+from colbert_mcp.server import build_server
 
 TOOLS = {"index_path", "search", "get_passage", "verify_quote", "index_status", "list_sources", "remove_path"}
 READS = {"search", "get_passage", "verify_quote", "index_status", "list_sources"}

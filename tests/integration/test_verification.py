@@ -13,7 +13,7 @@ from support import PROJECT, EngineFactory
 
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import EmptyQueryError, PassageNotFoundError, QueryError
-from colbert_mcp.types import VerifyOutput
+from colbert_mcp.results import VerifyOutput
 
 PARAGRAPHS = [
     f"Paragraph {n} says that starter number {n} smells of varnish when it is hungry, not spoiled. "

@@ -18,7 +18,7 @@ from colbert_mcp.render.terminal import (
     sources_lines,
     status_lines,
 )
-from colbert_mcp.types import (
+from colbert_mcp.results import (
     IndexOutput,
     Passage,
     PassageOutput,
