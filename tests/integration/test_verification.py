@@ -118,9 +118,7 @@ def test_the_closest_text_is_in_the_named_passage_where_others_are_as_close(engi
 
 
 def test_a_short_altered_quote_is_found_by_its_halves(open_engine: EngineFactory, tmp_path: Path) -> None:
-    (tmp_path / "many.txt").write_text(
-        "\n\n".join(f"She let {n} of us run, did the same." for n in range(90, 190))
-    )
+    (tmp_path / "many.txt").write_text("\n\n".join(f"She let {n} of us run, did the same." for n in range(90, 190)))
     (tmp_path / "one.txt").write_text("They let us do the same as he did.")
     engine = open_engine(FakeEncoder(content_length=12))
     engine.index_path(tmp_path / "many.txt")
