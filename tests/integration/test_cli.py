@@ -239,7 +239,10 @@ def test_control_and_bidi_characters_do_not_reach_the_terminal(run: Run, tmp_pat
         _, out, _ = run(*command)
         assert not set(out) & set("\x1b\x07\u202e\u202c\x9b")
     assert "\\x1b[31m" in run("search", "otter river")[1]
-    for quote in ("The otter\x1b]0;owned\x07 and the \u202eeman\u202c river", "The otter and the \u202e eman river"):
+    for quote in (
+        "The otter\x1b]0;owned\x07 and the \u202eeman\u202c river",
+        "and the \u202eeman\x9b\u202c river",
+    ):
         _, out, _ = run("verify", "--quote", quote)
         assert not set(out) & set("\x1b\x07\u202e\u202c\x9b")
 
