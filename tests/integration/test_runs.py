@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_encoder import FakeEncoder
@@ -149,9 +150,9 @@ def test_a_cancelled_run_reads_no_further(
     read: list[bytes] = []
     original = colbert_mcp.indexing.read_document
 
-    def counting(path: bytes, max_bytes: int) -> Document:
+    def counting(path: bytes, *rest: Any) -> Document:
         read.append(path)
-        return original(path, max_bytes)
+        return original(path, *rest)
 
     monkeypatch.setattr(colbert_mcp.indexing, "read_document", counting)
     engine = open_engine(FakeEncoder(before_batch=lambda: engine.cancel(notes)))
