@@ -1,17 +1,21 @@
-"""How a face comes by an index: ``Index``, the Python API, and ``Attachment``, which opens one while others wait.
+"""How a face comes by an index: ``Index``, the Python API, and the attachments of a server, which open one while others
+wait.
 
-The light half of ``serve``: importing this loads neither torch nor numpy. One process owns an index, so an ``Index``
-opens it in its own; a second opener gets IndexLockedError. Knows nothing of MCP or of terminals.
+One process owns an index. An ``Index`` joins the engine that does, else opens the index in its own process; an
+``EngineAttachment`` starts an engine where there is none. Importing this loads neither torch nor numpy. Knows nothing
+of MCP tools or of terminals.
 """
 
 import os
 import threading
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import Config, load_config
-from colbert_mcp.errors import ColbertMCPError
+from colbert_mcp.errors import ColbertMCPError, IndexLockedError, UnreadableDocumentError
+from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from colbert_mcp.engine import Engine
+    from colbert_mcp.launch import Launcher
+    from colbert_mcp.remote import RemoteEngine
 
 
 class Index:
@@ -39,7 +45,7 @@ class Index:
     ...     answer = index.search("why do sourdough starters smell of nail varnish?")
     """
 
-    def __init__(self, engine: "Engine", scope: tuple[bytes, ...]) -> None:
+    def __init__(self, engine: "Engine | RemoteEngine", scope: tuple[bytes, ...]) -> None:
         self._engine = engine
         self._scope = scope
 
@@ -54,17 +60,26 @@ class Index:
     ) -> "Index":
         """Open the index directory ``path`` (default: the configured one), making it if ``create``.
 
+        Where an engine runs for it, as ``serve`` starts one, the index is used through it, with the engine's settings.
         ``roots`` limits indexing and search to these folders. Raises ConfigError, or StoreError: IndexNotFoundError,
         IndexLockedError, IndexMismatchError, IndexCorruptError.
         """
-        from colbert_mcp.documents import real_path  # numpy, chromadb and the engine load here, not with the module
-        from colbert_mcp.engine import Engine
-
         chosen = config or load_config(index=None if path is None else str(path))
         if config is not None and path is not None:
             index = config.index.model_copy(update={"path": str(Path(path).expanduser())})
             chosen = config.model_copy(update={"index": index})
-        return cls(Engine.open(chosen, create_missing=create), tuple(real_path(root) for root in roots))
+        joined = _joined(chosen)
+        if joined is not None:
+            return cls(joined, _real_paths(roots))
+        from colbert_mcp.engine import Engine  # numpy and chromadb load here, not with the module
+
+        try:
+            return cls(Engine.open(chosen, create_missing=create), _real_paths(roots))
+        except IndexLockedError:
+            joined = _joined(chosen)  # an engine that was just starting
+            if joined is None:
+                raise
+            return cls(joined, _real_paths(roots))
 
     def __enter__(self) -> "Index":
         return self
@@ -75,7 +90,7 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Cancel what runs, after the batch at hand, and close the index cleanly."""
+        """Cancel what runs, after the batch at hand, and close the index cleanly; a joined engine goes on."""
         self._engine.close()
 
     def warm_up(self) -> None:
@@ -174,6 +189,7 @@ class Attachment:
         self._index: Index | None = None
         self._lock = threading.Lock()
         self._warming: threading.Thread | None = None
+        self.leaving = threading.Event()  # set before the calls of a client that goes away are cancelled
 
     def start(self) -> None:
         """Begin to open the index and load the model, once; what fails is tried again, and told, at the first call."""
@@ -185,7 +201,7 @@ class Attachment:
         """The open index; waits for it, and raises ColbertMCPError where it cannot be opened."""
         with self._lock:
             if self._index is None:
-                self._index = Index.open(config=self._config, roots=self._roots)
+                self._index = self._open()
             return self._index
 
     def close(self) -> None:
@@ -195,8 +211,58 @@ class Attachment:
                 self._index.close()
                 self._index = None
 
+    def _open(self) -> Index:
+        return Index.open(config=self._config, roots=self._roots)
+
     def _warm_up(self) -> None:
         try:
             self.index().warm_up()
         except ColbertMCPError:
             return
+
+
+class EngineAttachment(Attachment):
+    """Uses the index through an engine, which each call finds or starts; ``command`` runs one (default: ours)."""
+
+    def __init__(self, config: Config, roots: Sequence[str] = (), command: Sequence[str] | None = None) -> None:
+        super().__init__(config, roots)
+        self._command = command
+
+    def _open(self) -> Index:
+        from colbert_mcp.remote import RemoteEngine
+
+        return Index(
+            RemoteEngine(_launcher(self._config, self._command).ensure, self._config), _real_paths(self._roots)
+        )
+
+
+def _joined(config: Config) -> "RemoteEngine | None":
+    """The engine that runs for an index; importing what calls it takes as long as MCP, so only where there is one."""
+    if not Rendezvous(config.index_path.resolve()).running():
+        return None
+    from colbert_mcp.remote import RemoteEngine
+
+    launcher = _launcher(config)
+    if launcher.find() is None:
+        return None
+    remote = RemoteEngine(launcher.found, config)
+    try:
+        remote.warm_up()  # the settings are compared here, and not at the first call
+    except ColbertMCPError:
+        remote.close()
+        raise
+    return remote
+
+
+def _launcher(config: Config, command: Sequence[str] | None = None) -> "Launcher":
+    from colbert_mcp.launch import COMMAND, Launcher
+
+    return Launcher(config, version("colbert-mcp"), command or COMMAND)
+
+
+def _real_paths(roots: Sequence[str | os.PathLike[str]]) -> tuple[bytes, ...]:
+    """Real paths, taken once: a link that is changed later must not widen what a client may reach."""
+    try:
+        return tuple(os.fsencode(os.path.realpath(Path(root).expanduser())) for root in roots)
+    except (ValueError, RuntimeError) as error:
+        raise UnreadableDocumentError(f"A root is not a path: {error}.") from None

@@ -48,10 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace, config: Config) -> int:
-    from colbert_mcp.server import serve  # mcp loads for this command alone
+    from colbert_mcp.stdio import serve  # mcp loads for this command alone
 
-    serve(config, options.root)
+    serve(config, options.root, standalone=options.standalone)
     return 0
+
+
+def _engine(options: argparse.Namespace, config: Config) -> int:
+    from colbert_mcp.launch import engine_output, stop_engine
+    from colbert_mcp.render.terminal import engine_lines
+    from colbert_mcp.rendezvous import Rendezvous
+
+    rendezvous = Rendezvous(config.index_path.resolve())
+    output = engine_output(rendezvous) if options.action == "status" else stop_engine(rendezvous)
+    return _show_result(output, options, engine_lines)
 
 
 def _index(options: argparse.Namespace, config: Config) -> int:
@@ -288,6 +298,9 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = _add_command(commands, "serve", _serve, "serve MCP on standard input and output", json=False)
     serve.add_argument("--root", action="append", default=[], metavar="DIR", help="index and search only inside DIR")
+    serve.add_argument(
+        "--standalone", action="store_true", help="load the model in this process, and share it with none"
+    )
 
     index = _add_command(commands, "index", _index, "index folders or files, or bring them up to date")
     index.add_argument("path", nargs="+", help="folder or file")
@@ -332,6 +345,9 @@ def _parser() -> argparse.ArgumentParser:
     sources = _add_command(commands, "sources", _sources, "list what is indexed")
     sources.add_argument("path", nargs="?", help="only files under this folder")
     sources.add_argument("-n", "--limit", type=int, default=100, help="how many files to list (default 100)")
+
+    engine = _add_command(commands, "engine", _engine, "show or end the process that holds the index for `serve`")
+    engine.add_argument("action", choices=["status", "stop"])
 
     remove = _add_command(commands, "remove", _remove, "take a folder or file out of the index")
     remove.add_argument("path", help="folder or file; it is not deleted from disk")

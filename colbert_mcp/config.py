@@ -72,9 +72,10 @@ class StoreConfig(_Section):
 
 
 class ServerConfig(_Section):
-    """``[server]``: the MCP server."""
+    """``[server]``: the MCP server and the engine that does its work."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    idle_minutes: float = Field(default=30.0, gt=0)
 
 
 class Config(_Section):

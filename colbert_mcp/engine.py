@@ -14,7 +14,7 @@ from importlib.metadata import version
 from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
-from colbert_mcp.documents import check_root, compile_patterns, display_path, in_scope, is_within, real_path
+from colbert_mcp.documents import check_root, compile_patterns, display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.errors import (
     ColbertMCPError,
@@ -25,6 +25,7 @@ from colbert_mcp.errors import (
 )
 from colbert_mcp.indexing import Run, fingerprint, index
 from colbert_mcp.inventory import sources
+from colbert_mcp.removal import remove
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
@@ -94,6 +95,16 @@ class Engine:
         self._store.vectors.start()
         self._ready_encoder()
 
+    @property
+    def busy(self) -> bool:
+        """Whether an indexing run is going on."""
+        return any(not task.finished.is_set() for task in list(self._runs.values()))
+
+    @property
+    def model_loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return self._encoder is not None
+
     def index_path(
         self,
         path: str | os.PathLike[str],
@@ -114,15 +125,26 @@ class Engine:
         task = self._start(path, include, exclude, progress, scope)
         return self._outcome(task, wait_seconds, list_skipped)
 
-    def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float | None) -> IndexOutput:
-        """How the latest run over a root stands after at most ``wait_seconds``; raises what ended it."""
-        return self._outcome(self._runs[real_path(path)], wait_seconds)
+    def wait_for_run(
+        self, path: str | os.PathLike[str], wait_seconds: float | None, list_skipped: int = 50
+    ) -> IndexOutput:
+        """How the latest run over a root stands after at most ``wait_seconds``; raises what ended it.
+
+        Raises StoreError where this engine knows of no run over it.
+        """
+        return self._outcome(self._run_of(path), wait_seconds, list_skipped)
+
+    def run_bytes(self, path: str | os.PathLike[str]) -> tuple[int, int]:
+        """How many bytes of files the latest run over a root has done, and of how many."""
+        run = self._run_of(path).run
+        return run.bytes_done, run.bytes_total
 
     def cancel(self, path: str | os.PathLike[str]) -> None:
         """Stop the run over a root after the batch at hand; what was committed stays."""
         task = self._runs.get(real_path(path))
         if task is not None:
             task.run.cancelled.set()
+            task.run.notice = "It stops after the batch at hand."
 
     def search(
         self,
@@ -218,7 +240,7 @@ class Engine:
         self._check_scope(target, scope)
         with self._writing:
             self._check_open()
-            return self._remove(target)
+            return remove(self._store, target)
 
     def index_status(self) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""
@@ -306,6 +328,16 @@ class Engine:
             run.seconds = time.monotonic() - run.started
             task.finished.set()
 
+    def _run_of(self, path: str | os.PathLike[str]) -> _Task:
+        target = real_path(path)
+        task = self._runs.get(target)
+        if task is None:
+            raise StoreError(
+                f"No run over {display_path(target)} is known: the engine was started anew. Index it again; what was "
+                "committed is kept."
+            )
+        return task
+
     def _outcome(self, task: _Task, wait_seconds: float | None, list_skipped: int = 50) -> IndexOutput:
         # NaN and negative waits are none, and the longest is what the platform's clock takes.
         if wait_seconds is not None:
@@ -326,39 +358,6 @@ class Engine:
         finished = [path for path, task in self._runs.items() if task.finished.is_set()]
         for path in finished[: max(0, len(self._runs) - _KEPT_RUNS)]:
             del self._runs[path]
-
-    def _remove(self, target: bytes) -> RemoveOutput:
-        writer = self._store.writer
-        roots = writer.roots()
-        # A root is let go alone, and keeps what roots below it hold; a folder that is none takes them with it.
-        own = [root for root in roots if root.path == target] or [r for r in roots if is_within(r.path, target)]
-        above = [root for root in roots if root.path != target and is_within(target, root.path)]
-        below = {document.id for document in writer.documents() if is_within(document.record.path, target)}
-        if not own and not below:
-            raise UnreadableDocumentError(
-                f"Nothing indexed lies at {display_path(target)}; list the sources to see what is."
-            )
-        with self._store.transaction():
-            for root in own:
-                writer.drop_root(root.id)
-            writer.clear_tombstones(target, below=True)
-            if not own and above:
-                # The roots above would bring it back at their next run.
-                writer.put_tombstone(target)
-            leaving = below if not own else below - writer.held_documents()
-            writer.forget_former(target)
-        passages = self._store.drop_documents(sorted(leaving), forget=True) if leaving else 0
-        notice = None
-        if not own:
-            notice = f"It stays out of {display_path(above[0].path)} until it is indexed by its own path."
-        return RemoveOutput(
-            path=display_path(target),
-            removed_documents=len(leaving),
-            removed_passages=passages,
-            kept_documents=len(below) - len(leaving),
-            generation=writer.generation,
-            notice=notice,
-        )
 
     def _cited(
         self, snapshot: Snapshot, passage_id: str, scope: Sequence[bytes]

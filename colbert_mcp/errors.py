@@ -95,3 +95,14 @@ class EmptyQueryError(QueryError):
 
 class PassageNotFoundError(QueryError):
     """No passage has the id."""
+
+
+def error_named(name: str, message: str) -> ColbertMCPError:
+    """The error of a class that another process named; the base class for a name that is not known here."""
+    waiting = [ColbertMCPError]
+    while waiting:
+        kind = waiting.pop()
+        if kind.__name__ == name:
+            return kind(message)
+        waiting += kind.__subclasses__()
+    return ColbertMCPError(message)

@@ -312,3 +312,38 @@ class StatusOutput(Result):
     read_only: bool
     runs: list[IndexOutput]
     version: str
+
+
+class RunOutput(Result):
+    """How an indexing run stands, as one process tells another."""
+
+    output: IndexOutput
+    bytes_done: int
+    bytes_total: int
+
+
+class EngineStatus(Result):
+    """The engine process that owns an index and serves its clients."""
+
+    pid: int
+    port: int
+    version: str
+    started: str
+    uptime_seconds: float
+    idle_seconds: float = Field(description="since the last call, or since a run ended; 0 while there is one")
+    idle_minutes: float = Field(description="after so long without a call it leaves")
+    clients: int = Field(description="processes that have called and still live")
+    model: str
+    model_loaded: bool
+    memory_bytes: int | None = Field(description="resident memory; null where the system does not tell")
+    index: str
+    log: str
+
+
+class EngineOutput(Result):
+    """Whether an engine runs for an index, and which."""
+
+    index: str
+    running: bool
+    stopped: bool = Field(default=False, description="whether this call ended it")
+    engine: EngineStatus | None

@@ -13,6 +13,8 @@ from colbert_mcp import Index
 from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.encoder import Encoder
 from colbert_mcp.engine import Engine
+from colbert_mcp.launch import stop_engine
+from colbert_mcp.rendezvous import Rendezvous
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +78,11 @@ def examples_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copied_index(examples_index: Path, tmp_path: Path) -> Path:
-    """A copy of that index, to be changed or opened by another process."""
-    return shutil.copytree(examples_index, tmp_path / "copied-index")
+def copied_index(examples_index: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of that index, to be changed or opened by another process; an engine that was started for it is ended."""
+    copy = shutil.copytree(examples_index, tmp_path / "copied-index")
+    yield copy
+    stop_engine(Rendezvous(copy))
 
 
 @pytest.fixture

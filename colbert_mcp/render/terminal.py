@@ -16,6 +16,7 @@ from colbert_mcp.results import (
     EXPECTED_SKIPS,
     VERIFIED,
     AnswerOutput,
+    EngineOutput,
     ExplainOutput,
     Explanation,
     IndexOutput,
@@ -253,6 +254,33 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
         yield Text.assemble((f"{name:8}", "bold"), value)
     for run in output.runs:
         yield from index_lines(run)
+
+
+def engine_lines(output: EngineOutput) -> Iterator[Text]:
+    """The engine of an index, or that there is none."""
+    if output.stopped:
+        yield Text.assemble(f"The engine of {_safe(output.index)} has ended.")
+        return
+    if not output.running:
+        yield Text.assemble(f"No engine runs for {_safe(output.index)}.")
+        return
+    if output.engine is None:
+        yield Text.assemble(f"The engine of {_safe(output.index)} is starting, ending, or of another version.")
+        return
+    engine = output.engine
+    memory = "unknown" if engine.memory_bytes is None else _megabytes(engine.memory_bytes)
+    facts = {
+        "index": _safe(engine.index),
+        "process": f"{engine.pid} on port {engine.port}, version {_safe(engine.version)}",
+        "up": f"{engine.uptime_seconds:,.0f} s, since {_safe(engine.started)}",
+        "idle": f"{engine.idle_seconds:,.0f} s; leaves after {engine.idle_minutes:g} minutes without a call",
+        "clients": f"{engine.clients}",
+        "model": _safe(engine.model) + ("" if engine.model_loaded else ", not loaded"),
+        "memory": memory,
+        "log": _safe(engine.log),
+    }
+    for name, value in facts.items():
+        yield Text.assemble((f"{name:8}", "bold"), value)
 
 
 def _ledger(output: StatusOutput) -> str:

@@ -298,7 +298,7 @@ def _check_directory(directory: Path, create_missing: bool) -> None:
     left = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     if {"tokens", "chroma"} & left:
         raise IndexCorruptError(f"{directory} has lost its {CATALOGUE}; delete the directory and index again.")
-    if left - {"lock", "owner.json"}:
+    if left - {"lock", "owner.json", "engine"}:
         raise IndexNotFoundError(f"{directory} is not an index and holds other files; choose an empty directory.")
     if not create_missing:
         raise IndexNotFoundError(f"There is no index at {directory}; make one with: colbert-mcp index PATH")

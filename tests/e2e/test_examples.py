@@ -16,7 +16,9 @@ from mcp import Client, StdioServerParameters
 from support import PROJECT
 
 from colbert_mcp import Index
+from colbert_mcp.launch import stop_engine
 from colbert_mcp.lexical import STOP_WORDS
+from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import Passage, SearchOutput
 
 pytestmark = pytest.mark.real_encoder
@@ -165,5 +167,7 @@ def test_serve_speaks_over_real_pipes_and_ends_with_its_input(copied_index: Path
             assert "beekeeping" in found.structured_content["results"][0]["path"]
 
     anyio.run(body)
+    assert Rendezvous(copied_index).endpoint() is not None, "the engine goes on"
+    assert stop_engine(Rendezvous(copied_index)).stopped
     assert not (copied_index / "owner.json").exists()
     shutil.rmtree(copied_index)

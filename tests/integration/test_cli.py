@@ -16,7 +16,7 @@ import pytest
 from fake_encoder import FakeEncoder
 
 import colbert_mcp.engine
-import colbert_mcp.server
+import colbert_mcp.stdio
 from colbert_mcp import errors
 from colbert_mcp.cli import NOT_VERIFIED, main
 from colbert_mcp.results import (
@@ -304,12 +304,12 @@ def test_several_folders_are_indexed_one_after_the_other(run: Run, notes: Path) 
     assert [Path(output["path"]).name for output in runs] == ["deep", "bees.txt"]
 
 
-def test_serve_is_given_its_roots(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_is_given_its_roots_and_whether_it_stands_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     served = []
-    monkeypatch.setattr(colbert_mcp.server, "serve", lambda _, roots: served.append(roots))
+    monkeypatch.setattr(colbert_mcp.stdio, "serve", lambda _, roots, *, standalone: served.append((roots, standalone)))
     assert run("serve", "--root", "/a", "--root", "/b")[0] == 0
-    assert run("serve")[0] == 0
-    assert served == [["/a", "/b"], []]
+    assert run("serve", "--standalone")[0] == 0
+    assert served == [(["/a", "/b"], False), ([], True)]
 
 
 def test_a_settings_file_is_read(run: Run, notes: Path, tmp_path: Path) -> None:

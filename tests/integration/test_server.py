@@ -39,6 +39,7 @@ class OpenAttachment(Attachment):
     """An attachment to an engine that is already open."""
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__(Config())
         self._engine = engine
 
     def start(self) -> None:
@@ -407,7 +408,7 @@ def test_an_unexpected_failure_does_not_tell_what_was_read(open_engine: EngineFa
 
 def test_a_terminated_server_closes_its_index_and_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "config.toml").write_text(f'[model]\nname = "{tmp_path}"\n[store]\nchroma = false\n')
-    command = [sys.executable, "-m", "colbert_mcp", "serve", "--config", tmp_path / "config.toml"]
+    command = [sys.executable, "-m", "colbert_mcp", "serve", "--standalone", "--config", tmp_path / "config.toml"]
     client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
     messages = [
         {"id": 1, "method": "initialize", "params": client},

@@ -1,0 +1,172 @@
+"""Finding the engine of an index, starting one, and ending one.
+
+However many clients want an engine at once, one of them starts it, under ``start.lock``, and the others wait for it. An
+engine of an older version of the program is asked to leave first. Knows nothing of what an engine answers.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TypeVar
+
+from filelock import Timeout
+from pydantic import ValidationError
+
+from colbert_mcp.config import Config
+from colbert_mcp.errors import IndexNotFoundError, StoreError, error_named
+from colbert_mcp.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.results import EngineOutput, EngineStatus
+from colbert_mcp.wire import BrokenCallError, Caller, NotSentError
+
+COMMAND = (sys.executable, "-P", "-m", "colbert_mcp.daemon")
+_START_SECONDS = 120.0
+_LEAVE_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+_LOG_BYTES = 1_000_000
+T = TypeVar("T")
+
+
+class Launcher:
+    """Finds the engine of the configured index; ``command`` runs an engine, as ``daemon.main`` does."""
+
+    def __init__(self, config: Config, version: str, command: Sequence[str] = COMMAND) -> None:
+        self._index = config.index_path.resolve()
+        self._config = config
+        self._version = version
+        self._command = command
+        self._rendezvous = Rendezvous(self._index)
+
+    def find(self) -> Endpoint | None:
+        """The engine that runs, waiting for one that is starting or ending; None where there is none.
+
+        Raises StoreError where it belongs to another version of the program, or takes too long.
+        """
+        endpoint = _awaited(self._rendezvous.endpoint, until=lambda: not self._rendezvous.running())
+        if endpoint is not None and endpoint.version != self._version:
+            raise StoreError(
+                f"The engine of {self._index} belongs to version {endpoint.version} of colbert-mcp, and this is "
+                f"{self._version}. End it with: colbert-mcp engine stop"
+            )
+        return endpoint
+
+    def found(self) -> Endpoint:
+        """The engine that runs; raises StoreError where there is none."""
+        endpoint = self.find()
+        if endpoint is None:
+            raise StoreError(f"The engine of {self._index} has ended; open the index again.")
+        return endpoint
+
+    def ensure(self) -> Endpoint:
+        """The engine that runs, else a new one. Raises StoreError, or what keeps a new one from opening the index."""
+        endpoint = self._rendezvous.endpoint()
+        if endpoint is not None and endpoint.version == self._version:
+            return endpoint
+        self._prepare()
+        try:
+            with self._rendezvous.start_lock().acquire(timeout=_START_SECONDS, poll_interval=_POLL_SECONDS):
+                self._replace_older()
+                return self.find() or self._start()
+        except Timeout:
+            raise StoreError(f"Another process has been starting the engine of {self._index} for too long.") from None
+
+    def _replace_older(self) -> None:
+        """Make an engine of an older version leave: the newest client decides, or two would take turns for ever."""
+        endpoint = self._rendezvous.endpoint()
+        if endpoint is not None and _order(endpoint.version) < _order(self._version):
+            stop_engine(self._rendezvous)
+
+    def _prepare(self) -> None:
+        """Make the folder, but leave no trace in a directory that is no index and would be refused."""
+        known = {"catalog.sqlite", "engine", "lock", "owner.json"}
+        if self._index.is_dir() and (left := {path.name for path in self._index.iterdir()}) and not left & known:
+            raise IndexNotFoundError(
+                f"{self._index} is not an index and holds other files; choose an empty directory with --index."
+            )
+        try:
+            self._rendezvous.make()
+        except OSError as error:
+            raise StoreError(f"Cannot make the index directory {self._index}: {error.strerror}.") from error
+
+    def _start(self) -> Endpoint:
+        """Start an engine that outlives this process, and wait until it can be called, or says why not."""
+        settings = self._config.model_dump(mode="json")
+        settings["index"]["path"] = str(self._index)
+        with self._log() as log:
+            engine = subprocess.Popen(  # noqa: S603  # our own program
+                [*self._command, str(self._index)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=Path(self._index.anchor),
+                start_new_session=True,
+            )
+        threading.Thread(target=engine.wait, name="engine-reaper", daemon=True).start()
+        assert engine.stdin is not None  # noqa: S101  # as asked for above
+        assert engine.stdout is not None  # noqa: S101
+        with engine.stdin, engine.stdout, suppress(BrokenPipeError):
+            engine.stdin.write(json.dumps(settings).encode())
+            engine.stdin.close()
+            answer = engine.stdout.readline()
+        endpoint = self._rendezvous.endpoint()
+        if endpoint is not None:
+            return endpoint
+        with suppress(ValueError, KeyError, TypeError):
+            told = json.loads(answer)
+            raise error_named(told["error"], told["message"])
+        raise StoreError(f"The engine of {self._index} did not start; see {self._rendezvous.log}.")
+
+    def _log(self) -> IO[bytes]:
+        """The engine's log, begun anew once it is long."""
+        log = self._rendezvous.log
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        descriptor = os.open(log, flags, 0o600)
+        if os.fstat(descriptor).st_size > _LOG_BYTES:
+            os.truncate(descriptor, 0)
+        return os.fdopen(descriptor, "ab")
+
+
+def engine_output(rendezvous: Rendezvous) -> EngineOutput:
+    """Whether an engine runs for an index, and what it says of itself; not counted as a call."""
+    endpoint = rendezvous.endpoint()
+    status = None if endpoint is None else _ask(endpoint, "engine_status")
+    return EngineOutput(index=str(rendezvous.index), running=rendezvous.running(), engine=status)
+
+
+def stop_engine(rendezvous: Rendezvous) -> EngineOutput:
+    """Make the engine of an index leave, and wait until it has; an indexing run stops after the batch at hand."""
+    running = rendezvous.running()
+    endpoint = _awaited(rendezvous.endpoint, until=lambda: not rendezvous.running())
+    status = None if endpoint is None else _ask(endpoint, "stop_engine")
+    if not _awaited(lambda: not rendezvous.running() or None, until=lambda: False, seconds=_LEAVE_SECONDS):
+        process = f"process {endpoint.pid}" if endpoint else "the process"
+        raise StoreError(f"The engine of {rendezvous.index} is still ending; if it does not, end {process} by hand.")
+    return EngineOutput(index=str(rendezvous.index), running=False, stopped=running, engine=status)
+
+
+def _ask(endpoint: Endpoint, tool: str) -> EngineStatus | None:
+    caller = Caller()
+    try:
+        return EngineStatus.model_validate(caller.call(endpoint, tool, {}).structured_content)
+    except (NotSentError, BrokenCallError, ValidationError):  # gone, or another version
+        return None
+    finally:
+        caller.close()
+
+
+def _awaited(get: Callable[[], T | None], until: Callable[[], bool], seconds: float = _START_SECONDS) -> T | None:
+    """The first result that is not None; None once ``until`` holds, or when the time is over."""
+    deadline = time.monotonic() + seconds
+    while (result := get()) is None and not until() and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return result if result is not None else get()
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))

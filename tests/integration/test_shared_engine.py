@@ -1,0 +1,500 @@
+"""One engine, many clients: real processes, with the fake encoder in the model's place."""
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fake_encoder import FakeEncoder
+
+import colbert_mcp.engine
+from colbert_mcp import Index
+from colbert_mcp.cli import main
+from colbert_mcp.config import Config, DocumentsConfig, IndexConfig, ModelConfig, ServerConfig, StoreConfig
+from colbert_mcp.daemon import run
+from colbert_mcp.errors import (
+    ConfigError,
+    EmptyQueryError,
+    IndexMismatchError,
+    IndexNotFoundError,
+    PassageNotFoundError,
+    PathNotAllowedError,
+    QueryError,
+    StoreError,
+    UnreadableDocumentError,
+)
+from colbert_mcp.hosting import Attendance
+from colbert_mcp.launch import Launcher, stop_engine
+from colbert_mcp.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.results import EngineOutput, SearchOutput
+from colbert_mcp.types import IndexingProgress
+
+PROGRAMS = Path(__file__).parent.parent / "programs"
+ENGINE = (sys.executable, str(PROGRAMS / "engine.py"))
+CLIENT = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(index=IndexConfig(path=str(tmp_path / "index")), store=StoreConfig(chroma=False))
+
+
+@pytest.fixture
+def rendezvous(config: Config) -> Iterator[Rendezvous]:
+    """Where the test's engine is found; it is ended with the test, whatever came of it."""
+    rendezvous = Rendezvous(config.index_path)
+    yield rendezvous
+    endpoint = rendezvous._read()
+    if rendezvous.running() and endpoint is not None:
+        os.kill(endpoint.pid, signal.SIGCONT)
+        os.kill(endpoint.pid, signal.SIGTERM)
+        stop_engine(rendezvous)
+
+
+def launcher(config: Config, version: str = colbert_mcp.__version__) -> Launcher:
+    return Launcher(config, version, ENGINE)
+
+
+@pytest.fixture
+def engine(config: Config, rendezvous: Rendezvous) -> Endpoint:
+    """A running engine with an empty index."""
+    return launcher(config).ensure()
+
+
+def kill(endpoint: Endpoint, rendezvous: Rendezvous) -> None:
+    os.kill(endpoint.pid, signal.SIGKILL)
+    with rendezvous.engine_lock().acquire(timeout=30):
+        pass
+
+
+class Served:
+    """A ``serve`` process, spoken to by hand."""
+
+    def __init__(self, index: Path, *roots: Path, gate: Path | None = None) -> None:
+        command = [sys.executable, PROGRAMS / "serve.py", index, gate or "", *roots]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.messages: list[dict[str, Any]] = []
+        self._number = 0
+
+    def __enter__(self) -> "Served":
+        self.request("initialize", CLIENT)
+        self.answer()
+        self.send({"method": "notifications/initialized"})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def send(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        self.process.stdin.flush()
+
+    def request(self, method: str, params: dict[str, Any]) -> int:
+        self._number += 1
+        self.send({"id": self._number, "method": method, "params": params})
+        return self._number
+
+    def answer(self) -> dict[str, Any]:
+        """The next answer; notifications before it are kept in ``messages``."""
+        assert self.process.stdout is not None
+        while "id" not in (message := json.loads(self.process.stdout.readline())):
+            self.messages.append(message)
+        answer: dict[str, Any] = message["result"]
+        return answer
+
+    def call(self, tool: str, **arguments: object) -> dict[str, Any]:
+        self.request("tools/call", {"name": tool, "arguments": arguments})
+        return self.answer()
+
+
+def test_clients_that_start_at_once_share_one_engine(config: Config, rendezvous: Rendezvous, notes: Path) -> None:
+    def answers(_: int) -> tuple[int, list[str]]:
+        with Served(config.index_path) as client:
+            assert client.call("index_path", path=str(notes))["structuredContent"]["state"] == "done"
+            found = client.call("search", query="varnish", limit=1)["structuredContent"]
+            endpoint = rendezvous.endpoint()
+            assert endpoint is not None
+            return endpoint.pid, [Path(result["path"]).name for result in found["results"]]
+
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(answers, range(8)))
+    assert len({pid for pid, _ in results}) == 1
+    assert [found for _, found in results] == [["bread.md"]] * 8
+    assert rendezvous.log.read_text().count(" serves ") == 1
+
+
+def test_a_killed_engine_is_replaced_by_the_next_call(
+    config: Config, engine: Endpoint, rendezvous: Rendezvous, notes: Path
+) -> None:
+    with Served(config.index_path) as client:
+        client.call("index_path", path=str(notes))
+        kill(engine, rendezvous)
+        assert rendezvous.endpoint() is None
+        assert client.call("search", query="varnish")["structuredContent"]["results"]
+    replaced = rendezvous.endpoint()
+    assert replaced is not None
+    assert replaced.pid != engine.pid
+    assert replaced.secret != engine.secret
+
+
+def test_the_api_and_the_command_line_join_the_engine_that_runs(
+    config: Config,
+    engine: Endpoint,
+    notes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise AssertionError("loaded in this process")
+
+    monkeypatch.setattr(colbert_mcp.engine.Engine, "open", none)
+    reports: list[IndexingProgress] = []
+    (notes / ".hidden").write_text("x")
+    with Index.open(config=config) as index:
+        indexed = index.index_path(notes, progress=reports.append, list_skipped=0)
+        assert (indexed.state, indexed.indexed, indexed.skipped, indexed.problems) == ("done", 3, 1, [])
+        assert reports[-1].files_done == reports[-1].files_total == 3
+        assert reports[-1].bytes_done == reports[-1].bytes_total > 0
+        found = index.search("varnish").results[0]
+        assert [Path(r.path).name for r in index.search("tide", path=["deep", "no"]).results] == ["tide.py"]
+        assert index.search("tide", path=["no"]).results == []
+        assert index.get_passage(found.id, 0, 1).after_text.startswith("## Baking")
+        assert index.explain("varnish", found.id).passage.explanation is not None
+        monkeypatch.chdir(notes)
+        assert index.verify_quote("smells of varnish", path="bread.md").verdict == "exact"
+        assert index.verify_quote("smells of varnish", path=found.url).verdict == "exact"
+        assert index.verify_answer('It "smells of varnish when" ([x](bread.md)).').verified == 1
+        assert index.list_sources("deep").total_documents == 1
+        assert index.index_path("deep").state == "done"
+        assert index.remove_path("bees.txt").removed_documents == 1
+        status = index.index_status()
+        assert (status.documents, status.model) == (2, "fake")
+    assert main(["--index", str(config.index_path), "search", "varnish", "--json"]) == 0
+    printed = SearchOutput.model_validate_json(capsys.readouterr().out)
+    assert printed.results[0].id == found.id
+
+
+def test_errors_keep_their_class_and_sentence_on_the_way(config: Config, engine: Endpoint, tmp_path: Path) -> None:
+    with Index.open(config=config) as index:
+        for error, sentence, call in (
+            (EmptyQueryError, "The query is empty", lambda: index.search(" ")),
+            (QueryError, "limit is -1", lambda: index.search("x", limit=-1)),
+            (PassageNotFoundError, "There is no passage", lambda: index.get_passage("f" * 16)),
+            (UnreadableDocumentError, "There is no file or folder", lambda: index.index_path(tmp_path / "none")),
+            (UnreadableDocumentError, "it is empty", lambda: index.index_path("")),
+            (PathNotAllowedError, "too wide", lambda: index.index_path("/")),
+            (StoreError, "No run over", lambda: index.wait_for_run(tmp_path, 0)),
+            (PassageNotFoundError, "No indexed file", lambda: index.verify_quote("x", path="none.md")),
+        ):
+            with pytest.raises(error, match=sentence) as raised:
+                call()  # type: ignore[no-untyped-call]
+            assert type(raised.value) is error
+
+
+def test_a_client_reaches_nothing_outside_of_its_roots(config: Config, engine: Endpoint, notes: Path) -> None:
+    with Index.open(config=config) as index:
+        index.index_path(notes)
+        outside = index.search("varnish").results[0]
+    with Served(config.index_path, notes / "deep") as client:
+        found = client.call("search", query="varnish", limit=50)["structuredContent"]["results"]
+        assert {Path(result["path"]).name for result in found} == {"tide.py"}
+        assert "There is no passage" in client.call("get_passage", id=outside.id)["content"][0]["text"]
+        assert "--root" in client.call("remove_path", path=str(notes))["content"][0]["text"]
+        assert client.call("list_sources")["structuredContent"]["total_documents"] == 1
+    with Index.open(config=config, roots=[notes / "deep"]) as index:
+        assert {Path(result.path).name for result in index.search("varnish", path=["*"]).results} == {"tide.py"}
+        with pytest.raises(PassageNotFoundError):
+            index.explain("varnish", outside.id)
+        for forbidden in (index.index_path, index.remove_path):
+            with pytest.raises(PathNotAllowedError, match="--root"):
+                forbidden(notes)
+
+
+def test_a_path_that_is_no_text_reaches_the_engine(config: Config, engine: Endpoint, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    (folder / "otter.txt").write_text("The otter sleeps.\n")
+    with Index.open(config=config) as index:
+        assert index.index_path(folder).indexed == 1
+    with Index.open(config=config, roots=[folder]) as index:
+        assert index.search("otter").results[0].path.endswith("caf\\xe9/otter.txt")
+        assert index.remove_path(folder).removed_documents == 1
+
+
+def request(endpoint: Endpoint, **headers: str) -> int:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": CLIENT}
+    accepted = {"accept": "application/json, text/event-stream", **headers}
+    with httpx2.Client(trust_env=False) as client:
+        return client.post(endpoint.url, json=body, headers=accepted).status_code
+
+
+def test_without_the_secret_nothing_is_answered(engine: Endpoint, rendezvous: Rendezvous) -> None:
+    right = f"Bearer {engine.secret}"
+    assert request(engine, authorization=right) == 200
+    for wrong in ("", "Bearer", engine.secret, right[:-1], right + "x", "Basic " + engine.secret):
+        assert request(engine, authorization=wrong) == 401
+    assert request(engine) == 401
+    assert request(engine, authorization=right, host="evil.example") == 421
+    assert request(engine, authorization=right, origin="http://evil.example") == 403
+    assert (rendezvous.folder / "endpoint.json").stat().st_mode & 0o777 == 0o600
+    assert rendezvous.folder.stat().st_mode & 0o777 == 0o700
+    assert engine.secret not in repr(engine)
+    assert engine.secret not in rendezvous.log.read_text()
+
+
+@pytest.mark.parametrize("stale", ["dead pid", "recycled pid", "no JSON", "readable by others"])
+def test_a_stale_endpoint_is_not_believed(config: Config, rendezvous: Rendezvous, stale: str) -> None:
+    with socket.socket() as other:  # a program that now listens where an engine did
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        rendezvous.make()
+        pid = 2**22 + 1 if stale == "dead pid" else os.getpid()
+        old = Endpoint(pid=pid, port=other.getsockname()[1], secret="x" * 43, version="0.1.0", started="", config={})
+        rendezvous.publish(old)
+        if stale == "no JSON":
+            (rendezvous.folder / "endpoint.json").write_text("{")
+        if stale == "readable by others":
+            (rendezvous.folder / "endpoint.json").chmod(0o644)
+            with rendezvous.engine_lock():
+                assert rendezvous.endpoint() is None
+        assert rendezvous.endpoint() is None
+        fresh = launcher(config).ensure()
+        assert fresh.secret != old.secret
+        with Index.open(config=config) as index:
+            assert index.index_status().documents == 0
+        other.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+
+def test_another_model_is_refused_and_other_settings_are_told(
+    config: Config, engine: Endpoint, notes: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(IndexMismatchError, match="engine stop"):
+        Index.open(config=config.model_copy(update={"model": ModelConfig(name=str(tmp_path))}))
+    rooted = IndexConfig(path=config.index.path, roots=(str(notes),))
+    with pytest.raises(ConfigError, match="roots"):
+        Index.open(config=config.model_copy(update={"index": rooted}))
+    hidden = config.model_copy(
+        update={"documents": DocumentsConfig(hidden=True), "server": ServerConfig(idle_minutes=1)}
+    )
+    with Index.open(config=hidden) as index:
+        notice = index.index_path(notes).notice
+        assert notice is not None
+        assert "(documents.hidden)" in notice
+        assert index.search("varnish").notice == notice
+    with Index.open(config=config) as index:
+        assert index.search("varnish").notice is None
+
+
+def test_an_index_that_is_open_elsewhere_is_told_and_gets_its_engine_once_it_is_free(
+    config: Config, rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colbert_mcp.engine, "load_encoder", lambda _: FakeEncoder())
+    with Served(config.index_path) as client:
+        with Index.open(config=config):
+            pass
+        with Index.open(config=config) as holder:
+            if isinstance(holder._engine, colbert_mcp.engine.Engine):
+                assert "is in use by process" in client.call("index_status")["content"][0]["text"]
+        assert client.call("index_status")["structuredContent"]["documents"] == 0
+
+
+def test_a_foreign_folder_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_text("x")
+    with pytest.raises(IndexNotFoundError, match="holds other files"):
+        launcher(Config(index=IndexConfig(path=str(tmp_path)))).ensure()
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_a_newer_program_replaces_the_engine_and_an_older_one_does_not(
+    config: Config, engine: Endpoint, rendezvous: Rendezvous
+) -> None:
+    with pytest.raises(StoreError, match="belongs to version"):
+        launcher(config, "0.0.9").ensure()
+    assert rendezvous.endpoint() == engine
+    with pytest.raises(StoreError, match="belongs to version"):
+        launcher(config, "99.0").find()
+    newer = launcher(config, "99.0")
+    newer._replace_older()
+    assert not rendezvous.running()
+    assert launcher(config).ensure().pid != engine.pid
+
+
+def test_engine_status_and_stop(
+    config: Config, engine: Endpoint, rendezvous: Rendezvous, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(action: str) -> EngineOutput:
+        assert main(["--index", str(config.index_path), "engine", action, "--json"]) == 0
+        return EngineOutput.model_validate_json(capsys.readouterr().out)
+
+    with Index.open(config=config) as index:
+        index.index_status()
+        status = command("status")
+        assert status.running
+        assert status.engine is not None
+        assert (status.engine.pid, status.engine.port, status.engine.clients) == (engine.pid, engine.port, 1)
+        assert status.engine.memory_bytes is None or status.engine.memory_bytes > 10_000_000
+        assert status.engine.log == str(rendezvous.log)
+    assert main(["--index", str(config.index_path), "engine", "status"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{engine.pid} on port {engine.port}" in printed
+    assert engine.secret not in printed
+    assert command("stop").stopped
+    assert not (config.index_path / "owner.json").exists()
+    assert not (rendezvous.folder / "endpoint.json").exists()
+    assert not command("status").running
+    assert not command("stop").stopped
+
+
+def test_a_terminated_engine_closes_its_index(config: Config, engine: Endpoint, rendezvous: Rendezvous) -> None:
+    os.kill(engine.pid, signal.SIGTERM)
+    with rendezvous.engine_lock().acquire(timeout=30):
+        assert not (config.index_path / "owner.json").exists()
+        assert not (rendezvous.folder / "endpoint.json").exists()
+
+
+def test_an_engine_nobody_calls_leaves_and_the_next_call_starts_another(config: Config, rendezvous: Rendezvous) -> None:
+    soon = config.model_copy(update={"server": ServerConfig(idle_minutes=0.0001)})
+    launcher(soon).ensure()
+    with rendezvous.engine_lock().acquire(timeout=60):
+        assert "; leaving" in rendezvous.log.read_text()
+    with Served(config.index_path) as client:
+        assert client.call("index_status")["structuredContent"]["documents"] == 0
+
+
+def test_an_engine_is_idle_when_there_is_no_call_and_no_run() -> None:
+    now = [100.0]
+    attendance = Attendance(lambda: now[0])
+    now[0] += 5
+    assert attendance.idle_seconds(busy=False) == 5
+    attendance.begin(f"{os.getpid()}-a")
+    now[0] += 10
+    assert attendance.idle_seconds(busy=False) == 0
+    attendance.end()
+    now[0] += 7
+    assert attendance.idle_seconds(busy=False) == 7
+    assert attendance.idle_seconds(busy=True) == 0
+    now[0] += 3
+    assert attendance.idle_seconds(busy=False) == 3
+    assert attendance.uptime_seconds == 25
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        attendance.begin(f"{gone.pid}-b")
+    attendance.begin("no pid")
+    attendance.begin(None)
+    assert attendance.clients() == 1
+
+
+def test_an_engine_whose_directory_is_deleted_leaves(config: Config, tmp_path: Path, notes: Path) -> None:
+    rendezvous = Rendezvous(config.index_path)
+
+    def delete(_: Endpoint) -> None:
+        shutil.rmtree(rendezvous.folder)
+
+    run(config, FakeEncoder(), ready=delete, check_seconds=0.01)
+    assert not rendezvous.running()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A FIFO that the engine's first batch waits for; opening it for writing waits for that batch."""
+    os.mkfifo(tmp_path / "gate")
+    return tmp_path / "gate"
+
+
+def test_an_engine_killed_while_indexing_is_told_and_the_next_call_completes(
+    config: Config, rendezvous: Rendezvous, notes: Path, gate: Path
+) -> None:
+    with Served(config.index_path, gate=gate) as client:
+        client.request("tools/call", {"name": "index_path", "arguments": {"path": str(notes)}})
+        with gate.open("wb"):
+            endpoint = rendezvous.endpoint()
+            assert endpoint is not None
+            kill(endpoint, rendezvous)
+        told = client.answer()
+        assert told["isError"]
+        assert "What was committed is kept" in told["content"][0]["text"]
+        client.request("tools/call", {"name": "index_path", "arguments": {"path": str(notes)}})
+        with gate.open("wb"):
+            pass
+        assert client.answer()["structuredContent"]["state"] == "done"
+
+
+def test_a_client_that_vanishes_does_not_stop_its_run(
+    config: Config, rendezvous: Rendezvous, notes: Path, gate: Path
+) -> None:
+    with Served(config.index_path, gate=gate) as client:
+        progress = {"_meta": {"progressToken": 7}}
+        client.request("tools/call", {"name": "index_path", "arguments": {"path": str(notes)}, **progress})
+        with gate.open("wb"):
+            assert client.process.stdin is not None
+            client.process.stdin.close()
+            client.process.stdin = None
+            assert client.process.wait(30) == 0
+    with Index.open(config=config) as index:
+        assert index.wait_for_run(notes, None).state == "done"
+
+
+def test_an_explicit_cancellation_stops_the_run(
+    config: Config, rendezvous: Rendezvous, notes: Path, gate: Path
+) -> None:
+    with Served(config.index_path, gate=gate) as client:
+        number = client.request("tools/call", {"name": "index_path", "arguments": {"path": str(notes)}})
+        with gate.open("wb"), Index.open(config=config) as index:
+            client.send({"method": "notifications/cancelled", "params": {"requestId": number}})
+            while index.index_status().runs[0].notice != "It stops after the batch at hand.":
+                pass
+        with Index.open(config=config) as index:
+            assert index.wait_for_run(notes, None).state == "cancelled"
+            assert index.index_path(notes).state == "done"
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd, to see another's child end")
+@pytest.mark.parametrize("end", ["closed input", "SIGTERM", "SIGINT", "dead parent"])
+def test_serve_ends_with_its_client_and_the_engine_goes_on(
+    config: Config, engine: Endpoint, rendezvous: Rendezvous, end: str
+) -> None:
+    if end == "dead parent":
+        program = (
+            "import subprocess, sys\n"
+            "child = subprocess.Popen([sys.executable, *sys.argv[1:]])\n"
+            "print(child.pid, flush=True)\n"
+            "child.wait()\n"
+        )
+        command = [sys.executable, "-c", program, PROGRAMS / "serve.py", config.index_path, ""]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+            assert parent.stdout is not None
+            assert parent.stdin is not None
+            served = os.pidfd_open(int(parent.stdout.readline()))
+            first = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": CLIENT}
+            parent.stdin.write(json.dumps(first) + "\n")
+            parent.stdin.flush()
+            assert "serverInfo" in parent.stdout.readline()
+            parent.kill()
+            assert select.select([served], [], [], 30)[0], "its input is still open"
+        os.close(served)
+    else:
+        with Served(config.index_path) as client:
+            client.call("index_status")
+            if end == "closed input":
+                assert client.process.stdin is not None
+                client.process.stdin.close()
+                client.process.stdin = None
+                assert client.process.wait(30) == 0
+            else:
+                client.process.send_signal(getattr(signal, end))
+                assert client.process.wait(30) == 128 + getattr(signal, end)
+    assert rendezvous.endpoint() == engine
