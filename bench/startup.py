@@ -91,7 +91,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--clients", type=int, default=20, help="0: only the first measurement")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
@@ -108,6 +108,8 @@ def main() -> None:
         kept.end()
         stop_engine(rendezvous)
 
+        if not options.clients:
+            return
         with ThreadPoolExecutor(options.clients) as threads:
             answered = list(threads.map(search, [path] * options.clients))
         each = [resident(server.process.pid) for server, _ in answered]

@@ -181,7 +181,7 @@ class Index:
 
 
 class Attachment:
-    """Opens an index in a thread of its own, so that a server can answer while torch is still loading."""
+    """Opens an index in this process, in a thread of its own, so that a server can answer while torch is loading."""
 
     def __init__(self, config: Config, roots: Sequence[str] = ()) -> None:
         self._config = config
@@ -212,7 +212,9 @@ class Attachment:
                 self._index = None
 
     def _open(self) -> Index:
-        return Index.open(config=self._config, roots=self._roots)
+        from colbert_mcp.engine import Engine
+
+        return Index(Engine.open(self._config, create_missing=True), _real_paths(self._roots))
 
     def _warm_up(self) -> None:
         try:

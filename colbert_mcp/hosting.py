@@ -79,7 +79,8 @@ def _lives(client: str) -> bool:
     if not pid.isdecimal() or not 0 < int(pid) < 2**31:
         return False
     try:
-        os.kill(int(pid), 0)
+        if os.name != "nt":  # there it would end the process
+            os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
     except OSError:
@@ -199,7 +200,7 @@ class Host:
             return await answer(lambda: self._run(path, wait_seconds, list_skipped))
 
         @add_tool(server, "Cancel an indexing run", WRITES)
-        async def cancel_run(path: str) -> Annotated[CallToolResult, RunOutput]:
+        async def cancel_run(path: str) -> Annotated[CallToolResult, EngineStatus]:
             """Stop the run over a root after the batch at hand; what was committed stays."""
             return await answer(lambda: self._cancelled(path))
 
@@ -221,9 +222,9 @@ class Host:
         done, total = self._engine.run_bytes(named)
         return RunOutput(output=output, bytes_done=done, bytes_total=total)
 
-    def _cancelled(self, path: str) -> RunOutput:
+    def _cancelled(self, path: str) -> EngineStatus:
         self._engine.cancel(_in_roots(path))
-        return self._run(path, 0, 0)
+        return self._status()
 
 
 def new_endpoint(port: int, secret: str, config: Config) -> Endpoint:

@@ -52,7 +52,8 @@ class Launcher:
         if endpoint is not None and endpoint.version != self._version:
             raise StoreError(
                 f"The engine of {self._index} belongs to version {endpoint.version} of colbert-mcp, and this is "
-                f"{self._version}. End it with: colbert-mcp engine stop"
+                f"{self._version}. Restart the programs that use the older one, or end the engine with: colbert-mcp "
+                "engine stop"
             )
         return endpoint
 

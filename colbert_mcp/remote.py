@@ -30,6 +30,7 @@ from colbert_mcp.errors import (
 from colbert_mcp.rendezvous import Endpoint
 from colbert_mcp.results import (
     AnswerOutput,
+    EngineStatus,
     ExplainOutput,
     IndexOutput,
     PassageOutput,
@@ -97,7 +98,7 @@ class RemoteEngine:
 
     def cancel(self, path: str | os.PathLike[str]) -> None:
         """See ``Engine.cancel``."""
-        self._write("cancel_run", {"path": _sent(path)}, RunOutput)
+        self._write("cancel_run", {"path": _sent(path)}, EngineStatus)
 
     def search(
         self,

@@ -15,6 +15,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _MAX_BYTES = 1_000_000
 
 
@@ -54,13 +59,9 @@ class Rendezvous:
         """Whether an engine lives, be it still starting or already ending."""
         if not self.folder.is_dir():
             return False
-        lock = self.engine_lock()
         try:
-            with lock.acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:  # a directory that cannot be written has no engine
+            return _is_held(self.folder / "lock")
+        except OSError:  # there is no lock yet, or it is someone else's
             return False
 
     def make(self) -> None:
@@ -110,6 +111,24 @@ class Rendezvous:
                 return Endpoint.model_validate_json(file.read(_MAX_BYTES))
             except ValidationError:
                 return None
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process has a lock. Who asks shares it with others who ask, who would else be taken for the engine."""
+    if fcntl is None:
+        try:
+            with FileLock(lock, timeout=0):
+                return False
+        except Timeout:
+            return True
+    descriptor = os.open(lock, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _private(status: os.stat_result) -> bool:

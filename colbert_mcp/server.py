@@ -7,9 +7,10 @@ same whatever is indexed: text of documents travels in result fields only.
 
 import inspect
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -73,7 +74,9 @@ def build_server(attachment: Attachment) -> MCPServer[None]:
 
     async def warm_up_after_first_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         result = await call_next(ctx)
-        attachment.start()
+        # The answer is written after this, and would wait for what start() imports; more is sure to follow the first.
+        if ctx.method != "initialize":
+            attachment.start()
         return result
 
     server: MCPServer[None] = MCPServer(
@@ -195,9 +198,17 @@ def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
             named = local_path(path)
             index = await _in_thread(attachment.index)
             deadline = time.monotonic() + wait_seconds
-            output = await _in_thread(lambda: index.index_path(named, include, exclude, wait_seconds=0))
+            cancelled = threading.Event()
+
+            def start() -> IndexOutput:
+                output = index.index_path(named, include, exclude, wait_seconds=0)
+                if cancelled.is_set():  # the call was cancelled before the run had begun
+                    index.cancel(named)
+                return output
+
             reported = -1
             try:
+                output = await _in_thread(start)
                 while output.state == "running" and (left := deadline - time.monotonic()) > 0:
                     if output.files_done > reported:  # each report must exceed the last
                         reported = output.files_done
@@ -208,7 +219,8 @@ def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
             except anyio.get_cancelled_exc_class():
                 # A client that goes away cancels nothing: its run may well be what it will ask for next.
                 if not attachment.leaving.is_set():
-                    with anyio.CancelScope(shield=True):
+                    cancelled.set()
+                    with anyio.CancelScope(shield=True), suppress(ColbertMCPError):
                         await _in_thread(lambda: index.cancel(named))
                 raise
             return output
