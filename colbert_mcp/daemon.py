@@ -39,6 +39,7 @@ _log = logging.getLogger("colbert_mcp.daemon")
 def main(encoder: Encoder | None = None) -> None:
     """Run an engine as this process; ``encoder`` replaces the configured model. Does not return."""
     config = Config.model_validate_json(sys.stdin.buffer.read())
+    sys.argv = ["colbert-mcp", "engine"]  # what others are told of who holds the index
     level = config.server.log_level
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _log.setLevel(min(logging.INFO, logging.getLevelName(level)))
@@ -201,7 +202,3 @@ def _warm_up(engine: Engine) -> None:
         engine.warm_up()
     except ColbertMCPError as error:  # told again by the call that needs the model
         _log.warning("%s", error)
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,18 @@ from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, EngineStatus
 from colbert_mcp.wire import BrokenCallError, Caller, NotSentError
 
-COMMAND = (sys.executable, "-P", "-m", "colbert_mcp.daemon")
+_PARENT = str(Path(__file__).parent.parent)
+# The engine is this very program, also where this one was found through its working directory, which -P leaves out.
+_PROGRAM = f"""\
+import sys
+if {_PARENT!r} not in sys.path:
+    sys.path.insert(0, {_PARENT!r})
+    import colbert_mcp
+    sys.path.pop(0)
+from colbert_mcp.daemon import main
+main()
+"""
+COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
 _START_SECONDS = 120.0
 _LEAVE_SECONDS = 60.0
 _POLL_SECONDS = 0.05

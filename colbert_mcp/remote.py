@@ -201,8 +201,9 @@ class RemoteEngine:
         try:
             return self._call(tool, arguments, kind, scope)
         except BrokenCallError:
+            asked = "index_path" if tool == "wait_for_run" else tool
             raise StoreError(
-                f"The engine of {self._config.index_path} ended in the middle of {tool}. What was committed is kept: "
+                f"The engine of {self._config.index_path} ended in the middle of {asked}. What was committed is kept: "
                 "call again, and an indexing run goes on where it stopped. If it ends again, see the log that "
                 "`colbert-mcp engine status` names."
             ) from None

@@ -135,6 +135,19 @@ def test_clients_that_start_at_once_share_one_engine(config: Config, rendezvous:
     assert rendezvous.log.read_text().count(" serves ") == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc, to see what another process has loaded")
+def test_serve_loads_nothing_heavy_however_it_is_used(config: Config, rendezvous: Rendezvous, notes: Path) -> None:
+    with Served(config.index_path) as client:
+        client.call("index_path", path=str(notes))
+        assert client.call("search", query="varnish", limit=1)["structuredContent"]["results"]
+        endpoint = rendezvous.endpoint()
+        assert endpoint is not None
+        light, heavy = (Path(f"/proc/{pid}/maps").read_text() for pid in (client.process.pid, endpoint.pid))
+    assert "numpy" in heavy
+    for name in ("numpy", "torch", "chromadb", "tokenizers", "sqlite"):
+        assert name not in light
+
+
 def test_a_killed_engine_is_replaced_by_the_next_call(
     config: Config, engine: Endpoint, rendezvous: Rendezvous, notes: Path
 ) -> None:
