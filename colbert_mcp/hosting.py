@@ -44,13 +44,13 @@ class Attendance:
         self._clock = clock
         self._started = self._last = clock()
         self._calls = 0
-        self._clients: dict[str, float] = {}
+        self._clients: set[str] = set()
 
     def begin(self, client: str | None) -> None:
-        """A call begins."""
+        """A call begins; ``client`` is the caller's process id."""
         self._calls += 1
         if client:
-            self._clients[client] = self._clock()
+            self._clients.add(client)
 
     def end(self) -> None:
         """A call ends."""
@@ -70,12 +70,11 @@ class Attendance:
 
     def clients(self) -> int:
         """How many processes have called and still live."""
-        self._clients = {name: seen for name, seen in self._clients.items() if _lives(name)}
+        self._clients = {client for client in self._clients if _lives(client)}
         return len(self._clients)
 
 
-def _lives(client: str) -> bool:
-    pid = client.partition("-")[0]
+def _lives(pid: str) -> bool:
     if not pid.isdecimal() or not 0 < int(pid) < 2**31:
         return False
     try:

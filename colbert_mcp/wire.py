@@ -5,7 +5,6 @@ limit the call, percent-encoded in the file system's own bytes. Knows nothing of
 """
 
 import os
-import secrets
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -41,7 +40,6 @@ class Caller:
     """
 
     def __init__(self) -> None:
-        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._loop: AbstractContextManager[BlockingPortal] = start_blocking_portal(name="engine-calls")
         self._portal = self._loop.__enter__()
 
@@ -53,7 +51,7 @@ class Caller:
         self, endpoint: Endpoint, tool: str, arguments: dict[str, object], roots: Sequence[bytes] = ()
     ) -> CallToolResult:
         """The tool's result, which may be an error of the tool. Raises NotSentError or BrokenCallError."""
-        headers = {"authorization": f"Bearer {endpoint.secret}", CLIENT_HEADER: self._name}
+        headers = {"authorization": f"Bearer {endpoint.secret}", CLIENT_HEADER: str(os.getpid())}
         if roots:
             headers[ROOTS_HEADER] = encode_roots(roots)
         future = self._portal.start_task_soon(_call, endpoint.url, headers, tool, arguments)

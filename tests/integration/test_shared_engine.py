@@ -19,12 +19,14 @@ from fake_encoder import FakeEncoder
 
 import colbert_mcp.engine
 from colbert_mcp import Index
+from colbert_mcp.attach import Attachment
 from colbert_mcp.cli import main
 from colbert_mcp.config import Config, DocumentsConfig, IndexConfig, ModelConfig, ServerConfig, StoreConfig
 from colbert_mcp.daemon import run
 from colbert_mcp.errors import (
     ConfigError,
     EmptyQueryError,
+    IndexLockedError,
     IndexMismatchError,
     IndexNotFoundError,
     PassageNotFoundError,
@@ -44,20 +46,28 @@ ENGINE = (sys.executable, str(PROGRAMS / "engine.py"))
 CLIENT = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return Config(index=IndexConfig(path=str(tmp_path / "index")), store=StoreConfig(chroma=False))
+@pytest.fixture(scope="module")
+def common_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The index of the tests that ask for a running engine: starting one takes longer than most of them."""
+    index = tmp_path_factory.mktemp("common") / "index"
+    yield index
+    stop_engine(Rendezvous(index))
 
 
 @pytest.fixture
-def rendezvous(config: Config) -> Iterator[Rendezvous]:
-    """Where the test's engine is found; it is ended with the test, whatever came of it."""
+def config(tmp_path: Path, request: pytest.FixtureRequest) -> Config:
+    """The configuration of the common index for tests that ask for ``engine``, of one of their own for others."""
+    common = "engine" in request.fixturenames
+    index = request.getfixturevalue("common_index") if common else tmp_path / "index"
+    return Config(index=IndexConfig(path=str(index)), store=StoreConfig(chroma=False))
+
+
+@pytest.fixture
+def rendezvous(config: Config, request: pytest.FixtureRequest) -> Iterator[Rendezvous]:
+    """Where the test's engine is found; one of its own is ended with the test."""
     rendezvous = Rendezvous(config.index_path)
     yield rendezvous
-    endpoint = rendezvous._read()
-    if rendezvous.running() and endpoint is not None:
-        os.kill(endpoint.pid, signal.SIGCONT)
-        os.kill(endpoint.pid, signal.SIGTERM)
+    if "engine" not in request.fixturenames:
         stop_engine(rendezvous)
 
 
@@ -68,7 +78,11 @@ def launcher(config: Config, version: str = colbert_mcp.__version__) -> Launcher
 @pytest.fixture
 def engine(config: Config, rendezvous: Rendezvous) -> Endpoint:
     """A running engine with an empty index."""
-    return launcher(config).ensure()
+    endpoint = launcher(config).ensure()
+    with Index.open(config=config) as index:
+        for root in index.list_sources(limit=0).roots:
+            index.remove_path(root.path)
+    return endpoint
 
 
 def kill(endpoint: Endpoint, rendezvous: Rendezvous) -> None:
@@ -148,9 +162,8 @@ def test_serve_loads_nothing_heavy_however_it_is_used(config: Config, rendezvous
         assert name not in light
 
 
-def test_a_killed_engine_is_replaced_by_the_next_call(
-    config: Config, engine: Endpoint, rendezvous: Rendezvous, notes: Path
-) -> None:
+def test_a_killed_engine_is_replaced_by_the_next_call(config: Config, rendezvous: Rendezvous, notes: Path) -> None:
+    engine = launcher(config).ensure()
     with Served(config.index_path) as client:
         client.call("index_path", path=str(notes))
         kill(engine, rendezvous)
@@ -317,13 +330,15 @@ def test_an_index_that_is_open_elsewhere_is_told_and_gets_its_engine_once_it_is_
     config: Config, rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(colbert_mcp.engine, "load_encoder", lambda _: FakeEncoder())
+    holder = Index.open(config=config)
     with Served(config.index_path) as client:
-        with Index.open(config=config):
-            pass
-        with Index.open(config=config) as holder:
-            if isinstance(holder._engine, colbert_mcp.engine.Engine):
-                assert "is in use by process" in client.call("index_status")["content"][0]["text"]
+        told = client.call("index_status")
+        assert told["isError"]
+        assert f"is in use by process {os.getpid()} " in told["content"][0]["text"]
+        holder.close()
         assert client.call("index_status")["structuredContent"]["documents"] == 0
+    with pytest.raises(IndexLockedError, match="colbert-mcp engine"):
+        Attachment(config).index()
 
 
 def test_a_foreign_folder_is_left_as_it_is(tmp_path: Path) -> None:
@@ -341,10 +356,8 @@ def test_a_newer_program_replaces_the_engine_and_an_older_one_does_not(
     assert rendezvous.endpoint() == engine
     with pytest.raises(StoreError, match="belongs to version"):
         launcher(config, "99.0").find()
-    newer = launcher(config, "99.0")
-    newer._replace_older()
-    assert not rendezvous.running()
-    assert launcher(config).ensure().pid != engine.pid
+    assert launcher(config, "99.0").ensure().pid != engine.pid
+    assert rendezvous.log.read_text().count(f"Process {engine.pid} has closed") == 1
 
 
 def test_engine_status_and_stop(
@@ -394,7 +407,7 @@ def test_an_engine_is_idle_when_there_is_no_call_and_no_run() -> None:
     attendance = Attendance(lambda: now[0])
     now[0] += 5
     assert attendance.idle_seconds(busy=False) == 5
-    attendance.begin(f"{os.getpid()}-a")
+    attendance.begin(str(os.getpid()))
     now[0] += 10
     assert attendance.idle_seconds(busy=False) == 0
     attendance.end()
@@ -405,7 +418,7 @@ def test_an_engine_is_idle_when_there_is_no_call_and_no_run() -> None:
     assert attendance.idle_seconds(busy=False) == 3
     assert attendance.uptime_seconds == 25
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
-        attendance.begin(f"{gone.pid}-b")
+        attendance.begin(str(gone.pid))
     attendance.begin("no pid")
     attendance.begin(None)
     assert attendance.clients() == 1
