@@ -23,7 +23,7 @@ from colbert_mcp.config import Config
 from colbert_mcp.errors import IndexNotFoundError, StoreError, error_named
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, EngineStatus
-from colbert_mcp.wire import BrokenCallError, Caller, NotSentError
+from colbert_mcp.wire import BrokenCallError, Caller, NotSentError, RefusedCallError
 
 _PARENT = str(Path(__file__).parent.parent)
 # The engine is this very program, also where this one was found through its working directory, which -P leaves out.
@@ -87,6 +87,8 @@ class Launcher:
                 return self.find() or self._start()
         except Timeout:
             raise StoreError(f"Another process has been starting the engine of {self._index} for too long.") from None
+        except OSError as error:
+            raise StoreError(f"Cannot start the engine of {self._index}: {error.strerror or error}.") from error
 
     def _replace_older(self) -> None:
         """Make an engine of an older version leave: the newest client decides, or two would take turns for ever."""
@@ -166,7 +168,7 @@ def _ask(endpoint: Endpoint, tool: str) -> EngineStatus | None:
     caller = Caller()
     try:
         return EngineStatus.model_validate(caller.call(endpoint, tool, {}).structured_content)
-    except (NotSentError, BrokenCallError, ValidationError):  # gone, or another version
+    except (NotSentError, BrokenCallError, RefusedCallError, ValidationError):  # gone, or another version
         return None
     finally:
         caller.close()

@@ -5,6 +5,7 @@ where the engine went away in the middle of it; one that writes is not. Knows no
 started.
 """
 
+import json
 import os
 import threading
 import time
@@ -43,7 +44,7 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.types import IndexingProgress, Mode, ProgressCallback
-from colbert_mcp.wire import ERROR_META, BrokenCallError, Caller, NotSentError
+from colbert_mcp.wire import ERROR_META, BrokenCallError, Caller, NotSentError, RefusedCallError
 
 _POLL_SECONDS = 0.5
 _LISTED = 50
@@ -209,6 +210,7 @@ class RemoteEngine:
             ) from None
 
     def _call(self, tool: str, arguments: dict[str, object], kind: type[R], scope: Sequence[bytes]) -> R:
+        _check_text(arguments)
         for pause in _PAUSES:
             time.sleep(pause)
             endpoint, notice = self._endpoint()
@@ -216,8 +218,11 @@ class RemoteEngine:
                 result = self._caller.call(endpoint, tool, arguments, scope)
             except NotSentError:
                 continue
-            except UnicodeEncodeError:
-                raise QueryError("The text holds half a character (a lone surrogate); give it in UTF-8.") from None
+            except RefusedCallError:
+                raise StoreError(
+                    f"The engine of {self._config.index_path} could not answer {tool}: what was sent may be too large, "
+                    "or see its log, which `colbert-mcp engine status` names."
+                ) from None
             return _parsed(result, kind, notice)
         raise StoreError(
             f"The engine of {self._config.index_path} (process {endpoint.pid}) does not answer. End it with: "
@@ -276,6 +281,13 @@ def _noticed(output: R, notice: str | None) -> R:
         return output
     present: Any = getattr(output, "notice", None)
     return output.model_copy(update={"notice": f"{present} {notice}" if present else notice})
+
+
+def _check_text(arguments: dict[str, object]) -> None:
+    try:
+        json.dumps(arguments, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise QueryError("The text holds half a character (a lone surrogate); give it in UTF-8.") from None
 
 
 def _sent(path: str | os.PathLike[str]) -> str:

@@ -33,6 +33,10 @@ class BrokenCallError(Exception):
     """The engine went away before it answered: whether the call was carried out is unknown."""
 
 
+class RefusedCallError(Exception):
+    """The engine answered, but not with a tool's result: the call is too large, say, or the engine is at fault."""
+
+
 class Caller:
     """Calls engines from any thread, also from one that runs an event loop; a call blocks until it is answered.
 
@@ -50,7 +54,7 @@ class Caller:
     def call(
         self, endpoint: Endpoint, tool: str, arguments: dict[str, object], roots: Sequence[bytes] = ()
     ) -> CallToolResult:
-        """The tool's result, which may be an error of the tool. Raises NotSentError or BrokenCallError."""
+        """The tool's result, which may be an error of the tool. Raises one of the errors above."""
         headers = {"authorization": f"Bearer {endpoint.secret}", CLIENT_HEADER: str(os.getpid())}
         if roots:
             headers[ROOTS_HEADER] = encode_roots(roots)
@@ -109,4 +113,4 @@ async def _call(url: str, headers: dict[str, str], tool: str, arguments: dict[st
     except Exception as error:
         if transport.failure is not None:
             raise transport.failure(tool) from error
-        raise
+        raise RefusedCallError(tool) from error

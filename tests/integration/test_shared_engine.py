@@ -43,6 +43,7 @@ from colbert_mcp.types import IndexingProgress
 
 PROGRAMS = Path(__file__).parent.parent / "programs"
 ENGINE = (sys.executable, str(PROGRAMS / "engine.py"))
+TOOLS = {"index_path", "search", "get_passage", "verify_quote", "index_status", "list_sources", "remove_path"}
 CLIENT = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 
 
@@ -156,6 +157,8 @@ def test_serve_loads_nothing_heavy_however_it_is_used(config: Config, rendezvous
         assert client.call("search", query="varnish", limit=1)["structuredContent"]["results"]
         endpoint = rendezvous.endpoint()
         assert endpoint is not None
+        client.request("tools/list", {})
+        assert {tool["name"] for tool in client.answer()["tools"]} == TOOLS
         light, heavy = (Path(f"/proc/{pid}/maps").read_text() for pid in (client.process.pid, endpoint.pid))
     assert "numpy" in heavy
     for name in ("numpy", "torch", "chromadb", "tokenizers", "sqlite"):
@@ -223,6 +226,8 @@ def test_errors_keep_their_class_and_sentence_on_the_way(config: Config, engine:
             (UnreadableDocumentError, "it is empty", lambda: index.index_path("")),
             (PathNotAllowedError, "too wide", lambda: index.index_path("/")),
             (StoreError, "No run over", lambda: index.wait_for_run(tmp_path, 0)),
+            (QueryError, "half a character", lambda: index.search("\ud800")),
+            (StoreError, "could not answer verify_quote", lambda: index.verify_quote("x" * 20_000_000)),
             (PassageNotFoundError, "No indexed file", lambda: index.verify_quote("x", path="none.md")),
         ):
             with pytest.raises(error, match=sentence) as raised:
@@ -466,6 +471,9 @@ def test_a_client_that_vanishes_does_not_stop_its_run(
         progress = {"_meta": {"progressToken": 7}}
         client.request("tools/call", {"name": "index_path", "arguments": {"path": str(notes)}, **progress})
         with gate.open("wb"):
+            assert client.process.stdout is not None
+            report = json.loads(client.process.stdout.readline())
+            assert (report["method"], report["params"]["progressToken"]) == ("notifications/progress", 7)
             assert client.process.stdin is not None
             client.process.stdin.close()
             client.process.stdin = None
