@@ -3,8 +3,9 @@
     python bench/startup.py [--rounds 7] [--clients 20]
 
 Prints the median time from starting a process to its answer to `initialize`, for a server of the SDK that does nothing
-and for `serve`, in turn, and their ratio; then starts so many `serve` at once over an index of the project's examples
-and prints how many engines there are, what each process takes, and how long all of them wait for their first search.
+and for `serve`, in turn, and their ratio; what a call costs on its way to the engine; then starts so many `serve` at
+once over an index of the project's examples and prints how many engines there are, what each process takes, and how
+long all of them wait for their first search.
 """
 
 import argparse
@@ -87,6 +88,16 @@ def search(index: Path) -> tuple[Server, float]:
     return server, time.perf_counter() - began
 
 
+def median_call(index: Index) -> float:
+    """Seconds that a question about the index takes, the median of many."""
+    seconds = []
+    for _ in range(50):
+        began = time.perf_counter()
+        index.index_status()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,8 +116,12 @@ def main() -> None:
             serves.append(initialize_seconds("-m", "colbert_mcp", "--index", str(path), "serve"))
         floor, serve = statistics.median(floors), statistics.median(serves)
         print(f"initialize: SDK {floor:.3f} s, serve {serve:.3f} s, ratio {serve / floor:.2f}")
+        with Index.open(path) as index:
+            print(f"a call that does next to nothing: {median_call(index) * 1000:.0f} ms through the engine", end=", ")
         kept.end()
         stop_engine(rendezvous)
+        with Index.open(path) as index:
+            print(f"{median_call(index) * 1000:.0f} ms without")
 
         if not options.clients:
             return
