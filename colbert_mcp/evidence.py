@@ -60,12 +60,12 @@ def strength(words: Sequence[Word], matches: Floats, dense: Floats) -> float:
     ``matches``: float32 [q, n], the best similarity of each row of the query with each candidate; ``dense``: float32
     [n]; n is at least 1.
     """
-    return float((matches[_rows(words, matches)].mean(axis=0).max() + dense.max()) / 2)
+    return float((matches[_rows_of(words, len(matches))].mean(axis=0).max() + dense.max()) / 2)
 
 
-def _rows(words: Sequence[Word], of: Floats) -> Ints:
-    """The rows of the query that stand for words; all of them if none does."""
-    return np.unique(np.concatenate([word.rows for word in words])) if words else np.arange(len(of))
+def _rows_of(words: Sequence[Word], count: int) -> Ints:
+    """Which of ``count`` rows of a query stand for words; all of them if none does."""
+    return np.unique(np.concatenate([word.rows for word in words])) if words else np.arange(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +111,32 @@ def calibrate(snapshot: Snapshot, encoder: Encoder) -> Calibration | None:
     """
     if len(snapshot) < _FEWEST:
         return None
-    positions = drawn(len(snapshot), _SAMPLE)
-    allowed = np.zeros(len(snapshot), np.bool_)
-    allowed[positions] = True
-    dense = snapshot.dense(positions)
-
-    def ask(questions: Sequence[str]) -> list[float]:
-        return [_evidence_for(text, encoder.encode_query(text), snapshot, allowed, dense) for text in questions]
-
-    general = float(np.quantile(ask(UNRELATED), _QUANTILE))
     salads = _salads(snapshot)
-    own = float(np.median(ask(salads))) if salads else general
+    found = _ask([*UNRELATED, *salads], snapshot, encoder)
+    general = float(np.quantile(found[: len(UNRELATED)], _QUANTILE))
+    own = float(np.median(found[len(UNRELATED) :])) if salads else general
     return Calibration(round(min(general, own), 4), len(snapshot))
+
+
+def _ask(questions: Sequence[str], snapshot: Snapshot, encoder: Encoder) -> list[float]:
+    """The evidence for each question among passages drawn, all scanned at once; the best are scored exactly."""
+    queries = encoder.encode_queries(questions)
+    rows = [
+        _rows_of(telling_words(text, query), len(query.token_embeddings))
+        for text, query in zip(questions, queries, strict=True)
+    ]
+    asked = [query.token_embeddings[own] for query, own in zip(queries, rows, strict=True)]
+    positions = drawn(len(snapshot), _SAMPLE)
+    pooled = snapshot.pooled_matches(np.concatenate(asked), positions)
+    starts = np.cumsum([0, *(len(own) for own in asked[:-1])])
+    best = np.argsort(-np.add.reduceat(pooled, starts, axis=0), axis=1, kind="stable")[:, :_EXACT]
+    dense = snapshot.dense(positions) @ np.stack([query.dense for query in queries], axis=1)
+    return [
+        float(
+            (best_matches(own, snapshot.gather(positions[best[index]])).mean(axis=0).max() + dense[:, index].max()) / 2
+        )
+        for index, own in enumerate(asked)
+    ]
 
 
 def _salads(snapshot: Snapshot) -> list[str]:
@@ -141,14 +155,6 @@ def _salads(snapshot: Snapshot) -> list[str]:
 
 def _is_telling(word: str) -> bool:
     return word.isalpha() and len(word) >= _SHORTEST_WORD and word.casefold() not in STOP_WORDS
-
-
-def _evidence_for(text: str, query: Query, snapshot: Snapshot, allowed: Mask, dense: Floats) -> float:
-    words = telling_words(text, query)
-    pooled = snapshot.pooled_scores(query.token_embeddings[_rows(words, query.token_embeddings)], allowed)
-    best = np.argpartition(-pooled, min(_EXACT, len(pooled) - 1))[:_EXACT]
-    matches = best_matches(query.token_embeddings, snapshot.gather(best))
-    return strength(words, matches, dense @ query.dense)
 
 
 def drawn(count: int, most: int) -> Ints:
@@ -188,7 +194,7 @@ def cover(words: Sequence[Word], matches: Floats, usual: Floats, texts: Sequence
     table = np.zeros((len(words), len(texts)), np.bool_)
     for index, word in enumerate(words):
         least = usual[word.rows].mean()
-        near = matches[word.rows].mean(axis=0) >= least + _COVERED * (1 - least)
+        near: Mask = matches[word.rows].mean(axis=0) >= least + _COVERED * (1 - least)
         table[index] = [
             bool(close) or _has(word.text.casefold(), vocabulary)
             for close, vocabulary in zip(near, vocabularies, strict=True)

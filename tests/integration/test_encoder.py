@@ -220,3 +220,14 @@ def test_coverage_is_what_a_walk_over_the_characters_counts(text: str, data: st.
             expected["unknown" if 1 in over else "skipped" if 2 in over else "untokenized"] += 1
     found = count_coverage(Tokenized(kinds, starts, ends), text, kinds == 1, kinds == 2)
     assert found == Coverage(**expected)
+
+
+def test_queries_encoded_together_are_those_encoded_alone(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    texts = ["bread and water", "the mill", "the field " * 30]
+    for text, together in zip(texts, encoder.encode_queries(texts), strict=True):
+        alone = encoder.encode_query(text)
+        np.testing.assert_allclose(together.token_embeddings, alone.token_embeddings, atol=1e-5)
+        np.testing.assert_allclose(together.dense, alone.dense, atol=1e-5)
+        assert (together.tokens, together.unread) == (alone.tokens, alone.unread)
+        np.testing.assert_array_equal(together.spans, alone.spans)
