@@ -172,7 +172,7 @@ class Covered:
 
     def missing(self, results: int) -> list[str]:
         """The words that none of the first ``results`` results is about, each once, in the query's order."""
-        found = self.by_result[:, :results].any(axis=1)
+        found: Mask = np.logical_or.reduce(self.by_result[:, :results], axis=1)
         return list(dict.fromkeys(word for word, covered in zip(self.words, found, strict=True) if not covered))
 
 
