@@ -24,7 +24,7 @@ from colbert_mcp.errors import (
     UnreadableDocumentError,
 )
 from colbert_mcp.indexing import Run, fingerprint, index
-from colbert_mcp.inventory import sources
+from colbert_mcp.inventory import sources, totals
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
@@ -218,18 +218,18 @@ class Engine:
         self._check_scope(target, scope)
         with self._writing:
             self._check_open()
-            return self._remove(target)
+            return self._remove(target, scope)
 
-    def index_status(self) -> StatusOutput:
+    def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""
         with self._store.snapshot() as snapshot:
-            counts = snapshot.reader.counts()
+            counts = totals(snapshot, scope)
             fingerprint = snapshot.reader.fingerprint or {}
             generation = snapshot.generation
         encoder = self._encoder
         length = encoder.fingerprint.document_length if encoder else fingerprint.get("document_length")
         return StatusOutput(
-            index=str(self._store.directory),
+            index=display_path(bytes(self._store.directory)),
             generation=generation,
             documents=counts["documents"],
             passages=counts["passages"],
@@ -244,7 +244,7 @@ class Engine:
             document_length=length if isinstance(length, int) else None,
             chroma=self._store.vectors.state,
             read_only=self._store.read_only,
-            runs=[task.run.output() for task in list(self._runs.values())],
+            runs=[task.run.output() for path, task in list(self._runs.items()) if in_scope(path, scope)],
             version=version("colbert-mcp"),
         )
 
@@ -265,7 +265,10 @@ class Engine:
             raise UnreadableDocumentError(f"{display_path(target)} is neither a folder nor a regular file.")
         for pattern in [*(include or ()), *(exclude or ())]:
             try:
+                pattern.encode()
                 compile_patterns([pattern])
+            except UnicodeEncodeError:
+                raise UnreadableDocumentError("An include or exclude pattern holds bytes that are no text.") from None
             except ValueError as error:
                 raise UnreadableDocumentError(f"The include or exclude pattern {error}.") from None
         writer = self._store.writer
@@ -327,7 +330,7 @@ class Engine:
         for path in finished[: max(0, len(self._runs) - _KEPT_RUNS)]:
             del self._runs[path]
 
-    def _remove(self, target: bytes) -> RemoveOutput:
+    def _remove(self, target: bytes, scope: Sequence[bytes]) -> RemoveOutput:
         writer = self._store.writer
         roots = writer.roots()
         # A root is let go alone, and keeps what roots below it hold; a folder that is none takes them with it.
@@ -350,7 +353,8 @@ class Engine:
         passages = self._store.drop_documents(sorted(leaving), forget=True) if leaving else 0
         notice = None
         if not own:
-            notice = f"It stays out of {display_path(above[0].path)} until it is indexed by its own path."
+            around = display_path(above[0].path) if in_scope(above[0].path, scope) else "the folder around it"
+            notice = f"It stays out of {around} until it is indexed by its own path."
         return RemoveOutput(
             path=display_path(target),
             removed_documents=len(leaving),
