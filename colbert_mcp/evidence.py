@@ -31,7 +31,7 @@ _BACKGROUND = 256
 _SAMPLE = 4096
 _EXACT = 16
 _QUANTILE = 0.9
-_FEWEST = 20
+FEWEST = 20
 _CHANGE = 0.1
 
 
@@ -102,7 +102,7 @@ def calibrate(snapshot: Snapshot, encoder: Encoder) -> Calibration | None:
     A large index is represented by passages drawn with a fixed seed, so the cost is bounded and the result repeatable.
     Those of its subjects that the index is about raise only the highest values, which the quantile leaves out.
     """
-    if len(snapshot) < _FEWEST:
+    if len(snapshot) < FEWEST:
         return None
     positions = drawn(len(snapshot), _SAMPLE)
     allowed = np.zeros(len(snapshot), np.bool_)

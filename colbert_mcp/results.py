@@ -225,12 +225,13 @@ class IndexOutput(Result):
     path: str
     files_total: int
     files_done: int
-    indexed: int = Field(description="files read and encoded by this run")
+    indexed: int = Field(description="files new or changed, read by this run")
     unchanged: int
     removed: int = Field(description="files that left the index")
     skipped: int
-    chunks: int
-    tokens: int
+    chunks: int = Field(description="passages encoded")
+    reused: int = Field(description="passages whose text had been encoded before, so their embeddings were reused")
+    tokens: int = Field(description="of the passages encoded")
     seconds: float
     generation: int
     problems: list[Skipped] = Field(description="what was skipped and why; at most 50 are listed")

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pathspec.pattern import RegexPattern
 
@@ -21,9 +22,8 @@ _IGNORE_FILES = (b".gitignore", b".ignore")
 _MAX_IGNORE_BYTES = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A regular file to be indexed."""
+class Found(NamedTuple):
+    """A regular file to be indexed (a tuple for the same reason as its stamp)."""
 
     path: bytes
     stamp: FileStamp

@@ -216,10 +216,11 @@ def _reasoned(status: str | None, reason: str | None) -> str:
 def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[Text]:
     """What a run did, and what it skipped and why; files skipped for an expected reason only with ``list_skipped``."""
     rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
+    reused = f"; {_count(output.reused, 'passage')} reused" if output.reused else ""
     yield Text.assemble(
         (f"{_safe(output.path)}: {output.state}", "bold"),
-        f". {_count(output.indexed, 'file')} indexed ({_count(output.chunks, 'passage')}, {output.tokens:,} tokens) in "
-        f"{output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
+        f". {_count(output.indexed, 'file')} indexed ({_count(output.chunks, 'passage')}, {output.tokens:,} tokens"
+        f"{reused}) in {output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
         f"{output.skipped:,} skipped.",
     )
     for reason, count in output.skipped_by_reason.items():
