@@ -186,7 +186,8 @@ class Store:
         generation = self.writer.generation
 
         def follow(vectors: "Vectors") -> None:
-            vectors.delete(gone, generation)
+            if gone:
+                vectors.delete(gone, generation)
             vectors.upsert((record for document in batch.documents for record in _records(document)), generation)
 
         self.vectors.follow(follow)

@@ -127,7 +127,7 @@ def test_a_row_lives_as_long_as_any_passage_has_it_and_moves_for_all_of_them(
     tree = tmp_path / "tree"
     write(tree / "a.txt", [0, 1, 2, 3, 4])
     write(tree / "b.txt", [4, 3])
-    write(tree / "c.txt", [3])
+    write(tree / "c.txt", [3, 4, 3])
     engine = open_engine(encoder)
     engine.index_path(tree)
     (tree / "a.txt").unlink()
