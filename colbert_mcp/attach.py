@@ -91,6 +91,7 @@ class Index:
         wait_seconds: float | None = None,
         progress: ProgressCallback | None = None,
         list_skipped: int = 50,
+        verify: bool = False,
     ) -> IndexOutput:
         """Index a folder or file; see ``Engine.index_path``."""
         return self._engine.index_path(
@@ -100,6 +101,7 @@ class Index:
             wait_seconds=wait_seconds,
             progress=progress,
             list_skipped=list_skipped,
+            verify=verify,
             scope=self._scope,
         )
 

@@ -106,15 +106,17 @@ class Engine:
         wait_seconds: float | None = None,
         progress: ProgressCallback | None = None,
         list_skipped: int = 50,
+        verify: bool = False,
         scope: Sequence[bytes] = (),
     ) -> IndexOutput:
         """Index a folder or file; answers when done, or after ``wait_seconds`` with ``state="running"``.
 
         A call for a root that is being indexed joins that run. Patterns are gitignore-style and relative to the root;
-        None keeps those of the root's last run. At most ``list_skipped`` skipped files are listed. Raises
-        DocumentError for a path that may not or cannot be indexed, StoreError or EncoderError for what ends a run.
+        None keeps those of the root's last run. At most ``list_skipped`` skipped files are listed. With ``verify``,
+        files of unchanged size and time are read and hashed too. Raises DocumentError for a path that may not or cannot
+        be indexed, StoreError or EncoderError for what ends a run.
         """
-        task = self._start(path, include, exclude, progress, scope)
+        task = self._start(path, include, exclude, progress, scope, verify=verify)
         return self._outcome(task, wait_seconds, list_skipped)
 
     def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float | None) -> IndexOutput:
@@ -258,6 +260,8 @@ class Engine:
         exclude: Sequence[str] | None,
         progress: ProgressCallback | None,
         scope: Sequence[bytes],
+        *,
+        verify: bool,
     ) -> _Task:
         target = real_path(path)
         self._check_scope(target, scope)
@@ -285,6 +289,7 @@ class Engine:
                 include=kept_include if include is None else tuple(include),
                 exclude=kept_exclude if exclude is None else tuple(exclude),
                 progress=progress,
+                verify=verify,
                 notice=None if self._may_wait_for_model() else _LOADING,
             )
             task = self._runs[target] = _Task(run)

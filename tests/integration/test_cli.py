@@ -62,6 +62,17 @@ def test_index_says_what_it_did_and_what_it_skipped(run: Run, notes: Path) -> No
     assert str(notes / "picture.bin") in out
 
 
+def test_index_verifies_what_size_and_time_do_not_tell(run: Run, notes: Path) -> None:
+    run("index", notes)
+    status = (notes / "bees.txt").stat()
+    (notes / "bees.txt").write_bytes((notes / "bees.txt").read_bytes().replace(b"queen", b"drone"))
+    os.utime(notes / "bees.txt", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "0 files indexed" in run("index", notes)[1]
+    assert "1 file indexed" in run("index", notes, "--verify")[1]
+    (notes / "bees.txt").rename(notes / "hives.txt")
+    assert "(0 passages, 0 tokens; 1 passage reused)" in run("index", notes)[1]
+
+
 def test_search_prints_place_heading_scores_and_text(indexed: Run, notes: Path) -> None:
     code, out, err = indexed("search", "what", "smells", "of", "varnish")
     assert (code, err) == (0, "")
