@@ -92,6 +92,7 @@ class Index:
         progress: ProgressCallback | None = None,
         list_skipped: int = 50,
         verify: bool = False,
+        dry_run: bool = False,
     ) -> IndexOutput:
         """Index a folder or file; see ``Engine.index_path``."""
         return self._engine.index_path(
@@ -102,6 +103,7 @@ class Index:
             progress=progress,
             list_skipped=list_skipped,
             verify=verify,
+            dry_run=dry_run,
             scope=self._scope,
         )
 

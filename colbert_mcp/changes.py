@@ -4,11 +4,13 @@ Knows discovery and the catalogue; nothing of what becomes of the differences.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from colbert_mcp.config import DocumentsConfig
 from colbert_mcp.documents import Discovery, Found, discover, is_within, read_regular_file
 from colbert_mcp.results import Skipped
+from colbert_mcp.runs import Run
 from colbert_mcp.store import Reader
 from colbert_mcp.types import FileStamp
 
@@ -33,12 +35,8 @@ class Changes:
     """
 
     held: set[int]
-    files: int = 0
-    bytes: int = 0
     unchanged: list[int] = field(default_factory=list)
-    unchanged_bytes: int = 0
     candidates: list[Candidate] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
 
     def gone(self, unread: set[int]) -> list[int]:
         """The documents that the root holds no longer: there is no such file now, or it is one of ``unread``."""
@@ -47,43 +45,43 @@ class Changes:
         return sorted(self.held - (present - unread))
 
 
-def compare(
-    reader: Reader,
-    root: tuple[int | None, bytes],
-    how: Discovery,
-    own: bytes,
-    reader_version: int,
-    *,
-    verify: bool = False,
-) -> Changes:
-    """Walk a root (its id, if the index has it, and its real path) and compare each file with its document.
+def compare(reader: Reader, run: Run, documents: DocumentsConfig, own: bytes, reader_version: int) -> Changes:
+    """Walk a run's root and compare each file with its document; the totals go into the run.
 
-    ``own`` is the index's own directory, which is never indexed; with ``verify``, no document counts as unchanged
+    ``own`` is the index's own directory, which is never indexed; if the run verifies, no document counts as unchanged
     before its file was hashed.
     """
-    number, path = root
-    known = reader.stamps_below(path)
-    changes = Changes(set() if number is None else reader.documents_of_root(number))
-    inside = own.rstrip(b"/") + b"/" if is_within(own, path) else None
-    unchanged = changes.unchanged
-    for item in discover(path, how):
+    known = reader.stamps_below(run.path)
+    root = next((root for root in reader.roots() if root.path == run.path), None)
+    changes = Changes(reader.documents_of_root(root.id) if root else set())
+    inside = own.rstrip(b"/") + b"/" if is_within(own, run.path) else None
+    how = Discovery(
+        max_file_bytes=documents.max_file_bytes,
+        hidden=documents.hidden,
+        include=run.include,
+        exclude=run.exclude,
+        # Indexing a path by its own name lets it in again.
+        removed=reader.tombstones() - {run.path},
+    )
+    for item in discover(run.path, how):
         if isinstance(item, Skipped):
-            changes.skipped.append(item)
+            run.skipped.append(item)
             continue
         if inside is not None and item.path.startswith(inside):
             continue
         size, time = item.stamp
-        changes.files += 1
-        changes.bytes += size
+        run.files_total += 1
+        run.bytes_total += size
         stored = known.get(item.path)
         if stored is None:
             changes.candidates.append(Candidate(item))
-        elif not verify and stored[1:] == (size, time, reader_version):
-            unchanged.append(stored[0])
-            changes.unchanged_bytes += size
+        elif not run.verify and stored[1:] == (size, time, reader_version):
+            changes.unchanged.append(stored[0])
+            run.bytes_done += size
         else:
             same = stored[1] == size and stored[3] == reader_version
             changes.candidates.append(Candidate(item, stored[0], FileStamp(*stored[1:3]) if same else None))
+    run.unchanged = run.files_done = len(changes.unchanged)
     return changes
 
 
@@ -97,3 +95,15 @@ def stamp_if_same(reader: Reader, candidate: Candidate, documents: DocumentsConf
     raw, stamp = read_regular_file(candidate.file.path, documents.max_file_bytes)
     same = hashlib.sha256(raw).hexdigest() == reader.file_hash(candidate.document)
     return stamp if same else None
+
+
+def patterns_of(
+    reader: Reader, root: bytes, include: Sequence[str] | None, exclude: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The patterns given; for None, those of the root's last run."""
+    before = next((found for found in reader.roots() if found.path == root), None)
+    kept_include, kept_exclude = (before.include, before.exclude) if before else ((), ())
+    return (
+        kept_include if include is None else tuple(include),
+        kept_exclude if exclude is None else tuple(exclude),
+    )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from colbert_mcp.changes import patterns_of
 from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
@@ -25,6 +26,7 @@ from colbert_mcp.errors import (
 )
 from colbert_mcp.indexing import fingerprint, index, seems_made_with
 from colbert_mcp.inventory import sources
+from colbert_mcp.planning import planned
 from colbert_mcp.removal import remove
 from colbert_mcp.results import (
     AnswerOutput,
@@ -107,16 +109,23 @@ class Engine:
         progress: ProgressCallback | None = None,
         list_skipped: int = 50,
         verify: bool = False,
+        dry_run: bool = False,
         scope: Sequence[bytes] = (),
     ) -> IndexOutput:
         """Index a folder or file; answers when done, or after ``wait_seconds`` with ``state="running"``.
 
         A call for a root that is being indexed joins that run. Patterns are gitignore-style and relative to the root;
         None keeps those of the root's last run. At most ``list_skipped`` skipped files are listed. With ``verify``,
-        files of unchanged size and time are read and hashed too. Raises DocumentError for a path that may not or cannot
-        be indexed, StoreError or EncoderError for what ends a run.
+        files of unchanged size and time are read and hashed too; with ``dry_run``, nothing is written, and the answer
+        ("planned") says what a run would do and cost. Raises DocumentError for a path that may not or cannot be
+        indexed, StoreError or EncoderError for what ends a run.
         """
-        task = self._start(path, include, exclude, progress, scope, verify=verify)
+        target = self._checked_root(path, include, exclude, scope)
+        if dry_run:
+            encoder = None if self._encoder is None else self._ready_encoder()
+            run = planned(self._store, encoder, self._config, (target, include, exclude), verify=verify)
+            return run.output(list_skipped)
+        task = self._start(target, include, exclude, progress, verify=verify)
         return self._outcome(task, wait_seconds, list_skipped)
 
     def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float | None) -> IndexOutput:
@@ -253,16 +262,14 @@ class Engine:
             version=version("colbert-mcp"),
         )
 
-    def _start(
+    def _checked_root(
         self,
         path: str | os.PathLike[str],
         include: Sequence[str] | None,
         exclude: Sequence[str] | None,
-        progress: ProgressCallback | None,
         scope: Sequence[bytes],
-        *,
-        verify: bool,
-    ) -> _Task:
+    ) -> bytes:
+        """The real path of a root that may and can be indexed with these patterns; raises DocumentError."""
         target = real_path(path)
         self._check_scope(target, scope)
         check_root(target, [real_path(root) for root in self._config.index.roots])
@@ -275,6 +282,17 @@ class Engine:
                 compile_patterns([pattern])
             except ValueError as error:
                 raise UnreadableDocumentError(f"The include or exclude pattern {error}.") from None
+        return target
+
+    def _start(
+        self,
+        target: bytes,
+        include: Sequence[str] | None,
+        exclude: Sequence[str] | None,
+        progress: ProgressCallback | None,
+        *,
+        verify: bool,
+    ) -> _Task:
         writer = self._store.writer
         with self._runs_lock:
             self._check_open()
@@ -282,12 +300,9 @@ class Engine:
             if running is not None and not running.finished.is_set():
                 self._runs[target] = running
                 return running
-            before = next((root for root in writer.roots() if root.path == target), None)
-            kept_include, kept_exclude = (before.include, before.exclude) if before else ((), ())
             run = Run(
-                path=target,
-                include=kept_include if include is None else tuple(include),
-                exclude=kept_exclude if exclude is None else tuple(exclude),
+                target,
+                *patterns_of(writer, target, include, exclude),
                 progress=progress,
                 verify=verify,
                 notice=None if self._may_wait_for_model() else _LOADING,

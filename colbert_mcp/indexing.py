@@ -6,6 +6,7 @@ embeddings go to disk group by group, so memory does not grow with the corpus or
 encoder and the store; nothing of who asked.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,6 @@ from colbert_mcp.chunking import CHUNKER, Piece, cut
 from colbert_mcp.config import DocumentsConfig, ModelConfig, StoreConfig
 from colbert_mcp.documents import (
     READER,
-    Discovery,
     Document,
     Extractor,
     display_path,
@@ -25,11 +25,12 @@ from colbert_mcp.encoder import Encoder, Tokenized
 from colbert_mcp.errors import DocumentError
 from colbert_mcp.evidence import FEWEST, META_KEY, calibrate, read_calibration
 from colbert_mcp.results import Skipped
-from colbert_mcp.runs import Run
+from colbert_mcp.runs import RATE_KEY, Run
 from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store
 from colbert_mcp.types import Chunk, FileStamp
 
 _GROUP_TOKENS = 32_768
+_RATED_TOKENS = 1_000
 
 
 def index(run: Run, store: Store, load: Callable[[], Encoder], documents: DocumentsConfig, config: StoreConfig) -> None:
@@ -109,7 +110,9 @@ class _Indexing:
         with self._store.transaction() as writer:
             self._root = writer.put_root(self._run.path, self._run.include, self._run.exclude)
             writer.clear_tombstones(self._run.path)
-        changes = self._compare()
+        own = real_path(self._store.directory)
+        changes = compare(self._store.writer, self._run, self._documents, own, READER)
+        self._run.report()
         try:
             for candidate in changes.candidates:
                 if self._run.cancelled.is_set():
@@ -123,24 +126,6 @@ class _Indexing:
         finally:
             self._extractor.close()
         self._finish(changes)
-
-    def _compare(self) -> Changes:
-        how = Discovery(
-            max_file_bytes=self._documents.max_file_bytes,
-            hidden=self._documents.hidden,
-            include=self._run.include,
-            exclude=self._run.exclude,
-            removed=self._store.writer.tombstones(),
-        )
-        own, root = real_path(self._store.directory), (self._root, self._run.path)
-        changes = compare(self._store.writer, root, how, own, READER, verify=self._run.verify)
-        run = self._run
-        run.skipped += changes.skipped
-        run.files_total, run.bytes_total = changes.files, changes.bytes
-        run.unchanged = run.files_done = len(changes.unchanged)
-        run.bytes_done = changes.unchanged_bytes
-        run.report()
-        return changes
 
     def _take(self, candidate: Candidate) -> None:
         """Read and cut one file, unless its bytes are those that were indexed."""
@@ -269,8 +254,15 @@ class _Indexing:
         # Only now: what came to another place in this run has found its rows.
         left = self._store.settle(self._root, joined=joined, gone=gone, stamps=self._stamps)
         self._calibrate(self._run.chunks + left)
+        self._note_rate()
         self._run.removed = len(gone)
         self._run.generation = self._store.writer.generation
+
+    def _note_rate(self) -> None:
+        """Keep how fast this run was, for the plan of the next one."""
+        seconds = time.monotonic() - self._run.started
+        if self._run.tokens >= _RATED_TOKENS and seconds > 0:
+            self._store.writer.set_meta(RATE_KEY, str(round(self._run.tokens / seconds, 1)))
 
     def _calibrate(self, changed: int) -> None:
         """Learn anew what unrelated questions get, once a tenth of the index has changed."""

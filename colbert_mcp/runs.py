@@ -9,8 +9,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from colbert_mcp.documents import display_path
-from colbert_mcp.results import EXPECTED_SKIPS, IndexOutput, RunState, Skipped
+from colbert_mcp.results import EXPECTED_SKIPS, IndexOutput, IndexPlan, RunState, Skipped
 from colbert_mcp.types import IndexingProgress, ProgressCallback
+
+# Where the catalogue keeps how fast the last run was that encoded enough to tell.
+RATE_KEY = "tokens_per_second"
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     notice: str | None = None
+    plan: IndexPlan | None = None
 
     def output(self, list_skipped: int = 50) -> IndexOutput:
         """The run as the faces show it; skipped files that need someone's attention are listed first."""
@@ -65,6 +69,7 @@ class Run:
             generation=self.generation,
             problems=listed,
             skipped_by_reason=dict(reasons.most_common()),
+            plan=self.plan,
             notice=self.notice,
         )
 
