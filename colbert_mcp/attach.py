@@ -91,6 +91,8 @@ class Index:
         wait_seconds: float | None = None,
         progress: ProgressCallback | None = None,
         list_skipped: int = 50,
+        verify: bool = False,
+        dry_run: bool = False,
     ) -> IndexOutput:
         """Index a folder or file; see ``Engine.index_path``."""
         return self._engine.index_path(
@@ -100,6 +102,8 @@ class Index:
             wait_seconds=wait_seconds,
             progress=progress,
             list_skipped=list_skipped,
+            verify=verify,
+            dry_run=dry_run,
             scope=self._scope,
         )
 

@@ -69,6 +69,8 @@ def _index(options: argparse.Namespace, config: Config) -> int:
                         options.exclude,
                         progress=progress,
                         list_skipped=sys.maxsize if options.list_skipped else 50,
+                        verify=options.verify,
+                        dry_run=options.dry_run,
                     )
                 except KeyboardInterrupt:
                     interrupted = True
@@ -307,6 +309,8 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--include", action="append", metavar="GLOB", help="only files matching GLOB (repeatable)")
     index.add_argument("--exclude", action="append", metavar="GLOB", help="no files matching GLOB (repeatable)")
     index.add_argument("--list-skipped", action="store_true", help="list every skipped file")
+    index.add_argument("--dry-run", action="store_true", help="only say what would be indexed, and what it would cost")
+    index.add_argument("--verify", action="store_true", help="read and hash files of unchanged size and time too")
 
     search = _add_command(commands, "search", _search, "find passages")
     _add_search_options(search)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from colbert_mcp.changes import patterns_of
 from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
-from colbert_mcp.documents import check_root, compile_patterns, display_path, in_scope, is_within, real_path
+from colbert_mcp.documents import check_root, compile_patterns, display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.errors import (
     ColbertMCPError,
@@ -23,8 +24,10 @@ from colbert_mcp.errors import (
     StoreError,
     UnreadableDocumentError,
 )
-from colbert_mcp.indexing import Run, fingerprint, index
+from colbert_mcp.indexing import fingerprint, index, seems_made_with
 from colbert_mcp.inventory import sources, totals
+from colbert_mcp.planning import planned
+from colbert_mcp.removal import remove
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
@@ -39,12 +42,14 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.retrieval import Request, explained, search
+from colbert_mcp.runs import Run
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import Mode, ProgressCallback
 from colbert_mcp.verification import Claim, verify
 
 MAX_NEIGHBOURS = 20
 _KEPT_RUNS = 20
+_LOADING = "Loading the model."
 
 
 class _Task:
@@ -103,15 +108,24 @@ class Engine:
         wait_seconds: float | None = None,
         progress: ProgressCallback | None = None,
         list_skipped: int = 50,
+        verify: bool = False,
+        dry_run: bool = False,
         scope: Sequence[bytes] = (),
     ) -> IndexOutput:
         """Index a folder or file; answers when done, or after ``wait_seconds`` with ``state="running"``.
 
         A call for a root that is being indexed joins that run. Patterns are gitignore-style and relative to the root;
-        None keeps those of the root's last run. At most ``list_skipped`` skipped files are listed. Raises
-        DocumentError for a path that may not or cannot be indexed, StoreError or EncoderError for what ends a run.
+        None keeps those of the root's last run. At most ``list_skipped`` skipped files are listed. With ``verify``,
+        files of unchanged size and time are read and hashed too; with ``dry_run``, nothing is written, and the answer
+        ("planned") says what a run would do and cost. Raises DocumentError for a path that may not or cannot be
+        indexed, StoreError or EncoderError for what ends a run.
         """
-        task = self._start(path, include, exclude, progress, scope)
+        target = self._checked_root(path, include, exclude, scope)
+        if dry_run:
+            encoder = None if self._encoder is None else self._ready_encoder()
+            run = planned(self._store, encoder, self._config, (target, include, exclude), verify=verify)
+            return run.output(list_skipped)
+        task = self._start(target, include, exclude, progress, verify=verify)
         return self._outcome(task, wait_seconds, list_skipped)
 
     def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float | None) -> IndexOutput:
@@ -218,7 +232,7 @@ class Engine:
         self._check_scope(target, scope)
         with self._writing:
             self._check_open()
-            return self._remove(target, scope)
+            return remove(self._store, target, scope)
 
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""
@@ -248,14 +262,14 @@ class Engine:
             version=version("colbert-mcp"),
         )
 
-    def _start(
+    def _checked_root(
         self,
         path: str | os.PathLike[str],
         include: Sequence[str] | None,
         exclude: Sequence[str] | None,
-        progress: ProgressCallback | None,
         scope: Sequence[bytes],
-    ) -> _Task:
+    ) -> bytes:
+        """The real path of a root that may and can be indexed with these patterns; raises DocumentError."""
         target = real_path(path)
         self._check_scope(target, scope)
         check_root(target, [real_path(root) for root in self._config.index.roots])
@@ -271,6 +285,17 @@ class Engine:
                 raise UnreadableDocumentError("An include or exclude pattern holds bytes that are no text.") from None
             except ValueError as error:
                 raise UnreadableDocumentError(f"The include or exclude pattern {error}.") from None
+        return target
+
+    def _start(
+        self,
+        target: bytes,
+        include: Sequence[str] | None,
+        exclude: Sequence[str] | None,
+        progress: ProgressCallback | None,
+        *,
+        verify: bool,
+    ) -> _Task:
         writer = self._store.writer
         with self._runs_lock:
             self._check_open()
@@ -278,13 +303,12 @@ class Engine:
             if running is not None and not running.finished.is_set():
                 self._runs[target] = running
                 return running
-            before = next((root for root in writer.roots() if root.path == target), None)
-            kept_include, kept_exclude = (before.include, before.exclude) if before else ((), ())
             run = Run(
-                path=target,
-                include=kept_include if include is None else tuple(include),
-                exclude=kept_exclude if exclude is None else tuple(exclude),
+                target,
+                *patterns_of(writer, target, include, exclude),
                 progress=progress,
+                verify=verify,
+                notice=None if self._may_wait_for_model() else _LOADING,
             )
             task = self._runs[target] = _Task(run)
             threading.Thread(target=self._carry_out, args=(task,), name="indexing").start()
@@ -294,12 +318,12 @@ class Engine:
     def _carry_out(self, task: _Task) -> None:
         run = task.run
         try:
-            run.notice = "Loading the model."
-            encoder = self._ready_encoder()
+            if run.notice is not None:
+                self._load_for(run)
             with self._writing:
-                run.notice = None
                 run.started = time.monotonic()
-                index(run, self._store, encoder, self._config.documents, self._config.store)
+                # Where nothing has changed, no model is loaded.
+                index(run, self._store, lambda: self._load_for(run), self._config.documents, self._config.store)
             run.state = "cancelled" if run.cancelled.is_set() else "done"
         except Exception as error:  # noqa: BLE001  # raised again in the threads that wait for the run
             task.error = error
@@ -308,6 +332,17 @@ class Engine:
         finally:
             run.seconds = time.monotonic() - run.started
             task.finished.set()
+
+    def _may_wait_for_model(self) -> bool:
+        """Whether a run may begin without the model, which it needs only if it finds something new."""
+        return self._encoder is None and seems_made_with(self._store.writer.fingerprint, self._config.model)
+
+    def _load_for(self, run: Run) -> Encoder:
+        """The model; loading it is told, and does not count as time of the run."""
+        run.notice, before = _LOADING, time.monotonic()
+        encoder = self._ready_encoder()
+        run.notice, run.started = None, run.started + time.monotonic() - before
+        return encoder
 
     def _outcome(self, task: _Task, wait_seconds: float | None, list_skipped: int = 50) -> IndexOutput:
         # NaN and negative waits are none, and the longest is what the platform's clock takes.
@@ -329,40 +364,6 @@ class Engine:
         finished = [path for path, task in self._runs.items() if task.finished.is_set()]
         for path in finished[: max(0, len(self._runs) - _KEPT_RUNS)]:
             del self._runs[path]
-
-    def _remove(self, target: bytes, scope: Sequence[bytes]) -> RemoveOutput:
-        writer = self._store.writer
-        roots = writer.roots()
-        # A root is let go alone, and keeps what roots below it hold; a folder that is none takes them with it.
-        own = [root for root in roots if root.path == target] or [r for r in roots if is_within(r.path, target)]
-        above = [root for root in roots if root.path != target and is_within(target, root.path)]
-        below = {document.id for document in writer.documents() if is_within(document.record.path, target)}
-        if not own and not below:
-            raise UnreadableDocumentError(
-                f"Nothing indexed lies at {display_path(target)}; list the sources to see what is."
-            )
-        with self._store.transaction():
-            for root in own:
-                writer.drop_root(root.id)
-            writer.clear_tombstones(target, below=True)
-            if not own and above:
-                # The roots above would bring it back at their next run.
-                writer.put_tombstone(target)
-            leaving = below if not own else below - writer.held_documents()
-            writer.forget_former(target)
-        passages = self._store.drop_documents(sorted(leaving), forget=True) if leaving else 0
-        notice = None
-        if not own:
-            around = display_path(above[0].path) if in_scope(above[0].path, scope) else "the folder around it"
-            notice = f"It stays out of {around} until it is indexed by its own path."
-        return RemoveOutput(
-            path=display_path(target),
-            removed_documents=len(leaving),
-            removed_passages=passages,
-            kept_documents=len(below) - len(leaving),
-            generation=writer.generation,
-            notice=notice,
-        )
 
     def _cited(
         self, snapshot: Snapshot, passage_id: str, scope: Sequence[bytes]

@@ -32,7 +32,7 @@ _SAMPLE = 4096
 _EXACT = 16
 _QUANTILE = 0.9
 _SALADS, _SALAD_WORDS, _SHORTEST_WORD = 24, 5, 4
-_FEWEST = 20
+FEWEST = 20
 _CHANGE = 0.1
 
 
@@ -109,7 +109,7 @@ def calibrate(snapshot: Snapshot, encoder: Encoder) -> Calibration | None:
     narrow one is near to any salad of its words; neither is both. A large index is represented by passages drawn with
     a fixed seed, so the cost is bounded and the result repeatable.
     """
-    if len(snapshot) < _FEWEST:
+    if len(snapshot) < FEWEST:
         return None
     salads = _salads(snapshot)
     found = _ask([*UNRELATED, *salads], snapshot, encoder)

@@ -222,6 +222,7 @@ def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
         ] = None,
         exclude: Annotated[list[str] | None, Field(description="no files matching these patterns")] = None,
         wait_seconds: Annotated[float, Field(description="answer after this long even if it is not done")] = 45,
+        dry_run: Annotated[bool, Field(description="index nothing, only say what a run would do and cost")] = False,
     ) -> Annotated[CallToolResult, IndexOutput]:
         """Read a folder or file into the index, or bring it up to date after changes.
 
@@ -232,6 +233,8 @@ def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
         async def run() -> IndexOutput:
             _check_absolute(path)
             index = await _in_thread(attachment.index)
+            if dry_run:
+                return await _in_thread(lambda: index.index_path(path, include, exclude, dry_run=True))
             deadline = time.monotonic() + wait_seconds
             output = await _in_thread(lambda: index.index_path(path, include, exclude, wait_seconds=0))
             reported = -1

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
+from colbert_mcp.encoder.tokenizing import special_tokens, tokenize_alone, without_limits
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
@@ -99,7 +100,7 @@ class ColBERTEncoder:
         if config.threads:
             torch.set_num_threads(config.threads)
         self._tokenizer = _tokenizer_of(model)
-        self._lead, self._tail = _special_tokens(self._tokenizer)
+        self._lead, self._tail = special_tokens(self._tokenizer)
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
         self._window = _window(model)
@@ -136,10 +137,7 @@ class ColBERTEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, tokenized on its own, without special tokens or truncation."""
-        return [
-            Tokenized(np.array(encoding.ids, np.int64), *_offsets(encoding.offsets))
-            for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        ]
+        return tokenize_alone(self._tokenizer, texts)
 
     def encode_documents(self, documents: Sequence[Tokenized]) -> list[Encoded]:
         """Embeddings in the order given; batches are sorted by length, so that little is padded."""
@@ -300,23 +298,7 @@ def _tokenizer_of(model: ColBERT) -> Tokenizer:
         raise EncoderError("The model's tokenizer has no fast version, so tokens cannot be traced to characters.")
     if getattr(model[0], "do_lower_case", False):
         raise EncoderError("The model lower-cases outside its tokenizer, so tokens cannot be traced to characters.")
-    copy = Tokenizer.from_str(backend.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
-
-
-def _special_tokens(tokenizer: Tokenizer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The tokens put before and after every text."""
-    encoding = tokenizer.encode("a")
-    own = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
-    ids = np.array(encoding.ids, np.int64)
-    return ids[: own[0]], ids[own[-1] + 1 :]
-
-
-def _offsets(pairs: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    array = np.array(pairs, np.int64).reshape(-1, 2)
-    return array[:, 0], array[:, 1]
+    return without_limits(backend)
 
 
 def _window(model: ColBERT) -> int:

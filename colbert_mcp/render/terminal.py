@@ -20,6 +20,7 @@ from colbert_mcp.results import (
     ExplainOutput,
     Explanation,
     IndexOutput,
+    IndexPlan,
     Passage,
     PassageOutput,
     QuoteEdit,
@@ -223,13 +224,11 @@ def _reasoned(status: str | None, reason: str | None) -> str:
 
 def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[Text]:
     """What a run did, and what it skipped and why; files skipped for an expected reason only with ``list_skipped``."""
-    rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
-    yield Text.assemble(
-        (f"{_safe(output.path)}: {output.state}", "bold"),
-        f". {_count(output.indexed, 'file')} indexed ({_count(output.chunks, 'passage')}, {output.tokens:,} tokens) in "
-        f"{output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
-        f"{output.skipped:,} skipped.",
-    )
+    reused = f"; {_count(output.reused, 'passage')} reused" if output.reused else ""
+    if output.plan is not None:
+        yield _plan_line(output, output.plan, reused)
+    else:
+        yield _run_line(output, reused)
     for reason, count in output.skipped_by_reason.items():
         yield Text(f"  skipped {count:,}: {_safe(reason)}", style="dim")
     problems = [item for item in output.problems if list_skipped or item.reason not in EXPECTED_SKIPS]
@@ -239,6 +238,28 @@ def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[
         yield Text("    and more; --list-skipped lists them all.")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
+
+
+def _run_line(output: IndexOutput, reused: str) -> Text:
+    rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
+    return Text.assemble(
+        (f"{_safe(output.path)}: {output.state}", "bold"),
+        f". {_count(output.indexed, 'file')} indexed ({_count(output.chunks, 'passage')}, {output.tokens:,} tokens"
+        f"{reused}) in {output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
+        f"{output.skipped:,} skipped.",
+    )
+
+
+def _plan_line(output: IndexOutput, plan: IndexPlan, reused: str) -> Text:
+    about = "about " if plan.estimated else ""
+    seconds = "time not known before a first run" if plan.seconds is None else f"about {plan.seconds:,.0f} s"
+    size = "" if plan.bytes is None else f" and {_megabytes(plan.bytes)} of disk"
+    return Text.assemble(
+        (f"{_safe(output.path)}: {output.state}, nothing was indexed", "bold"),
+        f". {plan.new:,} new and {_count(plan.changed, 'changed file')} ({about}{_count(output.chunks, 'passage')} to "
+        f"encode, {output.tokens:,} tokens{reused}), {seconds}{size}; {output.unchanged:,} unchanged, "
+        f"{output.removed:,} to be removed, {output.skipped:,} skipped.",
+    )
 
 
 def status_lines(output: StatusOutput) -> Iterator[Text]:

@@ -62,6 +62,29 @@ def test_index_says_what_it_did_and_what_it_skipped(run: Run, notes: Path) -> No
     assert str(notes / "picture.bin") in out
 
 
+def test_index_verifies_what_size_and_time_do_not_tell(run: Run, notes: Path) -> None:
+    run("index", notes)
+    status = (notes / "bees.txt").stat()
+    (notes / "bees.txt").write_bytes((notes / "bees.txt").read_bytes().replace(b"queen", b"drone"))
+    os.utime(notes / "bees.txt", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "0 files indexed" in run("index", notes)[1]
+    assert "1 file indexed" in run("index", notes, "--verify")[1]
+    (notes / "bees.txt").rename(notes / "hives.txt")
+    assert "(0 passages, 0 tokens; 1 passage reused)" in run("index", notes)[1]
+
+
+def test_index_plans_without_indexing(run: Run, notes: Path) -> None:
+    code, out, _ = run("index", notes, "--dry-run")
+    assert code == 0
+    assert f"{notes}: planned, nothing was indexed. 3 new and 0 changed files (4 passages to encode" in out
+    assert "time not known before a first run and 0." in out
+    planned = IndexOutput.model_validate(json.loads(run("index", notes, "--dry-run", "--json")[1])[0])
+    assert planned.plan is not None
+    assert (planned.state, planned.plan.new) == ("planned", 3)
+    run("index", notes)
+    assert "0 new and 0 changed files (0 passages to encode, 0 tokens)" in run("index", notes, "--dry-run")[1]
+
+
 def test_search_prints_place_heading_scores_and_text(indexed: Run, notes: Path) -> None:
     code, out, err = indexed("search", "what", "smells", "of", "varnish")
     assert (code, err) == (0, "")
