@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.server import serve  # mcp loads for this command alone
 
+    for root in options.root:
+        if not Path(root).expanduser().exists():
+            raise UnreadableDocumentError(f"There is no folder {root}; --root takes one that is there.")
     serve(config, options.root)
     return 0
 
@@ -89,7 +92,8 @@ def _index(options: argparse.Namespace, config: Config) -> int:
 def _search(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.render.terminal import search_lines
 
-    with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=not options.json):
+    loads = options.mode != "lexical" and not options.json
+    with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=loads):
         output = _search_with(index, options, explain=options.explain)
     return _show_result(output, options, search_lines)
 
@@ -118,6 +122,7 @@ def _report(options: argparse.Namespace, config: Config) -> int:
         options.output.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"Cannot write {options.output} ({error.strerror}); choose another file with -o.") from None
+    print(_escape(str(options.output)))
     return 0
 
 
@@ -152,6 +157,8 @@ def _show(options: argparse.Namespace, config: Config) -> int:
 def _verify(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.render.terminal import answer_lines, verify_lines
 
+    if options.quote is not None and options.answer != "-":
+        raise QueryError("Give a --quote or an answer to verify, not both.")
     if options.quote is None and (options.passage or options.path):
         raise QueryError("--passage and --path belong to a --quote; an answer names its sources itself.")
     answer = _read(options.answer) if options.quote is None else ""

@@ -24,6 +24,7 @@ from colbert_mcp.results import (
     Passage,
     PassageOutput,
     QuoteEdit,
+    QuoteMatch,
     RemoveOutput,
     SearchOutput,
     SourcesOutput,
@@ -109,11 +110,12 @@ def passage_lines(output: PassageOutput, query: str = "") -> Iterator[Text]:
     yield Text(_safe(passage.url), style="dim")
     yield Text("")
     if output.before_text:
+        yield Text("before it:", style="dim")
         yield Text(_indented(output.before_text), style="dim")
-        yield Text("")
+    yield Text("the passage:", style="dim")
     yield emphasised(_indented(passage.text), query)
     if output.after_text:
-        yield Text("")
+        yield Text("after it:", style="dim")
         yield Text(_indented(output.after_text), style="dim")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
@@ -175,7 +177,7 @@ def verify_lines(output: VerifyOutput) -> Iterator[Text]:
     standing = "" if output.status in (None, "current") else f"  [{_reasoned(output.status, output.status_reason)}]"
     yield Text.assemble(
         (output.verdict.replace("_", " "), "bold green" if output.verdict in VERIFIED else "bold red"),
-        (f"  {_safe(first.path)}:{first.line_start}" if first else "", "bold cyan"),
+        (f"  {_place(first)}" if first else "", "bold cyan"),
         (f"  id {_safe(first.passage_id)}" if first else "", "dim"),
         (standing, "yellow"),
     )
@@ -186,7 +188,7 @@ def verify_lines(output: VerifyOutput) -> Iterator[Text]:
     for omitted in output.omitted:
         yield Text(f"   leaves out: {_one_line(omitted)}", style="dim")
     for other in output.matches[1:]:
-        yield Text(f"   also at {_safe(other.path)}:{other.line_start}", style="dim")
+        yield Text(f"   also at {_place(other)}", style="dim")
     if output.notice:
         yield Text(f"   {visible(output.notice)}", style="yellow")
 
@@ -206,6 +208,9 @@ def answer_lines(output: AnswerOutput) -> Iterator[Text]:
         yield Text("")
     skipped = f"; {_count(output.skipped, 'short quotation')} without a citation skipped" if output.skipped else ""
     yield Text(f"{output.verified:,} of {_count(len(output.checks), 'quotation')} verified{skipped}.", style="bold")
+    changed = sum(c.output is not None and c.output.status in ("modified", "missing") for c in output.checks)
+    if changed:
+        yield Text(f"{_count(changed, 'quotation')} of a file that no longer says so; index it again.", style="yellow")
 
 
 def _diff(edits: list[QuoteEdit]) -> Iterator[tuple[str, str]]:
@@ -287,8 +292,9 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
 def _ledger(output: StatusOutput) -> str:
     ledger = output.ledger
     return (
-        f"{output.characters:,} characters; {ledger.unchunked:,} in no passage, {ledger.unknown:,} under an unknown "
-        f"token, {ledger.skipped:,} under a skipped one, {ledger.untokenized:,} under none"
+        f"{output.characters:,} characters, {ledger.unchunked:,} more in no passage; of them the model does not see "
+        f"{ledger.unknown:,} (words it does not know), {ledger.skipped:,} (punctuation it skips), "
+        f"{ledger.untokenized:,} (no token)"
     )
 
 
@@ -335,8 +341,11 @@ def _safe(text: str) -> str:
     return visible(text, keep="")
 
 
-def _place(passage: Passage) -> str:
-    return f"{_safe(passage.path)}:{passage.line_start}"
+def _place(cited: Passage | QuoteMatch) -> str:
+    """Path and line; where text was taken out page by page or cell by cell, the page or cell instead."""
+    if cited.page is not None or cited.cell is not None:
+        return f"{_safe(cited.path)}, " + (f"page {cited.page}" if cited.page is not None else f"cell {cited.cell}")
+    return f"{_safe(cited.path)}:{cited.line_start}"
 
 
 def _standing(passage: Passage) -> str:

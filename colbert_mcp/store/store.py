@@ -342,7 +342,9 @@ def _check_directory(directory: Path, create_missing: bool) -> None:
     if left - {"lock", "owner.json"}:
         raise IndexNotFoundError(f"{directory} is not an index and holds other files; choose an empty directory.")
     if not create_missing:
-        raise IndexNotFoundError(f"There is no index at {directory}; make one with: colbert-mcp index PATH")
+        raise IndexNotFoundError(
+            f"There is no index at {directory}; make one with: colbert-mcp index PATH --index {directory}"
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

@@ -327,12 +327,14 @@ def test_several_folders_are_indexed_one_after_the_other(run: Run, notes: Path) 
     assert [Path(output["path"]).name for output in runs] == ["deep", "bees.txt"]
 
 
-def test_serve_is_given_its_roots(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_is_given_its_roots(run: Run, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = []
     monkeypatch.setattr(colbert_mcp.server, "serve", lambda _, roots: served.append(roots))
-    assert run("serve", "--root", "/a", "--root", "/b")[0] == 0
+    assert run("serve", "--root", notes, "--root", notes / "deep")[0] == 0
     assert run("serve")[0] == 0
-    assert served == [["/a", "/b"], []]
+    code, _, err = run("serve", "--root", notes / "shallow")
+    assert (code, "There is no folder" in err) == (4, True)
+    assert served == [[str(notes), str(notes / "deep")], []]
 
 
 def test_a_settings_file_is_read(run: Run, notes: Path, tmp_path: Path) -> None:
@@ -405,7 +407,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
 
 def test_report_writes_a_page_of_what_is_found(indexed: Run, notes: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    assert indexed("report", "the starter smells of varnish", "-o", page) == (0, "", "")
+    assert indexed("report", "the starter smells of varnish", "-o", page) == (0, f"{page}\n", "")
     text = page.read_text(encoding="utf-8")
     assert (notes / "bread.md").as_uri() in text
     assert "quote: exact" in text

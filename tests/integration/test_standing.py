@@ -37,7 +37,12 @@ def test_the_same_text_in_other_bytes_is_not_the_passage(open_engine: EngineFact
     engine.index_path(file)
     file.write_text(LINE + "\n", encoding="utf-16")
     found = engine.search("otters").results[0]
-    assert (found.status, found.status_reason) == ("modified", "the passage no longer stands in the file")
+    assert (found.status, found.status_reason) == (
+        "modified",
+        "its words still stand in the file, in other bytes (encoding, line ends or blanks)",
+    )
+    file.write_text("Something else.")
+    assert engine.get_passage(found.id).passage.status_reason == "the passage no longer stands in the file"
 
 
 def test_a_relocated_passage_is_cited_where_it_stands_now(open_engine: EngineFactory, tmp_path: Path) -> None:
