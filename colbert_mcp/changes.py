@@ -100,10 +100,10 @@ def stamp_if_same(reader: Reader, candidate: Candidate, documents: DocumentsConf
 def patterns_of(
     reader: Reader, root: bytes, include: Sequence[str] | None, exclude: Sequence[str] | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The patterns given; for None, those of the root's last run."""
+    """The patterns given, without empty ones; for None, those of the root's last run."""
     before = next((found for found in reader.roots() if found.path == root), None)
     kept_include, kept_exclude = (before.include, before.exclude) if before else ((), ())
     return (
-        kept_include if include is None else tuple(include),
-        kept_exclude if exclude is None else tuple(exclude),
+        kept_include if include is None else tuple(filter(None, include)),
+        kept_exclude if exclude is None else tuple(filter(None, exclude)),
     )

@@ -321,3 +321,11 @@ def test_the_status_and_the_notices_of_a_scope_tell_nothing_of_the_rest(
     notice = engine.remove_path(notes / "deep" / "tide.py", scope=scope).notice
     assert notice is not None
     assert str(notes) not in notice
+
+
+def test_an_empty_pattern_lets_go_of_those_before(open_engine: EngineFactory, notes: Path) -> None:
+    engine = open_engine()
+    assert engine.index_path(notes, include=["*.md"]).indexed == 1
+    assert engine.index_path(notes).files_total == 1
+    assert engine.index_path(notes, include=[""]).files_total == 3
+    assert engine.list_sources().roots[0].include == []
