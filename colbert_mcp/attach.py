@@ -166,7 +166,7 @@ class Index:
 
     def index_status(self) -> StatusOutput:
         """The index, the model and what is going on."""
-        return self._engine.index_status()
+        return self._engine.index_status(scope=self._scope)
 
 
 class Attachment:

@@ -121,6 +121,9 @@ class Sources:
         document = self._document(stored.path)
         if isinstance(document, DocumentError):
             return there("missing", span=span, reason=str(document))
+        if document.extracted:
+            # What was added makes it read as an encoding whose characters have no bytes of their own.
+            return there("current" if in_place else "modified", span=span, reason="the file is read otherwise now")
         if in_place:
             return there("current", span=_span_now(document, stored) or span)
         found = _nearest(document, stored)
@@ -139,12 +142,13 @@ class Sources:
         extract = self._reader.extracted_text(stored.path)
         if extract is None or extract[1] != digest:
             return there("modified", reason="the file has changed; index it again to see where the passage stands")
-        start = next(_places(extract[0], stored.chunk.text, stored.chunk.span.char_start), None)
-        holder = None if start is None else self._reader.passage_at(stored.path, start)
-        if start is None or holder is None:
-            return there("modified", reason="the passage no longer stands in the file")
-        span = text_span(extract[0], start, start + len(stored.chunk.text))
-        return Standing("relocated", stored.path, span, holder.chunk.part)
+        for start in _places(extract[0], stored.chunk.text, stored.chunk.span.char_start):
+            end = start + len(stored.chunk.text)
+            holder = self._reader.passage_at(stored.path, start)
+            part = holder.chunk.part if holder else None
+            if holder and (part is None or end <= part.end):
+                return Standing("relocated", stored.path, text_span(extract[0], start, end), part)
+        return there("modified", reason="the passage no longer stands in the file")
 
     def _document(self, path: bytes) -> Document | DocumentError:
         if path not in self._documents:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from colbert_mcp import __version__
 from colbert_mcp.attach import Index
@@ -82,7 +82,7 @@ def _index(options: argparse.Namespace, config: Config) -> int:
             if interrupted:
                 break
     if options.json:
-        print("[" + ",".join(output.model_dump_json() for output in outputs) + "]")
+        print("[" + ",".join(map(_json, outputs)) + "]")
     return INTERRUPTED if interrupted else 0
 
 
@@ -202,11 +202,17 @@ def _remove(options: argparse.Namespace, config: Config) -> int:
 
 def _show_result(output: Any, options: argparse.Namespace, lines: "Callable[[Any], Iterable[Text]]") -> int:
     if options.json:
-        result: Result = output
-        print(result.model_dump_json())
+        print(_json(output))
     else:
         _print_lines(lines(output))
     return 0
+
+
+def _json(output: Result) -> str:
+    """JSON whose invisible characters are escaped: a terminal would obey them."""
+    from colbert_mcp.render.terminal import visible_json
+
+    return visible_json(output.model_dump_json())
 
 
 def _print_lines(lines: "Iterable[Text]") -> None:
@@ -277,8 +283,15 @@ def _spinner(what: str, *, shown: bool) -> AbstractContextManager[object]:
     return Console(stderr=True).status(what)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names what is wrong without passing on what a terminal would obey."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_escape(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="colbert-mcp",
         description="Passages from your own files that an assistant can quote and prove.",
         epilog="Exit codes: 2 usage, 3 configuration, 4 documents, 5 model, 6 index, 7 query, "

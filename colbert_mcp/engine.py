@@ -25,7 +25,7 @@ from colbert_mcp.errors import (
     UnreadableDocumentError,
 )
 from colbert_mcp.indexing import fingerprint, index, seems_made_with
-from colbert_mcp.inventory import sources
+from colbert_mcp.inventory import sources, totals
 from colbert_mcp.planning import planned
 from colbert_mcp.removal import remove
 from colbert_mcp.results import (
@@ -232,18 +232,18 @@ class Engine:
         self._check_scope(target, scope)
         with self._writing:
             self._check_open()
-            return remove(self._store, target)
+            return remove(self._store, target, scope)
 
-    def index_status(self) -> StatusOutput:
+    def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""
         with self._store.snapshot() as snapshot:
-            counts = snapshot.reader.counts()
+            counts = totals(snapshot, scope)
             fingerprint = snapshot.reader.fingerprint or {}
             generation = snapshot.generation
         encoder = self._encoder
         length = encoder.fingerprint.document_length if encoder else fingerprint.get("document_length")
         return StatusOutput(
-            index=str(self._store.directory),
+            index=display_path(bytes(self._store.directory)),
             generation=generation,
             documents=counts["documents"],
             passages=counts["passages"],
@@ -258,7 +258,7 @@ class Engine:
             document_length=length if isinstance(length, int) else None,
             chroma=self._store.vectors.state,
             read_only=self._store.read_only,
-            runs=[task.run.output() for task in list(self._runs.values())],
+            runs=[task.run.output() for path, task in list(self._runs.items()) if in_scope(path, scope)],
             version=version("colbert-mcp"),
         )
 
@@ -279,7 +279,10 @@ class Engine:
             raise UnreadableDocumentError(f"{display_path(target)} is neither a folder nor a regular file.")
         for pattern in [*(include or ()), *(exclude or ())]:
             try:
+                pattern.encode()
                 compile_patterns([pattern])
+            except UnicodeEncodeError:
+                raise UnreadableDocumentError("An include or exclude pattern holds bytes that are no text.") from None
             except ValueError as error:
                 raise UnreadableDocumentError(f"The include or exclude pattern {error}.") from None
         return target

@@ -48,3 +48,10 @@ def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes],
         truncated=len(documents) > limit,
         generation=snapshot.generation,
     )
+
+
+def totals(snapshot: Snapshot, scope: Sequence[bytes]) -> dict[str, int]:
+    """How many roots, documents, passages, tokens and characters lie in ``scope``, and what no embedding stands for."""
+    reader = snapshot.reader
+    inside = [d.id for d in reader.documents() if in_scope(d.record.path, scope)] if scope else None
+    return {**reader.counts(inside), "roots": sum(in_scope(root.path, scope) for root in reader.roots())}

@@ -164,18 +164,33 @@ class ColBERTEncoder:
 
     def encode_query(self, text: str) -> Query:
         """Embeddings of a query, with PyLate's own query tokenization (prefix, expansion, truncation)."""
+        return self.encode_queries([text])[0]
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Query]:
+        """Embeddings of some queries, encoded in one batch."""
+        with self._lock:
+            features = self._model.tokenize(list(texts), is_query=True)
+        ids, attention = features["input_ids"].numpy(), features["attention_mask"].numpy().astype(bool)
+        states, embeddings = self._forward({name: features[name] for name in ("input_ids", "attention_mask")})
+        return [
+            self._query(text, ids[row], attention[row], states[row], embeddings[row]) for row, text in enumerate(texts)
+        ]
+
+    def _query(
+        self,
+        text: str,
+        ids: npt.NDArray[np.int64],
+        attention: npt.NDArray[np.bool_],
+        states: npt.NDArray[np.float32],
+        embeddings: npt.NDArray[np.float32],
+    ) -> Query:
         own = self._model.query_length - len(self._lead) - len(self._tail) - (self._model.query_prefix_id is not None)
         tokens = self.tokenize([text])[0]
         unread = text[int(tokens.starts[own]) :] if len(tokens.ids) > own else ""
-        with self._lock:
-            features = self._model.tokenize([text], is_query=True)
-        attention = features["attention_mask"][0].numpy().astype(bool)
-        states, embeddings = self._forward({name: features[name] for name in ("input_ids", "attention_mask")})
         rows = np.ones_like(attention) if self._model.do_query_expansion else attention
-        kept = embeddings[0][rows]
-        ids = features["input_ids"][0].numpy()
-        spans = self._query_spans(text, ids)[rows]
-        return Query(kept, self._dense(states[0][attention], kept), unread, spans, self._names(ids[rows]))
+        kept = embeddings[rows]
+        spans = self._query_spans(text, ids[: int(rows.sum())])
+        return Query(kept, self._dense(states[attention], kept), unread, spans, self._names(ids[rows]))
 
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         """int64 [n, 2]: the characters of each row of the document's token embeddings; (0, 0) for special tokens."""

@@ -3,6 +3,7 @@
 Knows result types and rich; nothing of where results come from. Prints nothing itself.
 """
 
+import json
 import re
 import unicodedata
 from bisect import bisect_left
@@ -41,6 +42,13 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in keep or unicodedata.category(c) not in _INVISIBLE else _escaped(c) for c in text)
+
+
+def visible_json(text: str) -> str:
+    """JSON with the invisible characters of its strings written as JSON escapes, which mean the same."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(json.dumps(c)[1:-1] if unicodedata.category(c) in _INVISIBLE else c for c in text)
 
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})

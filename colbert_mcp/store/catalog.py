@@ -68,7 +68,7 @@ class Root:
 
 def uri(path: Path, options: str) -> str:
     """An SQLite URI for a database file."""
-    return f"file:{urllib.parse.quote(str(path))}?{options}"
+    return f"file:{urllib.parse.quote(bytes(path))}?{options}"
 
 
 def create(path: Path) -> None:
@@ -153,22 +153,25 @@ class Reader:
         stored = self.meta("fingerprint")
         return None if stored is None else json.loads(stored)
 
-    def counts(self) -> dict[str, int]:
-        """Documents, passages, their tokens and characters, roots, and the characters that no embedding stands for."""
+    def counts(self, documents: Sequence[int] | None = None) -> dict[str, int]:
+        """Of some documents or all: passages, tokens, characters, and the characters that no embedding stands for."""
+        ids = "(SELECT value FROM json_each(?))"
+        within, among = ("", "") if documents is None else (f"WHERE document IN {ids}", f"WHERE id IN {ids}")
+        values = () if documents is None else (json.dumps(list(documents)),)
         chunks = self._db.execute(
             "SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(char_end - char_start), 0),"
-            " coalesce(sum(unknown), 0), coalesce(sum(skipped), 0), coalesce(sum(untokenized), 0) FROM chunks"
+            " coalesce(sum(unknown), 0), coalesce(sum(skipped), 0), coalesce(sum(untokenized), 0)"
+            f" FROM chunks {within}",
+            values,
         ).fetchone()
-        documents, unchunked = self._db.execute(
-            "SELECT count(*), coalesce(sum(unchunked), 0) FROM documents"
+        number, unchunked = self._db.execute(
+            f"SELECT count(*), coalesce(sum(unchunked), 0) FROM documents {among}", values
         ).fetchone()
-        roots = self._db.execute("SELECT count(*) FROM roots").fetchone()[0]
         return {
-            "documents": documents,
+            "documents": number,
             "passages": chunks[0],
             "tokens": chunks[1],
             "characters": chunks[2],
-            "roots": roots,
             "unchunked": unchunked,
             "unknown": chunks[3],
             "skipped": chunks[4],

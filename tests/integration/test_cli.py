@@ -423,3 +423,34 @@ def test_a_report_that_cannot_be_written_is_one_line(indexed: Run, tmp_path: Pat
 def test_show_marks_the_words_of_a_question(indexed: Run) -> None:
     found = SearchOutput.model_validate_json(indexed("search", "varnish", "--json")[1]).results[0]
     assert indexed("show", found.id, "--query", "varnish")[1] == indexed("show", found.id)[1]
+
+
+def test_json_and_usage_errors_hold_nothing_that_a_terminal_obeys(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "odd.txt").write_text("An otter\u202e swims\x9b31m by \x7f night, naïve 🦦.\n")
+    run("index", folder)
+    out = run("search", "otter", "--json")[1]
+    assert not set("\u202e\x9b\x7f") & set(out)
+    assert "naïve 🦦" in out
+    assert SearchOutput.model_validate_json(out).results[0].text == (folder / "odd.txt").read_text().strip()
+    with pytest.raises(SystemExit):
+        run("status", "\x1b[31m")
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_an_index_directory_may_have_any_name(
+    run: Run, notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/index \xff #1")
+    assert main(["index", str(notes), "--index", name]) == 0
+    assert main(["status", "--json", "--index", name]) == 0
+    assert "index \\\\xff #1" in capsys.readouterr().out
+
+
+def test_a_pattern_that_is_no_text_is_refused(run: Run, notes: Path) -> None:
+    code, _, err = run("index", notes, "--include", "*.\udcff")
+    assert code == 4
+    assert "holds bytes that are no text" in err
