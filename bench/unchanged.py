@@ -57,6 +57,10 @@ class HashEncoder:
         names = tuple(map(str, tokens.ids.tolist()))
         return Query(encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokens), names)
 
+    def encode_queries(self, texts: Sequence[str]) -> list[Query]:
+        """One by one."""
+        return [self.encode_query(text) for text in texts]
+
     def kept_spans(self, document: Tokenized) -> np.ndarray:
         """All are kept."""
         return np.stack([document.starts, document.ends], axis=1)

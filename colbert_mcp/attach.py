@@ -6,8 +6,10 @@ opens it in its own; a second opener gets IndexLockedError. Knows nothing of MCP
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import Config, load_config
@@ -167,6 +169,17 @@ class Index:
     def index_status(self) -> StatusOutput:
         """The index, the model and what is going on."""
         return self._engine.index_status(scope=self._scope)
+
+
+@contextmanager
+def opened_to_plan(config: Config) -> Iterator[Index]:
+    """The configured index for dry runs; where there is none, none is made, but an empty one that goes away again."""
+    if config.index_path.exists():
+        with Index.open(config=config) as index:
+            yield index
+    else:
+        with TemporaryDirectory() as folder, Index.open(folder, config=config) as index:
+            yield index
 
 
 class Attachment:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from colbert_mcp import __version__
-from colbert_mcp.attach import Index
+from colbert_mcp.attach import Index, opened_to_plan
 from colbert_mcp.config import Config, load_config
 from colbert_mcp.errors import ColbertMCPError, ConfigError, QueryError, UnreadableDocumentError
 from colbert_mcp.results import VERIFIED, IndexOutput, Passage, Result, SearchOutput
@@ -62,7 +62,7 @@ def _index(options: argparse.Namespace, config: Config) -> int:
 
     outputs: list[IndexOutput] = []
     interrupted = False
-    with Index.open(config=config) as index:
+    with opened_to_plan(config) if options.dry_run else Index.open(config=config) as index:
         for path in options.path:
             with _progress_bar(shown=not options.json) as progress:
                 try:

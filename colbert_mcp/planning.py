@@ -22,8 +22,8 @@ from colbert_mcp.results import IndexPlan, Skipped
 from colbert_mcp.runs import RATE_KEY, Run
 from colbert_mcp.store import Snapshot, Store
 
-_READ_BYTES = 20_000_000
-_READ_SECONDS = 30.0
+_READ_BYTES = 5_000_000
+_READ_SECONDS = 10.0
 # Measured with the built-in model (ARCHITECTURE.md, Speed and size); an index that holds enough has its own.
 _BYTES_PER_TOKEN = 112.0
 _CHROMA_BYTES_PER_PASSAGE = 9_000.0
@@ -60,6 +60,7 @@ class _Basis:
 class _Tally:
     """What was found in files: how many are new, changed, or the same after all, and what they were cut into."""
 
+    files: float = 0
     bytes: float = 0
     new: float = 0
     changed: float = 0
@@ -68,15 +69,16 @@ class _Tally:
     reused: float = 0
     tokens: float = 0
 
-    def add(self, other: "_Tally", share: float = 1.0) -> None:
-        """Add another, or a share of it."""
-        self.bytes += share * other.bytes
-        self.new += share * other.new
-        self.changed += share * other.changed
-        self.same += share * other.same
-        self.chunks += share * other.chunks
-        self.reused += share * other.reused
-        self.tokens += share * other.tokens
+    def add(self, other: "_Tally") -> None:
+        """Add another."""
+        self.files += other.files
+        self.bytes += other.bytes
+        self.new += other.new
+        self.changed += other.changed
+        self.same += other.same
+        self.chunks += other.chunks
+        self.reused += other.reused
+        self.tokens += other.tokens
 
 
 @dataclass(slots=True)
@@ -140,13 +142,13 @@ def _fill(run: Run, changes: Changes, snapshot: Snapshot, basis: _Basis) -> None
 
 
 def _read(run: Run, candidates: list[Candidate], snapshot: Snapshot, basis: _Basis) -> _Sample:
-    """Read and cut the candidates; of too many, some drawn with a fixed seed."""
+    """Read and cut the candidates in an order drawn with a fixed seed, as far as the bounds allow."""
     sample = _Sample()
     deadline = time.monotonic() + _READ_SECONDS
     size = 0
     chosen = list(candidates)
-    if sum(candidate.file.stamp.size for candidate in chosen) > _READ_BYTES:
-        random.Random(0).shuffle(chosen)  # noqa: S311  # a sample that is the same each time
+    known = len(run.skipped)
+    random.Random(0).shuffle(chosen)  # noqa: S311  # a sample that is the same each time
     with Extractor(basis.documents) as extractor:
         for candidate in chosen:
             if size >= _READ_BYTES or time.monotonic() > deadline:
@@ -161,8 +163,9 @@ def _read(run: Run, candidates: list[Candidate], snapshot: Snapshot, basis: _Bas
                     sample.unread.add(candidate.document)
                 run.skipped.append(Skipped(path=display_path(candidate.file.path), reason=str(error)))
                 found = _Tally()
-            found.bytes = candidate.file.stamp.size
+            found.files, found.bytes = 1, candidate.file.stamp.size
             tally.add(found)
+    run.skipped[known:] = sorted(run.skipped[known:], key=lambda skipped: skipped.path)
     return sample
 
 
@@ -195,7 +198,7 @@ def _cut(candidate: Candidate, snapshot: Snapshot, basis: _Basis, extractor: Ext
 
 
 def _extrapolated(sample: _Sample) -> _Tally:
-    """The sample, and for each file left out what those of its suffix (or all) had for as many bytes."""
+    """The sample, and for each file left out what those of its suffix (or all) had: as a file, and for its bytes."""
     everything = _Tally()
     for tally in sample.by_suffix.values():
         everything.add(tally)
@@ -203,9 +206,24 @@ def _extrapolated(sample: _Sample) -> _Tally:
     total.add(everything)
     for candidate in sample.left:
         like = sample.by_suffix.get(_suffix(candidate), everything)
-        if like.bytes:
-            total.add(like, candidate.file.stamp.size / like.bytes)
+        total.add(_likely(candidate, like))
     return total
+
+
+def _likely(candidate: Candidate, like: _Tally) -> _Tally:
+    """What a file that was not read may be, as those that were ``like`` it, if any: none of them is empty."""
+    if not like.files:
+        return _Tally(new=1) if candidate.document is None else _Tally(changed=1)
+    share = candidate.file.stamp.size / like.bytes
+    found = _Tally(chunks=share * like.chunks, reused=share * like.reused, tokens=share * like.tokens)
+    if candidate.document is None:
+        found.new = (like.new + like.changed + like.same) / like.files
+    elif like.changed + like.same:
+        found.changed = like.changed / (like.changed + like.same)
+        found.same = 1 - found.changed
+    else:
+        found.changed = 1
+    return found
 
 
 def _bytes(run: Run, snapshot: Snapshot, basis: _Basis) -> int | None:

@@ -210,17 +210,21 @@ class Store:
         """End a run over a root in one commit; returns how many passages left the index.
 
         ``joined``: documents that the root holds from now on; ``gone``: those it no longer does, which are dropped
-        unless another root holds them; ``stamps``: new times of documents whose bytes are the same.
+        unless another root holds them; ``stamps``: new times of documents whose bytes are the same. Raises StoreError
+        where the disk refuses it.
         """
         orphans = self.writer.held_by_no_other(gone, root)
         if orphans:
             self.vectors.open()
-        with self.writer.transaction(searched=bool(orphans)):
-            self.writer.link(joined, root)
-            self.writer.unlink(gone, root)
-            self.writer.touch(stamps)
-            left = self.writer.drop_documents(orphans, now(), forget=False) if orphans else []
-            self.writer.finish_root(root, now())
+        try:
+            with self.writer.transaction(searched=bool(orphans)):
+                self.writer.link(joined, root)
+                self.writer.unlink(gone, root)
+                self.writer.touch(stamps)
+                left = self.writer.drop_documents(orphans, now(), forget=False) if orphans else []
+                self.writer.finish_root(root, now())
+        except sqlite3.Error as error:
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
         if orphans:
             generation = self.writer.generation
             self.vectors.follow(lambda vectors: vectors.delete(left, generation))

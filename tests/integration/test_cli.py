@@ -73,9 +73,10 @@ def test_index_verifies_what_size_and_time_do_not_tell(run: Run, notes: Path) ->
     assert "(0 passages, 0 tokens; 1 passage reused)" in run("index", notes)[1]
 
 
-def test_index_plans_without_indexing(run: Run, notes: Path) -> None:
+def test_index_plans_without_indexing(run: Run, notes: Path, tmp_path: Path) -> None:
     code, out, _ = run("index", notes, "--dry-run")
     assert code == 0
+    assert not (tmp_path / "index").exists()
     assert f"{notes}: planned, nothing was indexed. 3 new and 0 changed files (4 passages to encode" in out
     assert "time not known before a first run and 0." in out
     planned = IndexOutput.model_validate(json.loads(run("index", notes, "--dry-run", "--json")[1])[0])

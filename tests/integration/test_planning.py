@@ -122,9 +122,21 @@ def test_of_a_large_tree_a_sample_is_read_and_the_rest_estimated_by_suffix(
     assert engine.index_path(tree, dry_run=True).model_copy(update={"seconds": 0}) == estimate.model_copy(
         update={"seconds": 0}
     )
+    engine.index_path(tree)
+    for path in tree.iterdir():
+        os.utime(path, ns=(1, 1))
+    touched = engine.index_path(tree, dry_run=True)
+    assert (touched.indexed, touched.unchanged, touched.chunks) == (0, 40, 0)
+    for path in tree.glob("*.txt"):
+        path.write_text(path.read_text().replace("river", "brook"))
+    changed = engine.index_path(tree, dry_run=True)
+    assert changed.plan is not None
+    assert (changed.plan.new, changed.plan.changed, changed.unchanged, changed.chunks) == (0, 40, 0, exact.chunks)
     monkeypatch.setattr(colbert_mcp.planning, "_READ_SECONDS", -1.0)
     nothing = engine.index_path(tree, dry_run=True)
-    assert (nothing.chunks, nothing.plan is not None and nothing.plan.estimated) == (0, True)
+    assert nothing.plan is not None
+    assert (nothing.chunks, nothing.plan.estimated) == (0, True)
+    assert (nothing.plan.new, nothing.plan.changed) == (40, 40)
 
 
 def test_time_and_space_come_from_what_the_index_has_seen(

@@ -14,7 +14,7 @@ import colbert_mcp.engine
 import colbert_mcp.indexing
 from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import IndexMismatchError
+from colbert_mcp.errors import IndexMismatchError, StoreError
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.vectors import Vectors
 
@@ -143,6 +143,25 @@ def test_files_that_are_gone_leave_in_one_commit(
     monkeypatch.setattr(engine._store, "_merge", merged.append)
     assert engine.index_path(tree).removed == 10
     assert (generation(engine), [len(ids) for ids in deleted]) == (before + 1, [10])
+
+
+def test_a_disk_that_refuses_the_end_of_a_run_leaves_what_was_there(
+    open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = files(tmp_path / "tree", 3)
+    engine = open_engine()
+    engine.index_path(tree)
+    (tree / "01.txt").unlink()
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "finish_root", full)
+        with pytest.raises(StoreError, match="disk is full"):
+            engine.index_path(tree)
+    assert len(engine.list_sources().documents) == 3
+    assert engine.index_path(tree).removed == 1
 
 
 def test_many_small_changes_are_few_commits(
