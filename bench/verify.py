@@ -28,8 +28,10 @@ import numpy as np
 
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.encoder import Encoded, Encoder, Fingerprint, Query, Tokenized
+from colbert_mcp.encoder.base import count_coverage
 from colbert_mcp.engine import Engine
 from colbert_mcp.results import VERIFIED, VerifyOutput
+from colbert_mcp.types import Coverage
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _PLAIN = str.maketrans({**dict.fromkeys("‘’", "'"), **dict.fromkeys("“”", '"'), **dict.fromkeys("–—", "-"), "…": "..."})
@@ -61,12 +63,26 @@ class HashEncoder:
 
     def encode_query(self, text: str) -> Query:
         """Like a document."""
-        encoded = self.encode_documents(self.tokenize([text]))[0]
-        return Query(encoded.token_embeddings, encoded.dense, "")
+        tokens = self.tokenize([text])[0]
+        encoded = self.encode_documents([tokens])[0]
+        return Query(encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokens), self.kept_tokens(tokens))
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Query]:
+        """One by one."""
+        return [self.encode_query(text) for text in texts]
 
     def kept_spans(self, document: Tokenized) -> np.ndarray:
         """Every token is kept."""
         return np.stack([document.starts, document.ends], axis=1)
+
+    def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
+        """By their numbers."""
+        return tuple(map(str, document.ids.tolist()))
+
+    def coverage(self, document: Tokenized, text: str) -> Coverage:
+        """Nothing is unknown or skipped."""
+        nothing = np.zeros(len(document.ids), np.bool_)
+        return count_coverage(document, text, nothing, nothing)
 
 
 @dataclass(frozen=True, slots=True)

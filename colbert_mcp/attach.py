@@ -8,9 +8,11 @@ of MCP tools or of terminals.
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import Config, load_config
@@ -106,6 +108,8 @@ class Index:
         wait_seconds: float | None = None,
         progress: ProgressCallback | None = None,
         list_skipped: int = 50,
+        verify: bool = False,
+        dry_run: bool = False,
     ) -> IndexOutput:
         """Index a folder or file; see ``Engine.index_path``."""
         return self._engine.index_path(
@@ -115,6 +119,8 @@ class Index:
             wait_seconds=wait_seconds,
             progress=progress,
             list_skipped=list_skipped,
+            verify=verify,
+            dry_run=dry_run,
             scope=self._scope,
         )
 
@@ -177,7 +183,18 @@ class Index:
 
     def index_status(self) -> StatusOutput:
         """The index, the model and what is going on."""
-        return self._engine.index_status()
+        return self._engine.index_status(scope=self._scope)
+
+
+@contextmanager
+def opened_to_plan(config: Config) -> Iterator[Index]:
+    """The configured index for dry runs; where there is none, none is made, but an empty one that goes away again."""
+    if config.index_path.exists():
+        with Index.open(config=config) as index:
+            yield index
+    else:
+        with TemporaryDirectory() as folder, Index.open(folder, config=config) as index:
+            yield index
 
 
 class Attachment:

@@ -33,6 +33,8 @@ from colbert_mcp.types import EXTRACTED, Part, PartKind, Span, Status, text_hash
 _MOST_PLACES = 100
 # Formats whose lines are those of the extracted text, and nowhere to be seen in the file.
 _LINELESS = frozenset({"docx", "html"})
+_GONE = "the passage no longer stands in the file"
+_OTHERWISE = "its words still stand in the file, in other bytes (encoding, line ends or blanks)"
 _PASSAGE_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -121,11 +123,15 @@ class Sources:
         document = self._document(stored.path)
         if isinstance(document, DocumentError):
             return there("missing", span=span, reason=str(document))
+        if document.extracted:
+            # What was added makes it read as an encoding whose characters have no bytes of their own.
+            return there("current" if in_place else "modified", span=span, reason="the file is read otherwise now")
         if in_place:
             return there("current", span=_span_now(document, stored) or span)
         found = _nearest(document, stored)
         if found is None:
-            return there("modified", span=span, reason="the passage no longer stands in the file")
+            otherwise = _words_stand(document.text, stored.chunk.text)
+            return there("modified", span=span, reason=_OTHERWISE if otherwise else _GONE)
         return there("relocated", span=found)
 
     def _in_extract(self, stored: StoredPassage) -> Standing:
@@ -139,12 +145,13 @@ class Sources:
         extract = self._reader.extracted_text(stored.path)
         if extract is None or extract[1] != digest:
             return there("modified", reason="the file has changed; index it again to see where the passage stands")
-        start = next(_places(extract[0], stored.chunk.text, stored.chunk.span.char_start), None)
-        holder = None if start is None else self._reader.passage_at(stored.path, start)
-        if start is None or holder is None:
-            return there("modified", reason="the passage no longer stands in the file")
-        span = text_span(extract[0], start, start + len(stored.chunk.text))
-        return Standing("relocated", stored.path, span, holder.chunk.part)
+        for start in _places(extract[0], stored.chunk.text, stored.chunk.span.char_start):
+            end = start + len(stored.chunk.text)
+            holder = self._reader.passage_at(stored.path, start)
+            part = holder.chunk.part if holder else None
+            if holder and (part is None or end <= part.end):
+                return Standing("relocated", stored.path, text_span(extract[0], start, end), part)
+        return there("modified", reason=_GONE)
 
     def _document(self, path: bytes) -> Document | DocumentError:
         if path not in self._documents:
@@ -279,6 +286,11 @@ def _places(text: str, part: str, near: int) -> Iterator[int]:
             before = text.rfind(part, 0, before + len(part) - 1)
         else:
             after = text.find(part, after + 1)
+
+
+def _words_stand(text: str, part: str) -> bool:
+    """Whether a text holds the words of another, however they are spaced."""
+    return f" {' '.join(part.split())} " in f" {' '.join(text.split())} "
 
 
 def _span_at(document: Document, stored: StoredPassage, start: int) -> Span | None:

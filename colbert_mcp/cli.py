@@ -7,17 +7,16 @@ for each branch of ``errors``; 8 where ``verify`` met a quotation that does not 
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from colbert_mcp import __version__
-from colbert_mcp.attach import Index
+from colbert_mcp.attach import Index, opened_to_plan
 from colbert_mcp.config import Config, load_config
 from colbert_mcp.errors import ColbertMCPError, ConfigError, QueryError, UnreadableDocumentError
+from colbert_mcp.progress import progress_bar, spinner
 from colbert_mcp.results import VERIFIED, IndexOutput, Passage, Result, SearchOutput
-from colbert_mcp.types import IndexingProgress, ProgressCallback
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -50,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.stdio import serve  # mcp loads for this command alone
 
+    for root in options.root:
+        if not Path(root).expanduser().exists():
+            raise UnreadableDocumentError(f"There is no folder {root}; --root takes one that is there.")
     serve(config, options.root, standalone=options.standalone)
     return 0
 
@@ -69,9 +71,9 @@ def _index(options: argparse.Namespace, config: Config) -> int:
 
     outputs: list[IndexOutput] = []
     interrupted = False
-    with Index.open(config=config) as index:
+    with opened_to_plan(config) if options.dry_run else Index.open(config=config) as index:
         for path in options.path:
-            with _progress_bar(shown=not options.json) as progress:
+            with progress_bar(shown=not options.json) as progress:
                 try:
                     output = index.index_path(
                         path,
@@ -79,6 +81,8 @@ def _index(options: argparse.Namespace, config: Config) -> int:
                         options.exclude,
                         progress=progress,
                         list_skipped=sys.maxsize if options.list_skipped else 50,
+                        verify=options.verify,
+                        dry_run=options.dry_run,
                     )
                 except KeyboardInterrupt:
                     interrupted = True
@@ -90,14 +94,15 @@ def _index(options: argparse.Namespace, config: Config) -> int:
             if interrupted:
                 break
     if options.json:
-        print("[" + ",".join(output.model_dump_json() for output in outputs) + "]")
+        print("[" + ",".join(map(_json, outputs)) + "]")
     return INTERRUPTED if interrupted else 0
 
 
 def _search(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.render.terminal import search_lines
 
-    with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=not options.json):
+    loads = options.mode != "lexical" and not options.json
+    with Index.open(config=config, create=False) as index, spinner("loading the model", shown=loads):
         output = _search_with(index, options, explain=options.explain)
     return _show_result(output, options, search_lines)
 
@@ -117,7 +122,7 @@ def _search_with(index: Index, options: argparse.Namespace, *, explain: bool = F
 def _report(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.render.page import report_page
 
-    with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=True):
+    with Index.open(config=config, create=False) as index, spinner("loading the model", shown=True):
         output = _search_with(index, options)
         entries = [_entry(index, output.query, passage, options) for passage in output.results]
     written = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
@@ -126,6 +131,7 @@ def _report(options: argparse.Namespace, config: Config) -> int:
         options.output.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"Cannot write {options.output} ({error.strerror}); choose another file with -o.") from None
+    print(_escape(str(options.output)))
     return 0
 
 
@@ -144,7 +150,7 @@ def _entry(index: Index, query: str, passage: Passage, options: argparse.Namespa
 def _explain(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.render.terminal import explain_lines
 
-    with Index.open(config=config, create=False) as index, _spinner("loading the model", shown=not options.json):
+    with Index.open(config=config, create=False) as index, spinner("loading the model", shown=not options.json):
         output = index.explain(options.query, options.passage_id)
     return _show_result(output, options, explain_lines)
 
@@ -160,6 +166,8 @@ def _show(options: argparse.Namespace, config: Config) -> int:
 def _verify(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.render.terminal import answer_lines, verify_lines
 
+    if options.quote is not None and options.answer != "-":
+        raise QueryError("Give a --quote or an answer to verify, not both.")
     if options.quote is None and (options.passage or options.path):
         raise QueryError("--passage and --path belong to a --quote; an answer names its sources itself.")
     answer = _read(options.answer) if options.quote is None else ""
@@ -210,11 +218,17 @@ def _remove(options: argparse.Namespace, config: Config) -> int:
 
 def _show_result(output: Any, options: argparse.Namespace, lines: "Callable[[Any], Iterable[Text]]") -> int:
     if options.json:
-        result: Result = output
-        print(result.model_dump_json())
+        print(_json(output))
     else:
         _print_lines(lines(output))
     return 0
+
+
+def _json(output: Result) -> str:
+    """JSON whose invisible characters are escaped: a terminal would obey them."""
+    from colbert_mcp.render.terminal import visible_json
+
+    return visible_json(output.model_dump_json())
 
 
 def _print_lines(lines: "Iterable[Text]") -> None:
@@ -235,58 +249,15 @@ def _escape(text: str) -> str:
     return visible(text)
 
 
-class _ProgressBar(AbstractContextManager[ProgressCallback]):
-    """A bar with rates on standard error while an indexing run goes on."""
+class _Parser(argparse.ArgumentParser):
+    """Names what is wrong without passing on what a terminal would obey."""
 
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[files]}  {task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task("loading the model", total=None, files="", rate="")
-
-    def __enter__(self) -> ProgressCallback:
-        self._progress.start()
-        return self._show
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def _show(self, done: IndexingProgress) -> None:
-        elapsed = self._progress.tasks[self._task].elapsed or 0.0
-        rate = f"{done.tokens / elapsed:,.0f} tokens/s" if elapsed > 0 and done.tokens else ""
-        self._progress.update(
-            self._task,
-            description="indexing",
-            total=done.bytes_total,
-            completed=done.bytes_done,
-            files=f"{done.files_done:,}/{done.files_total:,} files",
-            rate=rate,
-        )
-
-
-def _progress_bar(*, shown: bool) -> AbstractContextManager[ProgressCallback | None]:
-    return _ProgressBar() if shown and sys.stderr.isatty() else nullcontext()
-
-
-def _spinner(what: str, *, shown: bool) -> AbstractContextManager[object]:
-    if not (shown and sys.stderr.isatty()):
-        return nullcontext()
-    from rich.console import Console
-
-    return Console(stderr=True).status(what)
+    def error(self, message: str) -> NoReturn:
+        super().error(_escape(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="colbert-mcp",
         description="Passages from your own files that an assistant can quote and prove.",
         epilog="Exit codes: 2 usage, 3 configuration, 4 documents, 5 model, 6 index, 7 query, "
@@ -307,6 +278,8 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--include", action="append", metavar="GLOB", help="only files matching GLOB (repeatable)")
     index.add_argument("--exclude", action="append", metavar="GLOB", help="no files matching GLOB (repeatable)")
     index.add_argument("--list-skipped", action="store_true", help="list every skipped file")
+    index.add_argument("--dry-run", action="store_true", help="only say what would be indexed, and what it would cost")
+    index.add_argument("--verify", action="store_true", help="read and hash files of unchanged size and time too")
 
     search = _add_command(commands, "search", _search, "find passages")
     _add_search_options(search)

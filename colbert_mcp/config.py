@@ -19,7 +19,7 @@ INDEX_VARIABLE = "COLBERT_MCP_INDEX"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class IndexConfig(_Section):
@@ -38,17 +38,17 @@ class ModelConfig(_Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     document_length: int = Field(default=0, ge=0, le=65536)
     query_length: int = Field(default=0, ge=0, le=65536)
-    batch_tokens: int = Field(default=4096, ge=64)
-    threads: int = Field(default=0, ge=0)
+    batch_tokens: int = Field(default=4096, ge=64, le=2**24)
+    threads: int = Field(default=0, ge=0, le=1024)
 
 
 class DocumentsConfig(_Section):
     """``[documents]``: which files are read, and what reading one may cost where its text must be extracted."""
 
-    max_file_bytes: int = Field(default=10_000_000, ge=1)
+    max_file_bytes: int = Field(default=10_000_000, ge=1, le=2**40)
     hidden: bool = False
     extraction_seconds: int = Field(default=30, ge=1, le=3600)
-    extraction_memory_bytes: int = Field(default=1_000_000_000, ge=100_000_000)
+    extraction_memory_bytes: int = Field(default=1_000_000_000, ge=100_000_000, le=2**40)
     extraction_characters: int = Field(default=10_000_000, ge=1, le=1_000_000_000)
 
 
@@ -68,7 +68,7 @@ class StoreConfig(_Section):
     commit_tokens: int = Field(default=50_000, ge=1)
     max_segments: int = Field(default=16, ge=2)
     chroma: bool = True
-    keep_former_days: int = Field(default=90, ge=0)
+    keep_former_days: int = Field(default=90, ge=0, le=36_500)
 
 
 class ServerConfig(_Section):
@@ -91,7 +91,7 @@ class Config(_Section):
     @property
     def index_path(self) -> Path:
         """The index directory: the configured one, else one in the platform's user data directory."""
-        return Path(self.index.path).expanduser() if self.index.path else user_data_path(APP, appauthor=False) / "index"
+        return _expanded(self.index.path) if self.index.path else user_data_path(APP, appauthor=False) / "index"
 
 
 def default_config_file() -> Path:
@@ -114,9 +114,16 @@ def load_config(file: Path | None = None, *, index: str | None = None) -> Config
         config = config.model_copy(update={"index": config.index.model_copy(update={"path": override})})
     elif config.index.path:
         # A relative path in a file means the file's own folder, wherever the program was started.
-        anchored = source.parent.resolve() / Path(config.index.path).expanduser()
+        anchored = source.parent.resolve() / _expanded(config.index.path)
         config = config.model_copy(update={"index": config.index.model_copy(update={"path": str(anchored)})})
     return config
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"There is no user as in the index directory {path}; give a full path.") from None
 
 
 def _read(file: Path) -> dict[str, object]:

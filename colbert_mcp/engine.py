@@ -9,28 +9,27 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 
+from colbert_mcp.changes import patterns_of
 from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
-from colbert_mcp.documents import check_root, compile_patterns, display_path, in_scope, real_path
+from colbert_mcp.documents import check_root, display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.errors import (
     ColbertMCPError,
     PathNotAllowedError,
     QueryError,
     StoreError,
-    UnreadableDocumentError,
 )
-from colbert_mcp.indexing import Run, fingerprint, index
-from colbert_mcp.inventory import sources
+from colbert_mcp.indexing import check_indexable, fingerprint, index, seems_made_with
+from colbert_mcp.inventory import sources, status
+from colbert_mcp.planning import planned
 from colbert_mcp.removal import remove
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
     IndexOutput,
-    Ledger,
     Passage,
     PassageOutput,
     RemoveOutput,
@@ -40,12 +39,14 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.retrieval import Request, explained, search
+from colbert_mcp.runs import Run
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import Mode, ProgressCallback
 from colbert_mcp.verification import Claim, verify
 
 MAX_NEIGHBOURS = 20
 _KEPT_RUNS = 20
+_LOADING = "Loading the model."
 
 
 class _Task:
@@ -114,15 +115,24 @@ class Engine:
         wait_seconds: float | None = None,
         progress: ProgressCallback | None = None,
         list_skipped: int = 50,
+        verify: bool = False,
+        dry_run: bool = False,
         scope: Sequence[bytes] = (),
     ) -> IndexOutput:
         """Index a folder or file; answers when done, or after ``wait_seconds`` with ``state="running"``.
 
         A call for a root that is being indexed joins that run. Patterns are gitignore-style and relative to the root;
-        None keeps those of the root's last run. At most ``list_skipped`` skipped files are listed. Raises
-        DocumentError for a path that may not or cannot be indexed, StoreError or EncoderError for what ends a run.
+        None keeps those of the root's last run. At most ``list_skipped`` skipped files are listed. With ``verify``,
+        files of unchanged size and time are read and hashed too; with ``dry_run``, nothing is written, and the answer
+        ("planned") says what a run would do and cost. Raises DocumentError for a path that may not or cannot be
+        indexed, StoreError or EncoderError for what ends a run.
         """
-        task = self._start(path, include, exclude, progress, scope)
+        target = self._checked_root(path, include, exclude, scope)
+        if dry_run:
+            encoder = None if self._encoder is None else self._ready_encoder()
+            run = planned(self._store, encoder, self._config, (target, include, exclude), verify=verify)
+            return run.output(list_skipped)
+        task = self._start(target, include, exclude, progress, verify=verify)
         return self._outcome(task, wait_seconds, list_skipped)
 
     def wait_for_run(
@@ -240,56 +250,36 @@ class Engine:
         self._check_scope(target, scope)
         with self._writing:
             self._check_open()
-            return remove(self._store, target)
+            return remove(self._store, target, scope)
 
-    def index_status(self) -> StatusOutput:
+    def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""
-        with self._store.snapshot() as snapshot:
-            counts = snapshot.reader.counts()
-            fingerprint = snapshot.reader.fingerprint or {}
-            generation = snapshot.generation
-        encoder = self._encoder
-        length = encoder.fingerprint.document_length if encoder else fingerprint.get("document_length")
-        return StatusOutput(
-            index=str(self._store.directory),
-            generation=generation,
-            documents=counts["documents"],
-            passages=counts["passages"],
-            tokens=counts["tokens"],
-            characters=counts["characters"],
-            ledger=Ledger(**{name: counts[name] for name in Ledger.model_fields}),
-            bytes=self._store.bytes_on_disk(),
-            roots=counts["roots"],
-            model=str(fingerprint.get("model", self._config.model.name)),
-            device=encoder.device if encoder else None,
-            dtype=encoder.dtype if encoder else None,
-            document_length=length if isinstance(length, int) else None,
-            chroma=self._store.vectors.state,
-            read_only=self._store.read_only,
-            runs=[task.run.output() for task in list(self._runs.values())],
-            version=version("colbert-mcp"),
-        )
+        runs = [task.run.output() for path, task in list(self._runs.items()) if in_scope(path, scope)]
+        return status(self._store, self._encoder, self._config.model.name, runs, scope)
 
-    def _start(
+    def _checked_root(
         self,
         path: str | os.PathLike[str],
         include: Sequence[str] | None,
         exclude: Sequence[str] | None,
-        progress: ProgressCallback | None,
         scope: Sequence[bytes],
-    ) -> _Task:
+    ) -> bytes:
+        """The real path of a root that may and can be indexed with these patterns; raises DocumentError."""
         target = real_path(path)
         self._check_scope(target, scope)
         check_root(target, [real_path(root) for root in self._config.index.roots])
-        if not os.path.exists(target):
-            raise UnreadableDocumentError(f"There is no file or folder {display_path(target)}.")
-        if not (os.path.isdir(target) or os.path.isfile(target)):
-            raise UnreadableDocumentError(f"{display_path(target)} is neither a folder nor a regular file.")
-        for pattern in [*(include or ()), *(exclude or ())]:
-            try:
-                compile_patterns([pattern])
-            except ValueError as error:
-                raise UnreadableDocumentError(f"The include or exclude pattern {error}.") from None
+        check_indexable(target, [*(include or ()), *(exclude or ())])
+        return target
+
+    def _start(
+        self,
+        target: bytes,
+        include: Sequence[str] | None,
+        exclude: Sequence[str] | None,
+        progress: ProgressCallback | None,
+        *,
+        verify: bool,
+    ) -> _Task:
         writer = self._store.writer
         with self._runs_lock:
             self._check_open()
@@ -297,13 +287,12 @@ class Engine:
             if running is not None and not running.finished.is_set():
                 self._runs[target] = running
                 return running
-            before = next((root for root in writer.roots() if root.path == target), None)
-            kept_include, kept_exclude = (before.include, before.exclude) if before else ((), ())
             run = Run(
-                path=target,
-                include=kept_include if include is None else tuple(include),
-                exclude=kept_exclude if exclude is None else tuple(exclude),
+                target,
+                *patterns_of(writer, target, include, exclude),
                 progress=progress,
+                verify=verify,
+                notice=None if self._may_wait_for_model() else _LOADING,
             )
             task = self._runs[target] = _Task(run)
             threading.Thread(target=self._carry_out, args=(task,), name="indexing").start()
@@ -313,12 +302,12 @@ class Engine:
     def _carry_out(self, task: _Task) -> None:
         run = task.run
         try:
-            run.notice = "Loading the model."
-            encoder = self._ready_encoder()
+            if run.notice is not None:
+                self._load_for(run)
             with self._writing:
-                run.notice = None
                 run.started = time.monotonic()
-                index(run, self._store, encoder, self._config.documents, self._config.store)
+                # Where nothing has changed, no model is loaded.
+                index(run, self._store, lambda: self._load_for(run), self._config.documents, self._config.store)
             run.state = "cancelled" if run.cancelled.is_set() else "done"
         except Exception as error:  # noqa: BLE001  # raised again in the threads that wait for the run
             task.error = error
@@ -337,6 +326,17 @@ class Engine:
                 "committed is kept."
             )
         return task
+
+    def _may_wait_for_model(self) -> bool:
+        """Whether a run may begin without the model, which it needs only if it finds something new."""
+        return self._encoder is None and seems_made_with(self._store.writer.fingerprint, self._config.model)
+
+    def _load_for(self, run: Run) -> Encoder:
+        """The model; loading it is told, and does not count as time of the run."""
+        run.notice, before = _LOADING, time.monotonic()
+        encoder = self._ready_encoder()
+        run.notice, run.started = None, run.started + time.monotonic() - before
+        return encoder
 
     def _outcome(self, task: _Task, wait_seconds: float | None, list_skipped: int = 50) -> IndexOutput:
         # NaN and negative waits are none, and the longest is what the platform's clock takes.

@@ -31,7 +31,8 @@ _BACKGROUND = 256
 _SAMPLE = 4096
 _EXACT = 16
 _QUANTILE = 0.9
-_FEWEST = 20
+_SALADS, _SALAD_WORDS, _SHORTEST_WORD = 24, 5, 4
+FEWEST = 20
 _CHANGE = 0.1
 
 
@@ -59,13 +60,17 @@ def strength(words: Sequence[Word], matches: Floats, dense: Floats) -> float:
     ``matches``: float32 [q, n], the best similarity of each row of the query with each candidate; ``dense``: float32
     [n]; n is at least 1.
     """
-    rows = np.unique(np.concatenate([word.rows for word in words])) if words else np.arange(len(matches))
-    return float((matches[rows].mean(axis=0).max() + dense.max()) / 2)
+    return float((matches[_rows_of(words, len(matches))].mean(axis=0).max() + dense.max()) / 2)
+
+
+def _rows_of(words: Sequence[Word], count: int) -> Ints:
+    """Which of ``count`` rows of a query stand for words; all of them if none does."""
+    return np.unique(np.concatenate([word.rows for word in words])) if words else np.arange(count)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What unrelated questions got on the index: ``threshold``, the evidence that nine in ten stay below.
+    """What unrelated questions got on the index: ``threshold``, the evidence that most of them stay below.
 
     ``passages`` were in the index then, and ``changed`` have come or gone in runs since.
     """
@@ -97,28 +102,59 @@ def read_calibration(stored: str | None) -> Calibration | None:
 
 
 def calibrate(snapshot: Snapshot, encoder: Encoder) -> Calibration | None:
-    """Ask the index forty questions on forty subjects; None where it holds too few passages to tell.
+    """Ask the index what it does not answer; None where it holds too few passages to tell.
 
-    A large index is represented by passages drawn with a fixed seed, so the cost is bounded and the result repeatable.
-    Those of its subjects that the index is about raise only the highest values, which the quantile leaves out.
+    The threshold is the lower of two: what nine in ten of forty general questions stay below, and what half of the word
+    salads do, each made of words of five passages of the index. A broad index does answer some general questions, and a
+    narrow one is near to any salad of its words; neither is both. A large index is represented by passages drawn with
+    a fixed seed, so the cost is bounded and the result repeatable.
     """
-    if len(snapshot) < _FEWEST:
+    if len(snapshot) < FEWEST:
         return None
+    salads = _salads(snapshot)
+    found = _ask([*UNRELATED, *salads], snapshot, encoder)
+    general = float(np.quantile(found[: len(UNRELATED)], _QUANTILE))
+    own = float(np.median(found[len(UNRELATED) :])) if salads else general
+    return Calibration(round(min(general, own), 4), len(snapshot))
+
+
+def _ask(questions: Sequence[str], snapshot: Snapshot, encoder: Encoder) -> list[float]:
+    """The evidence for each question among passages drawn, all scanned at once; the best are scored exactly."""
+    queries = encoder.encode_queries(questions)
+    rows = [
+        _rows_of(telling_words(text, query), len(query.token_embeddings))
+        for text, query in zip(questions, queries, strict=True)
+    ]
+    asked = [query.token_embeddings[own] for query, own in zip(queries, rows, strict=True)]
     positions = drawn(len(snapshot), _SAMPLE)
-    allowed = np.zeros(len(snapshot), np.bool_)
-    allowed[positions] = True
-    dense = snapshot.dense(positions)
-    found = [_evidence_for(text, encoder.encode_query(text), snapshot, allowed, dense) for text in UNRELATED]
-    return Calibration(round(float(np.quantile(found, _QUANTILE)), 4), len(snapshot))
+    pooled = snapshot.pooled_matches(np.concatenate(asked), positions)
+    starts = np.cumsum([0, *(len(own) for own in asked[:-1])])
+    best = np.argsort(-np.add.reduceat(pooled, starts, axis=0), axis=1, kind="stable")[:, :_EXACT]
+    dense = snapshot.dense(positions) @ np.stack([query.dense for query in queries], axis=1)
+    return [
+        float(
+            (best_matches(own, snapshot.gather(positions[best[index]])).mean(axis=0).max() + dense[:, index].max()) / 2
+        )
+        for index, own in enumerate(asked)
+    ]
 
 
-def _evidence_for(text: str, query: Query, snapshot: Snapshot, allowed: Mask, dense: Floats) -> float:
-    words = telling_words(text, query)
-    rows = np.unique(np.concatenate([word.rows for word in words]))
-    pooled = snapshot.pooled_scores(query.token_embeddings[rows], allowed)
-    best = np.argpartition(-pooled, min(_EXACT, len(pooled) - 1))[:_EXACT]
-    matches = best_matches(query.token_embeddings, snapshot.gather(best))
-    return strength(words, matches, dense @ query.dense)
+def _salads(snapshot: Snapshot) -> list[str]:
+    """Questions of words that stand in the index, each in another passage: nothing answers them but by chance."""
+    draw = np.random.default_rng(0)
+    chunks = snapshot.chunks[draw.integers(len(snapshot), size=_SALADS * _SALAD_WORDS)].tolist()
+    passages = snapshot.reader.passages(sorted(set(chunks)))
+    drawn_words = []
+    for chunk in chunks:
+        words = [word for word in _WORD.findall(passages[chunk].chunk.text) if _is_telling(word)]
+        if words:
+            drawn_words.append(words[int(draw.integers(len(words)))])
+    whole = range(0, len(drawn_words) - _SALAD_WORDS + 1, _SALAD_WORDS)
+    return [" ".join(drawn_words[at : at + _SALAD_WORDS]) for at in whole]
+
+
+def _is_telling(word: str) -> bool:
+    return word.isalpha() and len(word) >= _SHORTEST_WORD and word.casefold() not in STOP_WORDS
 
 
 def drawn(count: int, most: int) -> Ints:
@@ -158,7 +194,7 @@ def cover(words: Sequence[Word], matches: Floats, usual: Floats, texts: Sequence
     table = np.zeros((len(words), len(texts)), np.bool_)
     for index, word in enumerate(words):
         least = usual[word.rows].mean()
-        near = matches[word.rows].mean(axis=0) >= least + _COVERED * (1 - least)
+        near: Mask = matches[word.rows].mean(axis=0) >= least + _COVERED * (1 - least)
         table[index] = [
             bool(close) or _has(word.text.casefold(), vocabulary)
             for close, vocabulary in zip(near, vocabularies, strict=True)

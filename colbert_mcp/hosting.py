@@ -27,7 +27,7 @@ from colbert_mcp.documents import in_scope, real_path
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PathNotAllowedError
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
-from colbert_mcp.results import EngineStatus, ExplainOutput, RunOutput, SearchOutput
+from colbert_mcp.results import EngineStatus, ExplainOutput, IndexOutput, RunOutput, SearchOutput
 from colbert_mcp.server import READS, WRITES, add_tool, answer, build_server, local_path
 from colbert_mcp.types import Mode
 from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, decode_roots
@@ -183,6 +183,28 @@ class Host:
             return await answer(
                 lambda: attachment.index().search(
                     query, limit=limit, path=paths, types=types, mode=mode, max_tokens=max_tokens, explain=explain
+                )
+            )
+
+        @add_tool(server, "Begin to index, or plan it", WRITES)
+        async def index_in(
+            path: str,
+            include: list[str] | None,
+            exclude: list[str] | None,
+            verify: bool,
+            dry_run: bool,
+            list_skipped: int,
+        ) -> Annotated[CallToolResult, IndexOutput]:
+            """`index_path`, answered at once, or planned to the end."""
+            return await answer(
+                lambda: attachment.index().index_path(
+                    _in_roots(path),
+                    include,
+                    exclude,
+                    wait_seconds=0,
+                    list_skipped=list_skipped,
+                    verify=verify,
+                    dry_run=dry_run,
                 )
             )
 

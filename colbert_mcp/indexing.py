@@ -1,106 +1,63 @@
 """An indexing run: discover, read, cut, encode and commit, one batch after another.
 
-Files whose size, time and reader are unchanged are skipped, so an interrupted run resumes after its last commit. Each
-batch is bounded by its tokens, and token embeddings go to disk group by group, so memory does not grow with the corpus
-or with a file. Knows documents, the encoder and the store; nothing of who asked.
+Files whose size, time and reader are unchanged are skipped, so an interrupted run resumes after its last commit; of the
+others, only texts are encoded that no passage of the index has. Each batch is bounded by its tokens, and token
+embeddings go to disk group by group, so memory does not grow with the corpus or with a file. Knows documents, the
+encoder and the store; nothing of who asked.
 """
 
-import threading
+import os
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from colbert_mcp.changes import Candidate, Changes, compare, stamp_if_same
 from colbert_mcp.chunking import CHUNKER, Piece, cut
-from colbert_mcp.config import DocumentsConfig, StoreConfig
+from colbert_mcp.config import DocumentsConfig, ModelConfig, StoreConfig
 from colbert_mcp.documents import (
     READER,
-    Discovery,
     Document,
     Extractor,
-    Found,
-    discover,
+    compile_patterns,
     display_path,
-    is_within,
     read_document,
     real_path,
 )
 from colbert_mcp.encoder import Encoder, Tokenized
-from colbert_mcp.errors import DocumentError
-from colbert_mcp.evidence import META_KEY, calibrate, read_calibration
-from colbert_mcp.results import EXPECTED_SKIPS, IndexOutput, RunState, Skipped
-from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store, StoredDocument, now
-from colbert_mcp.types import IndexingProgress, ProgressCallback
+from colbert_mcp.errors import DocumentError, UnreadableDocumentError
+from colbert_mcp.evidence import FEWEST, META_KEY, calibrate, read_calibration
+from colbert_mcp.results import Skipped
+from colbert_mcp.runs import RATE_KEY, Run
+from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store
+from colbert_mcp.types import Chunk, FileStamp
 
 _GROUP_TOKENS = 32_768
+_RATED_TOKENS = 1_000
 
 
-@dataclass(slots=True)
-class Run:
-    """One run over a root, and what it has done so far. Only ``state`` and the counters change.
-
-    ``path`` is the root's real path; ``include`` and ``exclude`` are gitignore-style patterns relative to it.
-    """
-
-    path: bytes
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    progress: ProgressCallback | None = None
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    state: RunState = "running"
-    files_total: int = 0
-    files_done: int = 0
-    indexed: int = 0
-    unchanged: int = 0
-    removed: int = 0
-    chunks: int = 0
-    tokens: int = 0
-    bytes_done: int = 0
-    bytes_total: int = 0
-    generation: int = 0
-    skipped: list[Skipped] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-    seconds: float = 0.0
-    notice: str | None = None
-
-    def output(self, list_skipped: int = 50) -> IndexOutput:
-        """The run as the faces show it; skipped files that need someone's attention are listed first."""
-        reasons = Counter(skipped.reason for skipped in self.skipped)
-        listed = sorted(self.skipped, key=lambda skipped: skipped.reason in EXPECTED_SKIPS)[:list_skipped]
-        return IndexOutput(
-            state=self.state,
-            path=display_path(self.path),
-            files_total=self.files_total,
-            files_done=self.files_done,
-            indexed=self.indexed,
-            unchanged=self.unchanged,
-            removed=self.removed,
-            skipped=len(self.skipped),
-            chunks=self.chunks,
-            tokens=self.tokens,
-            seconds=round(time.monotonic() - self.started if self.state == "running" else self.seconds, 2),
-            generation=self.generation,
-            problems=listed,
-            skipped_by_reason=dict(reasons.most_common()),
-            notice=self.notice,
-        )
-
-    def report(self) -> None:
-        """Tell the progress callback, if there is one."""
-        if self.progress is not None:
-            done = IndexingProgress(
-                self.files_done, self.files_total, self.chunks, self.tokens, self.bytes_done, self.bytes_total
-            )
-            self.progress(done)
-
-
-def index(run: Run, store: Store, encoder: Encoder, documents: DocumentsConfig, config: StoreConfig) -> None:
-    """Bring the index in step with the files under the run's root.
+def index(run: Run, store: Store, load: Callable[[], Encoder], documents: DocumentsConfig, config: StoreConfig) -> None:
+    """Bring the index in step with the files under the run's root; ``load`` gives the encoder once it is needed.
 
     What was committed stays if the run is cancelled or fails. Raises StoreError or EncoderError; what is wrong with a
     single file is listed in ``run.skipped``.
     """
-    _Indexing(run, store, encoder, documents, config).run()
+    _Indexing(run, store, load, documents, config).run()
+
+
+def check_indexable(root: bytes, patterns: Sequence[str]) -> None:
+    """Raise UnreadableDocumentError where there is nothing to index at a real path, or a pattern is none."""
+    if not os.path.exists(root):
+        raise UnreadableDocumentError(f"There is no file or folder {display_path(root)}.")
+    if not (os.path.isdir(root) or os.path.isfile(root)):
+        raise UnreadableDocumentError(f"{display_path(root)} is neither a folder nor a regular file.")
+    for pattern in patterns:
+        try:
+            pattern.encode()
+            compile_patterns([pattern])
+        except UnicodeEncodeError:
+            raise UnreadableDocumentError("An include or exclude pattern holds bytes that are no text.") from None
+        except ValueError as error:
+            raise UnreadableDocumentError(f"The include or exclude pattern {error}.") from None
 
 
 def fingerprint(encoder: Encoder) -> dict[str, object]:
@@ -108,139 +65,181 @@ def fingerprint(encoder: Encoder) -> dict[str, object]:
     return {**encoder.fingerprint.as_json(), "chunker": CHUNKER}
 
 
+def seems_made_with(stored: dict[str, object] | None, model: ModelConfig) -> bool:
+    """Whether an index may be of the configured model, as far as its name and settings tell without loading it."""
+    return (
+        stored is not None
+        and (stored.get("model"), stored.get("chunker")) == (model.name, CHUNKER)
+        and model.document_length in (0, stored.get("document_length"))
+    )
+
+
 @dataclass(slots=True)
 class _Pending:
-    """A document whose chunks are being encoded."""
+    """A document that waits for its chunks to be encoded; ``fresh`` counts those that no other document has."""
 
     document: Document
     pieces: list[Piece[Tokenized]]
-    references: list[RowReference] = field(default_factory=list)
+    chunks: list[Chunk]
+    fresh: int = 0
 
 
 class _Indexing:
     """The state of a run."""
 
     def __init__(
-        self, run: Run, store: Store, encoder: Encoder, documents: DocumentsConfig, config: StoreConfig
+        self,
+        run: Run,
+        store: Store,
+        load: Callable[[], Encoder],
+        documents: DocumentsConfig,
+        config: StoreConfig,
     ) -> None:
         self._run = run
         self._store = store
-        self._encoder = encoder
+        self._load = load
         self._documents = documents
         self._config = config
         self._root = 0
-        self._batch = self._new_batch()
+        self._lazy_encoder: Encoder | None = None
+        self._open_batch: Batch | None = None
         self._waiting: list[_Pending] = []
         self._waiting_tokens = 0
-        self._unread: set[bytes] = set()
+        self._same: list[int] = []
+        self._stamps: list[tuple[int, FileStamp]] = []
+        self._unread: set[int] = set()
         self._extractor = Extractor(documents)
+
+    @property
+    def _encoder(self) -> Encoder:
+        if self._lazy_encoder is None:
+            self._lazy_encoder = self._load()
+        return self._lazy_encoder
+
+    @property
+    def _batch(self) -> Batch:
+        if self._open_batch is None:
+            own = self._encoder.fingerprint
+            self._open_batch = self._store.batch(fingerprint(self._encoder), own.dimension, own.dense_dimension)
+        return self._open_batch
 
     def run(self) -> None:
         """Discover, then index what is new or changed, then let go of what is gone."""
         with self._store.transaction() as writer:
             self._root = writer.put_root(self._run.path, self._run.include, self._run.exclude)
             writer.clear_tombstones(self._run.path)
-        known = {document.record.path: document for document in self._store.writer.documents()}
-        found = list(self._discover())
-        self._run.files_total = len(found)
-        self._run.bytes_total = sum(file.stamp.size for file in found)
+        own = real_path(self._store.directory)
+        changes = compare(self._store.writer, self._run, self._documents, own, READER)
         self._run.report()
-        unchanged = []
         try:
-            for file in found:
+            for candidate in changes.candidates:
                 if self._run.cancelled.is_set():
                     break
-                stored = known.get(file.path)
-                if stored is not None and _is_unchanged(file, stored):
-                    unchanged.append(stored.id)
-                    self._run.unchanged += 1
-                    self._done(file.stamp.size)
-                else:
-                    self._take(file)
+                self._take(candidate)
             self._flush()
         except BaseException:
-            self._store.abandon(self._batch)
+            if self._open_batch is not None:
+                self._store.abandon(self._open_batch)
             raise
         finally:
             self._extractor.close()
-        self._finish(unchanged, {file.path for file in found})
+        self._finish(changes)
 
-    def _discover(self) -> Iterator[Found]:
-        how = Discovery(
-            max_file_bytes=self._documents.max_file_bytes,
-            hidden=self._documents.hidden,
-            include=self._run.include,
-            exclude=self._run.exclude,
-            removed=self._store.writer.tombstones(),
-        )
-        own = real_path(self._store.directory)
-        for item in discover(self._run.path, how):
-            if isinstance(item, Skipped):
-                self._run.skipped.append(item)
-            elif not is_within(item.path, own):
-                yield item
-
-    def _take(self, file: Found) -> None:
-        """Read and cut one file; encode and commit when enough has gathered."""
+    def _take(self, candidate: Candidate) -> None:
+        """Read and cut one file, unless its bytes are those that were indexed."""
         try:
-            document = read_document(file.path, self._documents.max_file_bytes, self._extractor)
-            pieces = cut(
-                document.text,
-                document.sections,
-                self._encoder,
-                self._encoder.content_length,
-                is_code=document.is_code,
-                walls=[part.start for part in document.parts],
-            )
-            for piece in pieces:
-                document.chunk(piece.start, piece.end, piece.headings)
+            stamp = stamp_if_same(self._store.writer, candidate, self._documents)
+            pending = None if stamp is not None else self._cut(candidate.file.path)
         except DocumentError as error:
-            self._skip(file, str(error))
+            self._skip(candidate, str(error))
             return
-        if not pieces:
-            self._skip(file, "empty")
-            return
-        self._waiting.append(_Pending(document, pieces))
-        self._waiting_tokens += sum(len(piece.tokens.ids) for piece in pieces)
+        if stamp is not None:
+            self._keep(candidate, stamp)
+        elif pending is None:
+            self._skip(candidate, "empty")
+        else:
+            self._wait(pending)
+
+    def _cut(self, path: bytes) -> _Pending | None:
+        """A file's chunks, each proved; None where it holds nothing. Raises DocumentError."""
+        document = read_document(path, self._documents.max_file_bytes, self._extractor)
+        pieces = cut(
+            document.text,
+            document.sections,
+            self._encoder,
+            self._encoder.content_length,
+            is_code=document.is_code,
+            walls=[part.start for part in document.parts],
+        )
+        chunks = [document.chunk(piece.start, piece.end, piece.headings) for piece in pieces]
+        return _Pending(document, pieces, chunks) if pieces else None
+
+    def _wait(self, pending: _Pending) -> None:
+        """Put a document beside those that wait; encode and commit when enough has gathered."""
+        self._waiting.append(pending)
+        self._waiting_tokens += sum(len(piece.tokens.ids) for piece in pending.pieces)
         if self._waiting_tokens >= _GROUP_TOKENS:
             self._encode_waiting()
         if self._batch.tokens >= self._config.commit_tokens:
             self._commit()
 
-    def _skip(self, file: Found, reason: str) -> None:
-        self._unread.add(file.path)
-        self._run.skipped.append(Skipped(path=display_path(file.path), reason=reason))
-        self._done(file.stamp.size)
+    def _keep(self, candidate: Candidate, stamp: FileStamp) -> None:
+        """Note that a file's bytes are those that were indexed, whatever its time says."""
+        if candidate.document is not None:
+            self._same.append(candidate.document)
+            if stamp != candidate.stamp:
+                self._stamps.append((candidate.document, stamp))
+        self._run.unchanged += 1
+        self._done(candidate.file.stamp.size)
+
+    def _skip(self, candidate: Candidate, reason: str) -> None:
+        if candidate.document is not None:
+            self._unread.add(candidate.document)
+        self._run.skipped.append(Skipped(path=display_path(candidate.file.path), reason=reason))
+        self._done(candidate.file.stamp.size)
 
     def _encode_waiting(self) -> None:
-        """Encode the waiting documents' chunks in groups, and write each group to the segment."""
-        work = [(waiting, piece) for waiting in self._waiting for piece in waiting.pieces]
-        for group in _groups(work):
+        """Encode the waiting documents' texts that have no row yet, in groups, and write each group to the segment."""
+        if not self._waiting:
+            return
+        rows = self._store.rows_of_texts(list({chunk.text_sha256 for w in self._waiting for chunk in w.chunks}))
+        for group in _groups(self._unknown(rows)):
             if self._run.cancelled.is_set():
                 break
             encoded = self._encoder.encode_documents([piece.tokens for _, piece in group])
-            for (waiting, piece), result in zip(group, encoded, strict=True):
-                waiting.references.append(self._batch.append(result.token_embeddings, result.dense))
+            for (digest, piece), result in zip(group, encoded, strict=True):
+                self._batch.append(digest, result.token_embeddings, result.dense)
                 self._run.chunks += 1
                 self._run.tokens += len(piece.tokens.ids)
             self._run.report()
+        rows |= self._batch.rows
         for waiting in self._waiting:
-            if len(waiting.references) == len(waiting.pieces):
-                self._put(waiting)
+            if all(chunk.text_sha256 in rows for chunk in waiting.chunks):
+                self._put(waiting, rows)
         self._waiting = []
         self._waiting_tokens = 0
 
-    def _put(self, waiting: _Pending) -> None:
+    def _unknown(self, rows: dict[str, RowReference]) -> Iterator[tuple[str, Piece[Tokenized]]]:
+        """The waiting texts without a row in the index or the batch, each once, with the SHA-256 of the text."""
+        seen = rows.keys() | self._batch.rows.keys()
+        for waiting in self._waiting:
+            for chunk, piece in zip(waiting.chunks, waiting.pieces, strict=True):
+                if chunk.text_sha256 not in seen:
+                    seen.add(chunk.text_sha256)
+                    waiting.fresh += 1
+                    yield chunk.text_sha256, piece
+
+    def _put(self, waiting: _Pending, rows: dict[str, RowReference]) -> None:
         document = waiting.document
-        chunks = []
+        encoded = []
         unchunked = _non_blank(document.text)
-        for piece, reference in zip(waiting.pieces, waiting.references, strict=True):
-            chunk = document.chunk(piece.start, piece.end, piece.headings)
+        for piece, chunk in zip(waiting.pieces, waiting.chunks, strict=True):
             unchunked -= _non_blank(chunk.text)
             coverage = self._encoder.coverage(piece.tokens, chunk.text)
-            chunks.append(EncodedChunk(chunk, len(piece.tokens.ids), coverage, reference))
-        self._batch.put(document.record, chunks, unchunked, document.text if document.extracted else None)
+            encoded.append(EncodedChunk(chunk, len(piece.tokens.ids), coverage, rows[chunk.text_sha256]))
+        self._batch.put(document.record, encoded, unchunked, document.text if document.extracted else None)
         self._run.indexed += 1
+        self._run.reused += len(encoded) - waiting.fresh
         self._done(document.record.stamp.size)
 
     def _flush(self) -> None:
@@ -248,63 +247,65 @@ class _Indexing:
         self._commit()
 
     def _commit(self) -> None:
-        if self._batch.documents:
-            self._run.generation = self._store.commit(self._batch, self._root)
+        if self._open_batch is None:
+            return
+        if self._open_batch.documents:
+            self._store.commit(self._open_batch, self._root)
         else:
-            self._store.abandon(self._batch)
-        self._batch = self._new_batch()
+            self._store.abandon(self._open_batch)
+        self._open_batch = None
         self._run.report()
-
-    def _new_batch(self) -> Batch:
-        own = self._encoder.fingerprint
-        return self._store.batch(fingerprint(self._encoder), own.dimension, own.dense_dimension)
 
     def _done(self, size: int) -> None:
         self._run.files_done += 1
         self._run.bytes_done += size
         self._run.report()
 
-    def _finish(self, unchanged: Sequence[int], found: set[bytes]) -> None:
+    def _finish(self, changes: Changes) -> None:
         """Link what stays, drop what the root no longer holds; only a run that went through may do so."""
         if self._run.cancelled.is_set():
             self._run.generation = self._store.writer.generation
             return
-        with self._store.transaction() as writer:
-            writer.link(unchanged, self._root)
-            held = writer.documents_of_root(self._root)
-            # A file that is there but could not be read this time leaves too: nothing is served that cannot be checked.
-            gone = [doc for path, doc in held.items() if path not in found or path in self._unread]
-            orphans = writer.unlink(gone, self._root)
-            writer.finish_root(self._root, now())
-        left = self._store.drop_documents(orphans) if orphans else 0
+        joined = [document for document in (*changes.unchanged, *self._same) if document not in changes.held]
+        # A file that is there but could not be read this time leaves too: nothing is served that cannot be checked.
+        gone = changes.gone(self._unread)
+        # Only now: what came to another place in this run has found its rows.
+        left = self._store.settle(self._root, joined=joined, gone=gone, stamps=self._stamps)
         self._calibrate(self._run.chunks + left)
+        self._note_rate()
         self._run.removed = len(gone)
         self._run.generation = self._store.writer.generation
 
+    def _note_rate(self) -> None:
+        """Keep how fast this run was, for the plan of the next one."""
+        seconds = time.monotonic() - self._run.started
+        if self._run.tokens >= _RATED_TOKENS and seconds > 0:
+            self._store.writer.set_meta(RATE_KEY, str(round(self._run.tokens / seconds, 1)))
+
     def _calibrate(self, changed: int) -> None:
         """Learn anew what unrelated questions get, once a tenth of the index has changed."""
-        with self._store.snapshot() as snapshot:
-            known = read_calibration(snapshot.reader.meta(META_KEY))
-            if known is None or known.is_stale(len(snapshot), changed):
-                known = calibrate(snapshot, self._encoder)
-            elif changed:
-                known = replace(known, changed=known.changed + changed)
-            else:
+        writer = self._store.writer
+        passages = writer.passage_count()
+        known = read_calibration(writer.meta(META_KEY))
+        if known is not None and not known.is_stale(passages, changed):
+            if not changed:
                 return
+            known = replace(known, changed=known.changed + changed)
+        elif passages < FEWEST:
+            known = None
+        else:
+            with self._store.snapshot() as snapshot:
+                known = calibrate(snapshot, self._encoder)
         # "" where the index has become too small to tell.
-        self._store.writer.set_meta(META_KEY, known.as_json() if known else "")
+        writer.set_meta(META_KEY, known.as_json() if known else "")
 
 
 def _non_blank(text: str) -> int:
     return sum(map(len, text.split()))
 
 
-def _is_unchanged(file: Found, stored: StoredDocument) -> bool:
-    return stored.record.stamp == file.stamp and stored.record.reader == READER
-
-
-def _groups(work: list[tuple[_Pending, Piece[Tokenized]]]) -> Iterator[list[tuple[_Pending, Piece[Tokenized]]]]:
-    group: list[tuple[_Pending, Piece[Tokenized]]] = []
+def _groups(work: Iterator[tuple[str, Piece[Tokenized]]]) -> Iterator[list[tuple[str, Piece[Tokenized]]]]:
+    group: list[tuple[str, Piece[Tokenized]]] = []
     tokens = 0
     for item in work:
         group.append(item)

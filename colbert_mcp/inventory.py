@@ -1,10 +1,12 @@
-"""What is indexed: the roots, and the files in them, as far as a caller may see them. Knows the catalogue only."""
+"""What is indexed, as far as a caller may see it: the roots, the files in them, and how much. Searches nothing."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from colbert_mcp.documents import display_path, in_scope
-from colbert_mcp.results import SourceDocument, SourceRoot, SourcesOutput
-from colbert_mcp.store import Snapshot
+from colbert_mcp.encoder import Encoder
+from colbert_mcp.results import IndexOutput, Ledger, SourceDocument, SourceRoot, SourcesOutput, StatusOutput
+from colbert_mcp.store import Snapshot, Store
 
 
 def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes], limit: int) -> SourcesOutput:
@@ -48,3 +50,40 @@ def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes],
         truncated=len(documents) > limit,
         generation=snapshot.generation,
     )
+
+
+def status(
+    store: Store, encoder: Encoder | None, model: str, runs: list[IndexOutput], scope: Sequence[bytes]
+) -> StatusOutput:
+    """The index and the model as far as it is loaded; ``model`` is the configured one's name."""
+    with store.snapshot() as snapshot:
+        counts = _totals(snapshot, scope)
+        fingerprint = snapshot.reader.fingerprint or {}
+        generation = snapshot.generation
+    length = encoder.fingerprint.document_length if encoder else fingerprint.get("document_length")
+    return StatusOutput(
+        index=display_path(bytes(store.directory)),
+        generation=generation,
+        documents=counts["documents"],
+        passages=counts["passages"],
+        tokens=counts["tokens"],
+        characters=counts["characters"],
+        ledger=Ledger(**{name: counts[name] for name in Ledger.model_fields}),
+        bytes=store.bytes_on_disk(),
+        roots=counts["roots"],
+        model=str(fingerprint.get("model", model)),
+        device=encoder.device if encoder else None,
+        dtype=encoder.dtype if encoder else None,
+        document_length=length if isinstance(length, int) else None,
+        chroma=store.vectors.state,
+        read_only=store.read_only,
+        runs=runs,
+        version=version("colbert-mcp"),
+    )
+
+
+def _totals(snapshot: Snapshot, scope: Sequence[bytes]) -> dict[str, int]:
+    """How many roots, documents, passages, tokens and characters lie in ``scope``, and what no embedding stands for."""
+    reader = snapshot.reader
+    inside = [d.id for d in reader.documents() if in_scope(d.record.path, scope)] if scope else None
+    return {**reader.counts(inside), "roots": sum(in_scope(root.path, scope) for root in reader.roots())}

@@ -16,6 +16,7 @@ from scipy.spatial.distance import squareform
 
 Floats = npt.NDArray[np.float32]
 _BLOCK = 65_536
+_POOLED_BLOCK = 4_096  # smaller: these queries are many
 _POOL_GROUP = 512
 
 
@@ -100,6 +101,19 @@ def maxsim_pooled(query: Floats, pooled: npt.NDArray[np.int8], scales: npt.NDArr
         products *= scales[start : start + step].reshape(-1).astype(np.float32)
         scores[start : start + step] = products.reshape(len(query), -1, k).max(axis=2).sum(axis=0) / len(query)
     return scores
+
+
+def best_pooled_matches(query: Floats, pooled: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> Floats:
+    """``best_matches`` over pooled vectors int8 [n, k, d] with scales float16 [n, k]; float32 [q, n]."""
+    count, k, dimension = pooled.shape
+    matches = np.empty((len(query), count), np.float32)
+    step = max(1, _POOLED_BLOCK // k)
+    for start in range(0, count, step):
+        block = pooled[start : start + step].reshape(-1, dimension)
+        products = query @ block.astype(np.float32).T
+        products *= scales[start : start + step].reshape(-1).astype(np.float32)
+        matches[:, start : start + step] = products.reshape(len(query), -1, k).max(axis=2)
+    return matches
 
 
 def pool(embeddings: Floats, k: int) -> Floats:

@@ -79,6 +79,8 @@ class RemoteEngine:
         wait_seconds: float | None = None,
         progress: ProgressCallback | None = None,
         list_skipped: int = _LISTED,
+        verify: bool = False,
+        dry_run: bool = False,
         scope: Sequence[bytes] = (),
     ) -> IndexOutput:
         """See ``Engine.index_path``. The run belongs to the engine: it goes on if this process ends."""
@@ -86,10 +88,12 @@ class RemoteEngine:
             "path": _sent(path),
             "include": None if include is None else list(include),
             "exclude": None if exclude is None else list(exclude),
-            "wait_seconds": 0,
+            "verify": verify,
+            "dry_run": dry_run,
+            "list_skipped": list_skipped,
         }
-        output = self._write("index_path", start, IndexOutput, scope)
-        if wait_seconds == 0 and progress is None and list_skipped == _LISTED:
+        output = self._write("index_in", start, IndexOutput, scope)
+        if dry_run or (wait_seconds == 0 and progress is None):
             return output
         return self._wait(path, wait_seconds, progress, list_skipped, scope)
 
@@ -167,9 +171,9 @@ class RemoteEngine:
         """See ``Engine.remove_path``."""
         return self._write("remove_path", {"path": _sent(path)}, RemoveOutput, scope)
 
-    def index_status(self) -> StatusOutput:
+    def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """See ``Engine.index_status``."""
-        return self._read("index_status", {}, StatusOutput)
+        return self._read("index_status", {}, StatusOutput, scope)
 
     def _wait(
         self,

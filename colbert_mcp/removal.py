@@ -1,15 +1,20 @@
-"""Taking a root, or a folder or file below one, out of the index. Knows the store; nothing of runs or of who asked."""
+"""Takes a root, or a folder or file below one, out of the index.
 
-from colbert_mcp.documents import display_path, is_within
+Knows the store; the files themselves are not touched.
+"""
+
+from collections.abc import Sequence
+
+from colbert_mcp.documents import display_path, in_scope, is_within
 from colbert_mcp.errors import UnreadableDocumentError
 from colbert_mcp.results import RemoveOutput
 from colbert_mcp.store import Store
 
 
-def remove(store: Store, target: bytes) -> RemoveOutput:
-    """Take what lies at a real path out of the index; the caller sees to it that nothing else writes.
+def remove(store: Store, target: bytes, scope: Sequence[bytes]) -> RemoveOutput:
+    """Take what is indexed at a real path out of the index, former passages included; names nothing outside ``scope``.
 
-    Raises UnreadableDocumentError if nothing indexed lies there.
+    Raises UnreadableDocumentError where nothing indexed lies there.
     """
     writer = store.writer
     roots = writer.roots()
@@ -33,7 +38,8 @@ def remove(store: Store, target: bytes) -> RemoveOutput:
     passages = store.drop_documents(sorted(leaving), forget=True) if leaving else 0
     notice = None
     if not own:
-        notice = f"It stays out of {display_path(above[0].path)} until it is indexed by its own path."
+        around = display_path(above[0].path) if in_scope(above[0].path, scope) else "the folder around it"
+        notice = f"It stays out of {around} until it is indexed by its own path."
     return RemoveOutput(
         path=display_path(target),
         removed_documents=len(leaving),

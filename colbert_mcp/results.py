@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from colbert_mcp.types import Status
 
-RunState: TypeAlias = Literal["running", "done", "cancelled", "failed"]
+RunState: TypeAlias = Literal["running", "done", "cancelled", "failed", "planned"]
 Verdict: TypeAlias = Literal["exact", "normalised", "elided", "misattributed", "altered", "not_found"]
 VERIFIED: frozenset[Verdict] = frozenset({"exact", "normalised", "elided"})
 
@@ -218,23 +218,35 @@ class Skipped(Result):
     reason: str
 
 
+class IndexPlan(Result):
+    """What a run would meet and cost; what it would do stands in the counts beside it."""
+
+    new: int = Field(description="files that are not in the index")
+    changed: int = Field(description="files that have changed since they were indexed")
+    estimated: bool = Field(description="chunks, reused and tokens were counted on a sample, or by another tokenizer")
+    seconds: float | None = Field(description="at the rate of the last run; null before there was one")
+    bytes: int | None = Field(description="disk space that the index would take in addition; null if not known")
+
+
 class IndexOutput(Result):
-    """How an indexing run went, or how far it is."""
+    """How an indexing run went, or how far it is; if ``planned``, what a run would do."""
 
     state: RunState
     path: str
     files_total: int
     files_done: int
-    indexed: int = Field(description="files read and encoded by this run")
+    indexed: int = Field(description="files new or changed, read by this run")
     unchanged: int
     removed: int = Field(description="files that left the index")
     skipped: int
-    chunks: int
-    tokens: int
+    chunks: int = Field(description="passages encoded")
+    reused: int = Field(description="passages whose text had been encoded before, so their embeddings were reused")
+    tokens: int = Field(description="of the passages encoded")
     seconds: float
     generation: int
     problems: list[Skipped] = Field(description="what was skipped and why; at most 50 are listed")
     skipped_by_reason: dict[str, int]
+    plan: IndexPlan | None = Field(default=None, description="of a dry run")
     notice: str | None = None
 
 

@@ -177,6 +177,46 @@ def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
         return await answer(lambda: attachment.index().list_sources(path and local_path(path), limit=limit))
 
 
+async def _index(
+    attachment: Attachment,
+    ctx: Context,
+    path: str,
+    include: list[str] | None,
+    exclude: list[str] | None,
+    wait_seconds: float,
+) -> IndexOutput:
+    """Start a run, or join it, and report its progress until it is done or ``wait_seconds`` have passed."""
+    named = local_path(path)
+    index = await _in_thread(attachment.index)
+    deadline = time.monotonic() + wait_seconds
+    cancelled = threading.Event()
+
+    def start() -> IndexOutput:
+        output = index.index_path(named, include, exclude, wait_seconds=0)
+        if cancelled.is_set():  # the call was cancelled before the run had begun
+            index.cancel(named)
+        return output
+
+    reported = -1
+    try:
+        output = await _in_thread(start)
+        while output.state == "running" and (left := deadline - time.monotonic()) > 0:
+            if output.files_done > reported:  # each report must exceed the last
+                reported = output.files_done
+                message = f"{output.chunks} passages, {output.tokens} tokens"
+                await ctx.report_progress(reported, output.files_total or None, message)
+            pause = min(_POLL_SECONDS, left)
+            output = await _in_thread(partial(index.wait_for_run, named, pause))
+    except anyio.get_cancelled_exc_class():
+        # A client that goes away cancels nothing: its run may well be what it will ask for next.
+        if not attachment.leaving.is_set():
+            cancelled.set()
+            with anyio.CancelScope(shield=True), suppress(ColbertMCPError):
+                await _in_thread(lambda: index.cancel(named))
+        raise
+    return output
+
+
 def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
     @add_tool(server, "Index a folder or file", WRITES)
     async def index_path(
@@ -187,6 +227,7 @@ def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
         ] = None,
         exclude: Annotated[list[str] | None, Field(description="no files matching these patterns")] = None,
         wait_seconds: Annotated[float, Field(description="answer after this long even if it is not done")] = 45,
+        dry_run: Annotated[bool, Field(description="index nothing, only say what a run would do and cost")] = False,
     ) -> Annotated[CallToolResult, IndexOutput]:
         """Read a folder or file into the index, or bring it up to date after changes.
 
@@ -194,38 +235,10 @@ def _add_writing_tools(server: MCPServer[None], attachment: Attachment) -> None:
         same path joins it. Unchanged files are skipped; files that cannot be read are listed with the reason.
         """
 
-        async def run() -> IndexOutput:
+        if dry_run:
             named = local_path(path)
-            index = await _in_thread(attachment.index)
-            deadline = time.monotonic() + wait_seconds
-            cancelled = threading.Event()
-
-            def start() -> IndexOutput:
-                output = index.index_path(named, include, exclude, wait_seconds=0)
-                if cancelled.is_set():  # the call was cancelled before the run had begun
-                    index.cancel(named)
-                return output
-
-            reported = -1
-            try:
-                output = await _in_thread(start)
-                while output.state == "running" and (left := deadline - time.monotonic()) > 0:
-                    if output.files_done > reported:  # each report must exceed the last
-                        reported = output.files_done
-                        message = f"{output.chunks} passages, {output.tokens} tokens"
-                        await ctx.report_progress(reported, output.files_total or None, message)
-                    pause = min(_POLL_SECONDS, left)
-                    output = await _in_thread(partial(index.wait_for_run, named, pause))
-            except anyio.get_cancelled_exc_class():
-                # A client that goes away cancels nothing: its run may well be what it will ask for next.
-                if not attachment.leaving.is_set():
-                    cancelled.set()
-                    with anyio.CancelScope(shield=True), suppress(ColbertMCPError):
-                        await _in_thread(lambda: index.cancel(named))
-                raise
-            return output
-
-        return await _result(run)
+            return await answer(lambda: attachment.index().index_path(named, include, exclude, dry_run=True))
+        return await _result(lambda: _index(attachment, ctx, path, include, exclude, wait_seconds))
 
     @add_tool(server, "Remove from the index", REMOVES)
     async def remove_path(

@@ -7,7 +7,7 @@ bytes of the file as it stands on disk, lines and columns count from 1, and a li
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 Mode: TypeAlias = Literal["hybrid", "semantic", "lexical"]
 Status: TypeAlias = Literal["current", "relocated", "modified", "missing"]
@@ -52,9 +52,11 @@ class Part:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class FileStamp:
-    """What one stat says of a file: enough to notice most changes without reading it."""
+class FileStamp(NamedTuple):
+    """What one stat says of a file: enough to notice most changes without reading it.
+
+    A tuple, because an unchanged tree costs little more than making one for each of its files.
+    """
 
     size: int
     mtime_ns: int

@@ -49,6 +49,9 @@ class FakeEncoder:
             encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokenized), self.kept_tokens(tokenized)
         )
 
+    def encode_queries(self, texts: Sequence[str]) -> list[Query]:
+        return [self.encode_query(text) for text in texts]
+
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         return np.stack([document.starts, document.ends], axis=1)
 

@@ -15,6 +15,7 @@ from colbert_mcp.documents.document import (
     file_stamp,
     os_reason,
     read_document,
+    read_regular_file,
     text_span,
 )
 from colbert_mcp.documents.extraction import Extractor
@@ -40,6 +41,7 @@ __all__ = [
     "os_reason",
     "path_matches",
     "read_document",
+    "read_regular_file",
     "real_path",
     "text_span",
 ]

@@ -97,6 +97,7 @@ _LANGUAGES = {
     ".toml": "toml",
 }
 _MOST_NESTED = 500  # open brackets
+_MOST_IN_ERROR = 2000  # parts of an error
 _MOST_COMMENTS = 100  # lines above a definition that are taken with it
 _DOC_COMMENTS = re.compile(r"\((?:\w*comment)\)[*+?]?\s*@doc\s*\.?")
 _DOC_DIRECTIVES = re.compile(r"\(#(?:strip|select-adjacent|set-adjacent)![^()]*\)")
@@ -130,6 +131,8 @@ def sections(language: str, text: str) -> list[Section]:
     if _deepest(source) > _MOST_NESTED:
         return []  # no program is nested like this, and queries take quadratic time on it
     tree, query = _parse(language, source)
+    if _has_wide_error(tree):
+        return []  # likewise
     to_char = _char_offsets(source)
     found: dict[tuple[int, int], Section] = {}
     children: dict[int, Counter[str]] = {}
@@ -153,6 +156,21 @@ def _deepest(source: bytes) -> int:
     steps = np.isin(codes, np.frombuffer(b"([{", np.uint8)).astype(np.int8)
     steps -= np.isin(codes, np.frombuffer(b")]}", np.uint8))
     return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
+
+
+def _has_wide_error(tree: tree_sitter.Tree) -> bool:
+    """Whether what the parser could not read has very many parts side by side, as no program being edited has."""
+    cursor = tree.walk()
+    while True:
+        node = cursor.node
+        if node is not None and node.descendant_count > _MOST_IN_ERROR:
+            if node.is_error and node.child_count > _MOST_IN_ERROR:
+                return True
+            if cursor.goto_first_child():
+                continue
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent():
+                return False
 
 
 def _defines(capture: str) -> bool:

@@ -5,25 +5,28 @@ not followed, special files never opened. Knows nothing of the index.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import NamedTuple
 
 from pathspec.pattern import RegexPattern
 
 from colbert_mcp.documents.paths import display_path
-from colbert_mcp.documents.patterns import compile_ignore_file, compile_patterns, selected, verdict
-from colbert_mcp.documents.policy import credential_name
+from colbert_mcp.documents.patterns import any_of, compile_ignore_file, compile_patterns, selected, verdict
+from colbert_mcp.documents.policy import credential_file, credential_folder
 from colbert_mcp.results import Skipped
 from colbert_mcp.types import FileStamp
 
 _IGNORE_FILES = (b".gitignore", b".ignore")
 _MAX_IGNORE_BYTES = 1_000_000
+_BY_NAME = attrgetter("name")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A regular file to be indexed."""
+class Found(NamedTuple):
+    """A regular file to be indexed (a tuple for the same reason as its stamp)."""
 
     path: bytes
     stamp: FileStamp
@@ -41,22 +44,50 @@ class Discovery:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rules:
-    """The ignore files in force in one folder, outermost first: (folder, patterns)."""
+class _Layer:
+    """The patterns of one ignore file, the folder it is in, and one expression for all of them."""
 
-    layers: tuple[tuple[bytes, list[RegexPattern]], ...] = ()
+    folder: bytes
+    patterns: list[RegexPattern]
+    anything: re.Pattern[str]
 
-    def entering(self, folder: bytes) -> "_Rules":
-        specs = tuple((folder, spec) for name in _IGNORE_FILES if (spec := _read_spec(folder + b"/" + name)))
-        return _Rules(self.layers + specs) if specs else self
 
-    def ignore(self, path: bytes, is_folder: bool) -> bool:
-        for folder, spec in reversed(self.layers):
-            relative = display_path(path[len(folder.rstrip(b"/")) + 1 :]) + ("/" if is_folder else "")
-            ignored = verdict(spec, relative)
-            if ignored is not None:
-                return ignored
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """What the entries of one folder are judged by.
+
+    ``relative`` is its path below the root with a slash at its end ("" for the root), ``layers`` the ignore files in
+    force, innermost first, each with what its patterns are to see before an entry's name.
+    """
+
+    path: bytes
+    relative: str
+    layers: list[tuple[_Layer, str]]
+    in_credentials: bool
+
+    @classmethod
+    def of(cls, path: bytes, root: bytes, layers: Sequence[_Layer]) -> "_Folder":
+        return cls(
+            path,
+            _prefix(path, root),
+            [(layer, _prefix(path, layer.folder)) for layer in reversed(layers)],
+            credential_folder(path),
+        )
+
+    def ignores(self, name: str) -> bool:
+        """Whether the ignore files leave an entry out; the name of a folder ends in a slash."""
+        for layer, prefix in self.layers:
+            entry = prefix + name
+            if layer.anything.search(entry):
+                ignored = verdict(layer.patterns, entry)
+                if ignored is not None:
+                    return ignored
         return False
+
+
+def _prefix(folder: bytes, above: bytes) -> str:
+    below = folder[len(above.rstrip(b"/")) + 1 :]
+    return display_path(below) + "/" if below else ""
 
 
 def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped]:
@@ -64,97 +95,113 @@ def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped]:
     try:
         status = os.stat(root)
     except OSError as error:
-        yield Skipped(path=display_path(root), reason=(error.strerror or "cannot be read").lower())
+        yield _unreadable(root, error)
         return
     if not stat.S_ISDIR(status.st_mode):
-        yield _file(root, status, how)
+        name = os.path.basename(display_path(root))
+        yield _file(root, name, status, how, in_credentials=credential_folder(os.path.dirname(root)))
         return
-    include, exclude = compile_patterns(how.include), compile_patterns(how.exclude)
-    pending = [(root, _rules_above(root))]
+    choose = _Choice(how)
+    pending = [(root, _layers_above(root))]
     while pending:
-        folder, outer = pending.pop()
-        rules = outer.entering(folder)
+        path, layers = pending.pop()
         folders = []
         try:
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+            with os.scandir(path) as listing:
+                entries = sorted(listing, key=_BY_NAME)
         except OSError as error:
-            yield Skipped(path=display_path(folder), reason=(error.strerror or "cannot be read").lower())
+            yield _unreadable(path, error)
             continue
+        layers = _entering(path, layers, [entry.name for entry in entries if entry.name in _IGNORE_FILES])
+        folder = _Folder.of(path, root, layers)
         for entry in entries:
-            relative = display_path(entry.path[len(root.rstrip(b"/")) + 1 :])
-            outcome = _entry(entry, relative, rules, how, include, exclude)
+            outcome = choose.entry(entry, folder)
             if isinstance(outcome, bytes):
-                folders.append((outcome, rules))
+                folders.append((outcome, layers))
             else:
                 yield outcome
         pending.extend(reversed(folders))
 
 
-def _entry(
-    entry: os.DirEntry[bytes],
-    relative: str,
-    rules: _Rules,
-    how: Discovery,
-    include: list[RegexPattern],
-    exclude: list[RegexPattern],
-) -> Found | Skipped | bytes:
-    """One directory entry: a file to index, a folder to enter (its path), or what is skipped."""
-    try:
-        status = entry.stat(follow_symlinks=False)
-    except OSError as error:
-        return Skipped(path=display_path(entry.path), reason=(error.strerror or "cannot be read").lower())
-    is_folder = stat.S_ISDIR(status.st_mode)
-    reason = _entry_reason(entry, status, rules, how)
-    if reason is None and selected(exclude, relative + "/" * is_folder):
-        reason = "excluded"
-    if reason is None and not is_folder and include and not selected(include, relative):
-        reason = "not included"
-    if reason is not None:
-        return Skipped(path=display_path(entry.path) + "/" * is_folder, reason=reason)
-    return entry.path if is_folder else _file(entry.path, status, how)
+class _Choice:
+    """Judges one entry after the other; all of its patterns are compiled once."""
+
+    def __init__(self, how: Discovery) -> None:
+        self._how = how
+        self._include = compile_patterns(how.include)
+        self._exclude = compile_patterns(how.exclude)
+
+    def entry(self, entry: os.DirEntry[bytes], folder: _Folder) -> Found | Skipped | bytes:
+        """One directory entry: a file to index, a folder to enter (its path), or what is skipped."""
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError as error:
+            return _unreadable(entry.path, error)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        name = display_path(entry.name)
+        reason = self._reason(entry, status, name + "/" if is_folder else name, folder)
+        if reason is not None:
+            return Skipped(path=display_path(entry.path) + "/" * is_folder, reason=reason)
+        if is_folder:
+            return entry.path
+        return _file(entry.path, name, status, self._how, in_credentials=folder.in_credentials)
+
+    def _reason(self, entry: os.DirEntry[bytes], status: os.stat_result, name: str, folder: _Folder) -> str | None:
+        how = self._how
+        if stat.S_ISLNK(status.st_mode):
+            return "a symbolic link"
+        if entry.path in how.removed:
+            return "removed with remove_path"
+        if name == ".git/" or name == ".git" or (name[0] == "." and not how.hidden):
+            return "hidden"
+        if folder.ignores(name):
+            return "ignored by .gitignore or .ignore"
+        if self._exclude and selected(self._exclude, folder.relative + name):
+            return "excluded"
+        if self._include and name[-1] != "/" and not selected(self._include, folder.relative + name):
+            return "not included"
+        return None
 
 
-def _entry_reason(entry: os.DirEntry[bytes], status: os.stat_result, rules: _Rules, how: Discovery) -> str | None:
-    if stat.S_ISLNK(status.st_mode):
-        return "a symbolic link"
-    if entry.path in how.removed:
-        return "removed with remove_path"
-    if entry.name == b".git" or (entry.name.startswith(b".") and not how.hidden):
-        return "hidden"
-    if rules.ignore(entry.path, stat.S_ISDIR(status.st_mode)):
-        return "ignored by .gitignore or .ignore"
-    return None
-
-
-def _file(path: bytes, status: os.stat_result, how: Discovery) -> Found | Skipped:
+def _file(path: bytes, name: str, status: os.stat_result, how: Discovery, *, in_credentials: bool) -> Found | Skipped:
+    reason = None
     if not stat.S_ISREG(status.st_mode):
-        return Skipped(path=display_path(path), reason="not a regular file")
-    if credential_name(path):
-        return Skipped(path=display_path(path), reason="a credential by its name")
-    if status.st_size > how.max_file_bytes:
-        return Skipped(
-            path=display_path(path), reason=f"larger than {how.max_file_bytes} bytes ([documents] max_file_bytes)"
-        )
-    if status.st_size == 0:
-        return Skipped(path=display_path(path), reason="empty")
+        reason = "not a regular file"
+    elif credential_file(name.lower(), in_credentials=in_credentials):
+        reason = "a credential by its name"
+    elif status.st_size > how.max_file_bytes:
+        reason = f"larger than {how.max_file_bytes} bytes ([documents] max_file_bytes)"
+    elif status.st_size == 0:
+        reason = "empty"
+    if reason is not None:
+        return Skipped(path=display_path(path), reason=reason)
     return Found(path, FileStamp(status.st_size, status.st_mtime_ns))
 
 
-def _rules_above(root: bytes) -> _Rules:
-    """The rules of the folders above a root, from the work tree it is in downwards (none outside of one)."""
+def _unreadable(path: bytes, error: OSError) -> Skipped:
+    return Skipped(path=display_path(path), reason=(error.strerror or "cannot be read").lower())
+
+
+def _layers_above(root: bytes) -> tuple[_Layer, ...]:
+    """The ignore files of the folders above a root, from the work tree it is in downwards (none outside of one)."""
     above = []
     folder = root
     while not os.path.exists(folder + b"/.git"):
         parent = os.path.dirname(folder)
         if parent == folder:
-            return _Rules()
+            return ()
         above.append(parent)
         folder = parent
-    rules = _Rules()
+    layers: tuple[_Layer, ...] = ()
     for parent in reversed(above):
-        rules = rules.entering(parent)
-    return rules
+        layers = _entering(parent, layers, _IGNORE_FILES)
+    return layers
+
+
+def _entering(folder: bytes, outer: tuple[_Layer, ...], names: Sequence[bytes]) -> tuple[_Layer, ...]:
+    """The ignore files in force in a folder, outermost first: those of the folders above and its own of these names."""
+    specs = [spec for name in _IGNORE_FILES if name in names and (spec := _read_spec(folder + b"/" + name))]
+    return (*outer, *(_Layer(folder, spec, any_of(spec)) for spec in specs)) if specs else outer
 
 
 def _read_spec(file: bytes) -> list[RegexPattern]:

@@ -5,6 +5,7 @@ pathspec translates them to regular expressions; one with many stars would take 
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 import pathspec
 from pathspec.pattern import RegexPattern
@@ -15,15 +16,19 @@ _STARS = re.compile(r"\*+")
 
 def compile_patterns(lines: Iterable[str]) -> list[RegexPattern]:
     """The patterns of some lines; blank lines and comments give none. Raises ValueError naming a line that is wrong."""
-    patterns: list[RegexPattern] = []
-    for line in lines:
-        if max(len(_STARS.findall(part)) for part in line.split("/")) > _MAX_STARS:
-            raise ValueError(f"{line!r} has more than {_MAX_STARS} stars in one part")
-        try:
-            patterns += pathspec.GitIgnoreSpec.from_lines([line]).patterns
-        except (ValueError, re.error) as error:
-            raise ValueError(f"{line!r} is not a pattern") from error
-    return [pattern for pattern in patterns if pattern.regex is not None]
+    return [pattern for line in lines for pattern in _compile_line(line)]
+
+
+@lru_cache(maxsize=4096)
+def _compile_line(line: str) -> tuple[RegexPattern, ...]:
+    """The patterns of one line; the ignore files of a tree repeat each other."""
+    if max(len(_STARS.findall(part)) for part in line.split("/")) > _MAX_STARS:
+        raise ValueError(f"{line!r} has more than {_MAX_STARS} stars in one part")
+    try:
+        patterns = pathspec.GitIgnoreSpec.from_lines([line]).patterns
+    except (ValueError, re.error) as error:
+        raise ValueError(f"{line!r} is not a pattern") from error
+    return tuple(pattern for pattern in patterns if pattern.regex is not None)
 
 
 def compile_ignore_file(text: str) -> list[RegexPattern]:
@@ -35,6 +40,13 @@ def compile_ignore_file(text: str) -> list[RegexPattern]:
         except ValueError:
             continue
     return patterns
+
+
+def any_of(patterns: list[RegexPattern]) -> re.Pattern[str]:
+    """One expression that matches whatever any of the patterns does: what it does not match needs no ``verdict``."""
+    expressions = [pattern.regex.pattern for pattern in patterns if pattern.regex is not None]
+    # Expressions joined in one may not use a group's name twice.
+    return re.compile("|".join(f"(?:{expression.replace('(?P<ps_d>', '(?:')})" for expression in expressions))
 
 
 def selected(patterns: list[RegexPattern], path: str) -> bool:

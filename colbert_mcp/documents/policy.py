@@ -45,7 +45,13 @@ CREDENTIAL_NAMES = (
     "*.tfstate",
 )
 CREDENTIAL_FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".kube", ".docker", ".password-store"})
-_HARMLESS = ("*.pub", ".env.example", ".env.sample", ".env.template")
+# The same patterns by their shape: every file of a tree is held against them.
+_CREDENTIALS = frozenset(pattern for pattern in CREDENTIAL_NAMES if "*" not in pattern)
+_CREDENTIAL_ENDS = tuple(p[1:] for p in CREDENTIAL_NAMES if p.startswith("*") and "*" not in p[1:])
+_CREDENTIAL_STARTS = tuple(p[:-1] for p in CREDENTIAL_NAMES if p.endswith("*") and "*" not in p[:-1])
+_CREDENTIAL_OTHERS = re.compile("|".join(fnmatch.translate(p) for p in CREDENTIAL_NAMES if "*" in p[1:-1]))
+_HARMLESS = frozenset({".env.example", ".env.sample", ".env.template"})
+_HARMLESS_END = ".pub"
 _CREDENTIAL_CONTENT = re.compile(
     # The key may follow headers, escaped line ends, or quoting and comment marks at the start of its lines.
     rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s+[A-Za-z0-9+/=]{16}|[\s\S]{0,400}?[A-Za-z0-9+/]{40})"
@@ -66,12 +72,26 @@ _CREDENTIAL_CONTENT = re.compile(
 
 def credential_name(path: bytes) -> bool:
     """Whether the name, or that of a folder it is in, is one that holds credentials."""
-    parts = display_path(path).lower().split("/")
-    name = parts[-1]
-    if any(fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS):
+    *folders, name = display_path(path).lower().split("/")
+    return credential_file(name, in_credentials=not CREDENTIAL_FOLDERS.isdisjoint(folders))
+
+
+def credential_folder(path: bytes) -> bool:
+    """Whether a folder, or one that it is in, is one that holds credentials by its name."""
+    return not CREDENTIAL_FOLDERS.isdisjoint(display_path(path).lower().split("/"))
+
+
+def credential_file(name: str, *, in_credentials: bool) -> bool:
+    """Whether a file, by its name in lower case, holds credentials; ``in_credentials``: its folder does."""
+    if name.endswith(_HARMLESS_END) or name in _HARMLESS:
         return False
-    return bool(CREDENTIAL_FOLDERS.intersection(parts)) or any(
-        fnmatch.fnmatchcase(name, pattern) for pattern in CREDENTIAL_NAMES
+    return (
+        in_credentials
+        or name in _CREDENTIALS
+        or name.endswith(_CREDENTIAL_ENDS)
+        or name.startswith(_CREDENTIAL_STARTS)
+        or name in CREDENTIAL_FOLDERS
+        or _CREDENTIAL_OTHERS.match(name) is not None
     )
 
 

@@ -99,6 +99,9 @@ class Encoder(Protocol):
     def encode_query(self, text: str) -> Query:
         """Embeddings of a query."""
 
+    def encode_queries(self, texts: Sequence[str]) -> list[Query]:
+        """Embeddings of some queries, encoded together."""
+
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         """int64 [n, 2]: the characters each row of the document's token embeddings stands for; (0, 0) for special."""
 

@@ -17,10 +17,10 @@ from torch import nn
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.checkpoint import file_digest
 from colbert_mcp.encoder.colbert import ColBERTEncoder, choose_device, silence_loading
+from colbert_mcp.encoder.tokenizing import BUILTIN, DOCUMENT_LENGTH
 from colbert_mcp.errors import EncoderError
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-DOCUMENT_LENGTH = 256
 QUERY_LENGTH = 128
 
 
@@ -52,7 +52,7 @@ def load_builtin(config: ModelConfig) -> ColBERTEncoder:
         do_query_expansion=False,
     )
     digest = file_digest(weights, head, directory / "tokenizer.json")
-    return ColBERTEncoder(model, config, name="builtin", digest=digest, dense_before_projection=True)
+    return ColBERTEncoder(model, config, name=BUILTIN, digest=digest, dense_before_projection=True)
 
 
 def _verify(weights: Path) -> None:

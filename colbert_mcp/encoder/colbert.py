@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
+from colbert_mcp.encoder.tokenizing import special_tokens, tokenize_alone, without_limits
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
@@ -99,7 +100,7 @@ class ColBERTEncoder:
         if config.threads:
             torch.set_num_threads(config.threads)
         self._tokenizer = _tokenizer_of(model)
-        self._lead, self._tail = _special_tokens(self._tokenizer)
+        self._lead, self._tail = special_tokens(self._tokenizer)
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
         self._window = _window(model)
@@ -136,10 +137,7 @@ class ColBERTEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, tokenized on its own, without special tokens or truncation."""
-        return [
-            Tokenized(np.array(encoding.ids, np.int64), *_offsets(encoding.offsets))
-            for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        ]
+        return tokenize_alone(self._tokenizer, texts)
 
     def encode_documents(self, documents: Sequence[Tokenized]) -> list[Encoded]:
         """Embeddings in the order given; batches are sorted by length, so that little is padded."""
@@ -166,18 +164,33 @@ class ColBERTEncoder:
 
     def encode_query(self, text: str) -> Query:
         """Embeddings of a query, with PyLate's own query tokenization (prefix, expansion, truncation)."""
+        return self.encode_queries([text])[0]
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Query]:
+        """Embeddings of some queries, encoded in one batch."""
+        with self._lock:
+            features = self._model.tokenize(list(texts), is_query=True)
+        ids, attention = features["input_ids"].numpy(), features["attention_mask"].numpy().astype(bool)
+        states, embeddings = self._forward({name: features[name] for name in ("input_ids", "attention_mask")})
+        return [
+            self._query(text, ids[row], attention[row], states[row], embeddings[row]) for row, text in enumerate(texts)
+        ]
+
+    def _query(
+        self,
+        text: str,
+        ids: npt.NDArray[np.int64],
+        attention: npt.NDArray[np.bool_],
+        states: npt.NDArray[np.float32],
+        embeddings: npt.NDArray[np.float32],
+    ) -> Query:
         own = self._model.query_length - len(self._lead) - len(self._tail) - (self._model.query_prefix_id is not None)
         tokens = self.tokenize([text])[0]
         unread = text[int(tokens.starts[own]) :] if len(tokens.ids) > own else ""
-        with self._lock:
-            features = self._model.tokenize([text], is_query=True)
-        attention = features["attention_mask"][0].numpy().astype(bool)
-        states, embeddings = self._forward({name: features[name] for name in ("input_ids", "attention_mask")})
         rows = np.ones_like(attention) if self._model.do_query_expansion else attention
-        kept = embeddings[0][rows]
-        ids = features["input_ids"][0].numpy()
-        spans = self._query_spans(text, ids)[rows]
-        return Query(kept, self._dense(states[0][attention], kept), unread, spans, self._names(ids[rows]))
+        kept = embeddings[rows]
+        spans = self._query_spans(text, ids[: int(rows.sum())])
+        return Query(kept, self._dense(states[attention], kept), unread, spans, self._names(ids[rows]))
 
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         """int64 [n, 2]: the characters of each row of the document's token embeddings; (0, 0) for special tokens."""
@@ -285,23 +298,7 @@ def _tokenizer_of(model: ColBERT) -> Tokenizer:
         raise EncoderError("The model's tokenizer has no fast version, so tokens cannot be traced to characters.")
     if getattr(model[0], "do_lower_case", False):
         raise EncoderError("The model lower-cases outside its tokenizer, so tokens cannot be traced to characters.")
-    copy = Tokenizer.from_str(backend.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
-
-
-def _special_tokens(tokenizer: Tokenizer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The tokens put before and after every text."""
-    encoding = tokenizer.encode("a")
-    own = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
-    ids = np.array(encoding.ids, np.int64)
-    return ids[: own[0]], ids[own[-1] + 1 :]
-
-
-def _offsets(pairs: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    array = np.array(pairs, np.int64).reshape(-1, 2)
-    return array[:, 0], array[:, 1]
+    return without_limits(backend)
 
 
 def _window(model: ColBERT) -> int:

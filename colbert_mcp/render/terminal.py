@@ -3,6 +3,7 @@
 Knows result types and rich; nothing of where results come from. Prints nothing itself.
 """
 
+import json
 import re
 import unicodedata
 from bisect import bisect_left
@@ -20,9 +21,11 @@ from colbert_mcp.results import (
     ExplainOutput,
     Explanation,
     IndexOutput,
+    IndexPlan,
     Passage,
     PassageOutput,
     QuoteEdit,
+    QuoteMatch,
     RemoveOutput,
     SearchOutput,
     SourcesOutput,
@@ -41,6 +44,13 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in keep or unicodedata.category(c) not in _INVISIBLE else _escaped(c) for c in text)
+
+
+def visible_json(text: str) -> str:
+    """JSON with the invisible characters of its strings written as JSON escapes, which mean the same."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(json.dumps(c)[1:-1] if unicodedata.category(c) in _INVISIBLE else c for c in text)
 
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -101,11 +111,12 @@ def passage_lines(output: PassageOutput, query: str = "") -> Iterator[Text]:
     yield Text(_safe(passage.url), style="dim")
     yield Text("")
     if output.before_text:
+        yield Text("before it:", style="dim")
         yield Text(_indented(output.before_text), style="dim")
-        yield Text("")
+    yield Text("the passage:", style="dim")
     yield emphasised(_indented(passage.text), query)
     if output.after_text:
-        yield Text("")
+        yield Text("after it:", style="dim")
         yield Text(_indented(output.after_text), style="dim")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
@@ -167,7 +178,7 @@ def verify_lines(output: VerifyOutput) -> Iterator[Text]:
     standing = "" if output.status in (None, "current") else f"  [{_reasoned(output.status, output.status_reason)}]"
     yield Text.assemble(
         (output.verdict.replace("_", " "), "bold green" if output.verdict in VERIFIED else "bold red"),
-        (f"  {_safe(first.path)}:{first.line_start}" if first else "", "bold cyan"),
+        (f"  {_place(first)}" if first else "", "bold cyan"),
         (f"  id {_safe(first.passage_id)}" if first else "", "dim"),
         (standing, "yellow"),
     )
@@ -178,7 +189,7 @@ def verify_lines(output: VerifyOutput) -> Iterator[Text]:
     for omitted in output.omitted:
         yield Text(f"   leaves out: {_one_line(omitted)}", style="dim")
     for other in output.matches[1:]:
-        yield Text(f"   also at {_safe(other.path)}:{other.line_start}", style="dim")
+        yield Text(f"   also at {_place(other)}", style="dim")
     if output.notice:
         yield Text(f"   {visible(output.notice)}", style="yellow")
 
@@ -198,6 +209,9 @@ def answer_lines(output: AnswerOutput) -> Iterator[Text]:
         yield Text("")
     skipped = f"; {_count(output.skipped, 'short quotation')} without a citation skipped" if output.skipped else ""
     yield Text(f"{output.verified:,} of {_count(len(output.checks), 'quotation')} verified{skipped}.", style="bold")
+    changed = sum(c.output is not None and c.output.status in ("modified", "missing") for c in output.checks)
+    if changed:
+        yield Text(f"{_count(changed, 'quotation')} of a file that no longer says so; index it again.", style="yellow")
 
 
 def _diff(edits: list[QuoteEdit]) -> Iterator[tuple[str, str]]:
@@ -216,13 +230,11 @@ def _reasoned(status: str | None, reason: str | None) -> str:
 
 def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[Text]:
     """What a run did, and what it skipped and why; files skipped for an expected reason only with ``list_skipped``."""
-    rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
-    yield Text.assemble(
-        (f"{_safe(output.path)}: {output.state}", "bold"),
-        f". {_count(output.indexed, 'file')} indexed ({_count(output.chunks, 'passage')}, {output.tokens:,} tokens) in "
-        f"{output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
-        f"{output.skipped:,} skipped.",
-    )
+    reused = f"; {_count(output.reused, 'passage')} reused" if output.reused else ""
+    if output.plan is not None:
+        yield _plan_line(output, output.plan, reused)
+    else:
+        yield _run_line(output, reused)
     for reason, count in output.skipped_by_reason.items():
         yield Text(f"  skipped {count:,}: {_safe(reason)}", style="dim")
     problems = [item for item in output.problems if list_skipped or item.reason not in EXPECTED_SKIPS]
@@ -232,6 +244,28 @@ def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[
         yield Text("    and more; --list-skipped lists them all.")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
+
+
+def _run_line(output: IndexOutput, reused: str) -> Text:
+    rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
+    return Text.assemble(
+        (f"{_safe(output.path)}: {output.state}", "bold"),
+        f". {_count(output.indexed, 'file')} indexed ({_count(output.chunks, 'passage')}, {output.tokens:,} tokens"
+        f"{reused}) in {output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
+        f"{output.skipped:,} skipped.",
+    )
+
+
+def _plan_line(output: IndexOutput, plan: IndexPlan, reused: str) -> Text:
+    about = "about " if plan.estimated else ""
+    seconds = "time not known before a first run" if plan.seconds is None else f"about {plan.seconds:,.0f} s"
+    size = "" if plan.bytes is None else f" and {_megabytes(plan.bytes)} of disk"
+    return Text.assemble(
+        (f"{_safe(output.path)}: {output.state}, nothing was indexed", "bold"),
+        f". {plan.new:,} new and {_count(plan.changed, 'changed file')} ({about}{_count(output.chunks, 'passage')} to "
+        f"encode, {output.tokens:,} tokens{reused}), {seconds}{size}; {output.unchanged:,} unchanged, "
+        f"{output.removed:,} to be removed, {output.skipped:,} skipped.",
+    )
 
 
 def status_lines(output: StatusOutput) -> Iterator[Text]:
@@ -286,8 +320,9 @@ def engine_lines(output: EngineOutput) -> Iterator[Text]:
 def _ledger(output: StatusOutput) -> str:
     ledger = output.ledger
     return (
-        f"{output.characters:,} characters; {ledger.unchunked:,} in no passage, {ledger.unknown:,} under an unknown "
-        f"token, {ledger.skipped:,} under a skipped one, {ledger.untokenized:,} under none"
+        f"{output.characters:,} characters, {ledger.unchunked:,} more in no passage; of them the model does not see "
+        f"{ledger.unknown:,} (words it does not know), {ledger.skipped:,} (punctuation it skips), "
+        f"{ledger.untokenized:,} (no token)"
     )
 
 
@@ -334,8 +369,11 @@ def _safe(text: str) -> str:
     return visible(text, keep="")
 
 
-def _place(passage: Passage) -> str:
-    return f"{_safe(passage.path)}:{passage.line_start}"
+def _place(cited: Passage | QuoteMatch) -> str:
+    """Path and line; where text was taken out page by page or cell by cell, the page or cell instead."""
+    if cited.page is not None or cited.cell is not None:
+        return f"{_safe(cited.path)}, " + (f"page {cited.page}" if cited.page is not None else f"cell {cited.cell}")
+    return f"{_safe(cited.path)}:{cited.line_start}"
 
 
 def _standing(passage: Passage) -> str:

@@ -16,8 +16,11 @@ from colbert_mcp.types import Chunk, Coverage, DocumentRecord
 
 @dataclass(frozen=True, slots=True)
 class RowReference:
-    """Where a chunk's embeddings are in the batch's segment; ``dense`` (float16 [e]) is kept for Chroma."""
+    """Where a chunk's embeddings are, in the batch's segment or in an earlier one; ``dense`` (float16 [e]) is what
+    Chroma gets.
+    """
 
+    segment: int
     row: int
     token_start: int
     token_count: int
@@ -43,33 +46,35 @@ class PutDocument:
 
 
 class Batch:
-    """Token embeddings go to the segment's files at once; the rest waits here for the commit."""
+    """Token embeddings go to the segment's files at once; the rest waits here for the commit.
+
+    ``rows`` are those written so far, by the SHA-256 of the text that was encoded.
+    """
 
     def __init__(self, segment: int, open_writer: Callable[[], SegmentWriter]) -> None:
         self.segment = segment
         self.documents: list[PutDocument] = []
+        self.rows: dict[str, RowReference] = {}
+        self.tokens = 0
         self._open_writer = open_writer
         self.writer: SegmentWriter | None = None
 
-    @property
-    def tokens(self) -> int:
-        """Token embeddings written so far."""
-        return self.writer.tokens if self.writer else 0
-
-    def append(self, token_embeddings: Floats, dense: Floats) -> RowReference:
-        """Write one chunk's embeddings (float32 [n, d] and [e]) to the segment."""
+    def append(self, text_sha256: str, token_embeddings: Floats, dense: Floats) -> None:
+        """Write the embeddings (float32 [n, d] and [e]) of one text to the segment."""
         if self.writer is None:
             self.writer = self._open_writer()
         rows = stored_rows(token_embeddings, dense)
-        return RowReference(*self.writer.append(rows), rows.dense)
+        self.rows[text_sha256] = RowReference(self.segment, *self.writer.append(rows), rows.dense)
 
     def put(self, record: DocumentRecord, chunks: Sequence[EncodedChunk], unchunked: int, extract: str | None) -> None:
         """Add a document: its chunks in order, and the rest of what ``NewDocument`` says of it."""
         ids = passage_ids(record.path, [encoded.chunk.sha256 for encoded in chunks])
         new = [
-            NewChunk(passage_id, item.chunk, item.tokens, item.coverage, self.segment, item.reference.row)
+            NewChunk(passage_id, item.chunk, item.tokens, item.coverage, item.reference.segment, item.reference.row)
             for passage_id, item in zip(ids, chunks, strict=True)
         ]
+        # Those of shared rows count too: what waits here for the commit is bounded by them.
+        self.tokens += sum(item.reference.token_count for item in chunks)
         self.documents.append(
             PutDocument(NewDocument(record, unchunked, extract, new), [item.reference for item in chunks])
         )

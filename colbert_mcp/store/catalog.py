@@ -7,7 +7,7 @@ import json
 import sqlite3
 import urllib.parse
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -68,7 +68,7 @@ class Root:
 
 def uri(path: Path, options: str) -> str:
     """An SQLite URI for a database file."""
-    return f"file:{urllib.parse.quote(str(path))}?{options}"
+    return f"file:{urllib.parse.quote(bytes(path))}?{options}"
 
 
 def create(path: Path) -> None:
@@ -108,11 +108,23 @@ def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> s
         )
     connection.execute("PRAGMA foreign_keys=ON")
     if writable:
+        _add_missing_index(connection, path)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")  # what is removed is overwritten, not only unlinked
     else:
         connection.execute("PRAGMA query_only=ON")
     return connection
+
+
+def _add_missing_index(connection: sqlite3.Connection, path: Path) -> None:
+    """Catalogues of this format that were made before rows were shared have no index by text."""
+    try:
+        connection.execute(
+            "CREATE INDEX IF NOT EXISTS chunks_text_sha256 ON chunks (text_sha256) WHERE text_sha256 IS NOT NULL"
+        )
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise IndexCorruptError(f"{path} cannot be read ({error}); delete the index and index again.") from error
 
 
 class Reader:
@@ -132,7 +144,7 @@ class Reader:
 
     @property
     def generation(self) -> int:
-        """Counts commits; grows by one with each."""
+        """Counts commits of what is searched; grows by one with each."""
         return int(self.meta("generation") or 0)
 
     @property
@@ -141,36 +153,57 @@ class Reader:
         stored = self.meta("fingerprint")
         return None if stored is None else json.loads(stored)
 
-    def counts(self) -> dict[str, int]:
-        """Documents, passages, their tokens and characters, roots, and the characters that no embedding stands for."""
+    def counts(self, documents: Sequence[int] | None = None) -> dict[str, int]:
+        """Of some documents or all: passages, tokens, characters, and the characters that no embedding stands for."""
+        ids = "(SELECT value FROM json_each(?))"
+        within, among = ("", "") if documents is None else (f"WHERE document IN {ids}", f"WHERE id IN {ids}")
+        values = () if documents is None else (json.dumps(list(documents)),)
         chunks = self._db.execute(
             "SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(char_end - char_start), 0),"
-            " coalesce(sum(unknown), 0), coalesce(sum(skipped), 0), coalesce(sum(untokenized), 0) FROM chunks"
+            " coalesce(sum(unknown), 0), coalesce(sum(skipped), 0), coalesce(sum(untokenized), 0)"
+            f" FROM chunks {within}",
+            values,
         ).fetchone()
-        documents, unchunked = self._db.execute(
-            "SELECT count(*), coalesce(sum(unchunked), 0) FROM documents"
+        number, unchunked = self._db.execute(
+            f"SELECT count(*), coalesce(sum(unchunked), 0) FROM documents {among}", values
         ).fetchone()
-        roots = self._db.execute("SELECT count(*) FROM roots").fetchone()[0]
         return {
-            "documents": documents,
+            "documents": number,
             "passages": chunks[0],
             "tokens": chunks[1],
             "characters": chunks[2],
-            "roots": roots,
             "unchunked": unchunked,
             "unknown": chunks[3],
             "skipped": chunks[4],
             "untokenized": chunks[5],
         }
 
+    def passage_count(self) -> int:
+        """How many passages are live."""
+        return int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
+
     def rows(self) -> Iterator[tuple[int, int, int, int]]:
         """(segment, row, chunk, document) of every live chunk, ordered by segment and row."""
         yield from self._db.execute("SELECT segment, row, id, document FROM chunks ORDER BY segment, row")
 
-    def rows_of(self, segment: int) -> list[tuple[int, int]]:
-        """(row, chunk) of a segment's live chunks, ordered by row."""
-        query = "SELECT row, id FROM chunks WHERE segment = ? ORDER BY row"
-        return self._db.execute(query, (segment,)).fetchall()
+    def rows_of(self, segment: int) -> list[int]:
+        """The rows of a segment that any live chunk has, in ascending order."""
+        query = "SELECT DISTINCT row FROM chunks WHERE segment = ? ORDER BY row"
+        return [row[0] for row in self._db.execute(query, (segment,))]
+
+    def rows_of_texts(self, text_hashes: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """{SHA-256 of a text: (segment, row)} for those of the texts that live chunks have."""
+        found: dict[str, tuple[int, int]] = {}
+        for start in range(0, len(text_hashes), _BATCH):
+            batch = text_hashes[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            rows = self._db.execute(
+                f"SELECT sha256, segment, row FROM chunks WHERE sha256 IN ({marks}) AND text_sha256 IS NULL UNION ALL"
+                f" SELECT text_sha256, segment, row FROM chunks WHERE text_sha256 IN ({marks})",
+                (*batch, *batch),
+            )
+            found.update((digest, (segment, row)) for digest, segment, row in rows)
+        return found
 
     def segments(self) -> dict[int, dict[str, tuple[int, str]]]:
         """The files of every segment: {segment: {name: (length, sha256)}}."""
@@ -180,7 +213,8 @@ class Reader:
     def segment_rows(self) -> dict[int, tuple[int, int]]:
         """{segment: (rows, live rows)}."""
         rows = self._db.execute(
-            "SELECT s.id, s.rows, count(c.id) FROM segments s LEFT JOIN chunks c ON c.segment = s.id GROUP BY s.id"
+            "SELECT s.id, s.rows, count(DISTINCT c.row) FROM segments s LEFT JOIN chunks c ON c.segment = s.id"
+            " GROUP BY s.id"
         )
         return {row[0]: (row[1], row[2]) for row in rows}
 
@@ -215,10 +249,23 @@ class Reader:
         """{document: number of passages}."""
         return dict(self._db.execute("SELECT document, count(*) FROM chunks GROUP BY document").fetchall())
 
-    def documents_of_root(self, root: int) -> dict[bytes, int]:
-        """{path: document} of what a root holds."""
-        query = "SELECT d.path, d.id FROM document_roots r JOIN documents d ON d.id = r.document WHERE r.root = ?"
-        return dict(self._db.execute(query, (root,)).fetchall())
+    def stamps_below(self, path: bytes) -> dict[bytes, tuple[int, int, int, int]]:
+        """{path: (document, size, mtime_ns, reader)} of a file and of everything below a folder."""
+        query = "SELECT path, id, size, mtime_ns, reader FROM documents WHERE path = ? OR (path >= ? AND path < ?)"
+        return {row[0]: row[1:] for row in self._db.execute(query, (path, *paths_below(path)))}
+
+    def file_hash(self, document: int) -> str:
+        """SHA-256 of a document's file when it was indexed."""
+        return str(self._db.execute("SELECT sha256 FROM documents WHERE id = ?", (document,)).fetchone()[0])
+
+    def documents_of_root(self, root: int) -> set[int]:
+        """The documents that a root holds."""
+        return {row[0] for row in self._db.execute("SELECT document FROM document_roots WHERE root = ?", (root,))}
+
+    def held_by_no_other(self, documents: Iterable[int], root: int) -> list[int]:
+        """Those of the documents that no other root than this holds."""
+        query = "SELECT 1 FROM document_roots WHERE document = ? AND root <> ?"
+        return [document for document in documents if not self._db.execute(query, (document, root)).fetchone()]
 
     def held_documents(self) -> set[int]:
         """Documents that any root holds."""
@@ -317,6 +364,12 @@ class Reader:
             marks = ",".join("?" * len(batch))
             for row in self._db.execute(f"{_LIVE_PASSAGES} WHERE {column} IN ({marks})", batch):
                 yield _stored(row)
+
+
+def paths_below(path: bytes) -> tuple[bytes, bytes]:
+    """The half-open range of paths that lie under a folder ("0" is the byte after "/")."""
+    prefix = path.rstrip(b"/")
+    return prefix + b"/", prefix + b"0"
 
 
 _LIVE_PASSAGES = (

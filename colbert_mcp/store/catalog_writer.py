@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from colbert_mcp.store.catalog import CHUNK, Reader
+from colbert_mcp.store.catalog import CHUNK, Reader, paths_below
 from colbert_mcp.store.tokens import SegmentFiles
-from colbert_mcp.types import Chunk, Coverage, DocumentRecord
+from colbert_mcp.types import Chunk, Coverage, DocumentRecord, FileStamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Writer(Reader):
     """Changes to the catalogue, inside ``transaction``."""
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing; a new generation if anything was written."""
+    def transaction(self, *, searched: bool = True) -> Iterator[None]:
+        """All or nothing; a new generation if anything was written that is ``searched``: passages or segments."""
         self._db.execute("BEGIN IMMEDIATE")
         before = self._db.total_changes
         try:
             yield
-            if self._db.total_changes != before:
+            if searched and self._db.total_changes != before:
                 self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
             self._db.execute("COMMIT")
         except BaseException:
@@ -85,13 +85,15 @@ class Writer(Reader):
         """Say that a root holds documents."""
         self._db.executemany("INSERT OR IGNORE INTO document_roots VALUES (?, ?)", ((d, root) for d in documents))
 
-    def unlink(self, documents: Iterable[int], root: int) -> list[int]:
-        """Say that a root no longer holds documents; returns those that no root holds any more."""
-        found = list(documents)
-        self._db.executemany("DELETE FROM document_roots WHERE document = ? AND root = ?", ((d, root) for d in found))
-        return [
-            d for d in found if not self._db.execute("SELECT 1 FROM document_roots WHERE document = ?", (d,)).fetchone()
-        ]
+    def unlink(self, documents: Iterable[int], root: int) -> None:
+        """Say that a root no longer holds documents."""
+        query = "DELETE FROM document_roots WHERE document = ? AND root = ?"
+        self._db.executemany(query, ((d, root) for d in documents))
+
+    def touch(self, stamps: Iterable[tuple[int, FileStamp]]) -> None:
+        """Note other times of documents whose bytes are the same."""
+        query = "UPDATE documents SET size = ?, mtime_ns = ? WHERE id = ?"
+        self._db.executemany(query, ((stamp.size, stamp.mtime_ns, document) for document, stamp in stamps))
 
     def put_segment(self, segment: int, files: SegmentFiles) -> None:
         """Name a finished segment."""
@@ -155,7 +157,7 @@ class Writer(Reader):
 
     def forget_former(self, path: bytes) -> None:
         """Delete the former passages of a file and of everything below a folder."""
-        self._db.execute("DELETE FROM former WHERE path = ? OR (path >= ? AND path < ?)", (path, *_below(path)))
+        self._db.execute("DELETE FROM former WHERE path = ? OR (path >= ? AND path < ?)", (path, *paths_below(path)))
 
     def purge_former(self, before: str) -> None:
         """Delete former passages retired before a time (no new generation: nothing that is searched has changed)."""
@@ -169,11 +171,11 @@ class Writer(Reader):
         """Let a path in again, and with ``below`` everything under it."""
         self._db.execute("DELETE FROM tombstones WHERE path = ?", (path,))
         if below:
-            self._db.execute("DELETE FROM tombstones WHERE path >= ? AND path < ?", _below(path))
+            self._db.execute("DELETE FROM tombstones WHERE path >= ? AND path < ?", paths_below(path))
 
-    def move_rows(self, moved: Iterable[tuple[int, int, int]]) -> None:
-        """Point chunks at other rows: (segment, row, chunk)."""
-        self._db.executemany("UPDATE chunks SET segment = ?, row = ? WHERE id = ?", moved)
+    def move_rows(self, moved: Iterable[tuple[int, int, int, int]]) -> None:
+        """Point all chunks of a row at another: (new segment, new row, old segment, old row)."""
+        self._db.executemany("UPDATE chunks SET segment = ?, row = ? WHERE segment = ? AND row = ?", moved)
 
     def drop_segments(self, segments: Iterable[int]) -> None:
         """Forget segments and queue their directories for deletion."""
@@ -211,12 +213,6 @@ class Writer(Reader):
             self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
             gone.extend(leaving)
         return gone
-
-
-def _below(path: bytes) -> tuple[bytes, bytes]:
-    """The half-open range of paths that lie under a folder ("0" is the byte after "/")."""
-    prefix = path.rstrip(b"/")
-    return prefix + b"/", prefix + b"0"
 
 
 def _new_row(document: int, ordinal: int, new: NewChunk) -> tuple[object, ...]:

@@ -63,11 +63,12 @@ CREATE TABLE chunks (
   unknown INTEGER NOT NULL,  -- characters under an unknown token, a skipped one, and none at all
   skipped INTEGER NOT NULL,
   untokenized INTEGER NOT NULL,
-  segment INTEGER NOT NULL,
+  segment INTEGER NOT NULL,  -- chunks of equal text may share a row
   row INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX chunks_document ON chunks (document, ordinal);
 CREATE INDEX chunks_sha256 ON chunks (sha256);
+CREATE INDEX chunks_text_sha256 ON chunks (text_sha256) WHERE text_sha256 IS NOT NULL;
 CREATE INDEX chunks_segment ON chunks (segment, row, id, document);
 
 -- Passages of earlier generations, so that an old id can still be answered.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from colbert_mcp.errors import IndexCorruptError
-from colbert_mcp.maxsim import Floats, TokenMatrix, maxsim_pooled
+from colbert_mcp.maxsim import Floats, TokenMatrix, best_pooled_matches, maxsim_pooled
 from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.tokens import Segment
 
@@ -88,6 +88,14 @@ class Snapshot:
             else:
                 scores[where] = maxsim_pooled(query, segment.pooled, segment.pooled_scales)[rows]
         return scores
+
+    def pooled_matches(self, query: Floats, positions: Ints) -> Floats:
+        """``best_pooled_matches`` of query rows with chunks, in the order given; float32 [q, n]."""
+        matches = np.empty((len(query), len(positions)), np.float32)
+        for segment, where in self._per_segment(positions, index=True):
+            rows = self._live.rows[positions[where]]
+            matches[:, where] = best_pooled_matches(query, segment.pooled[rows], segment.pooled_scales[rows])
+        return matches
 
     def gather(self, positions: Ints) -> TokenMatrix:
         """The token embeddings of chunks, in the order given."""

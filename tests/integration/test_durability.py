@@ -316,7 +316,7 @@ def test_a_refused_commit_can_be_tried_again(tmp_path: Path, monkeypatch: pytest
     with store.transaction() as writer:
         root = writer.put_root(b"/notes", (), ())
     batch = store.batch(fingerprint, 2, 2)
-    batch.append(rows, rows[0])
+    batch.append("a", rows, rows[0])
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -327,7 +327,7 @@ def test_a_refused_commit_can_be_tried_again(tmp_path: Path, monkeypatch: pytest
             store.commit(batch, root)
     assert segments(tmp_path / "index") == []
     again = store.batch(fingerprint, 2, 2)
-    again.append(rows, rows[0])
+    again.append("a", rows, rows[0])
     assert again.segment == batch.segment
     store.abandon(again)
     store.close()

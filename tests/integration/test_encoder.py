@@ -393,3 +393,14 @@ def test_a_hub_is_asked_after_its_cache_and_for_nothing_that_can_run(
     monkeypatch.setattr(loading, "snapshot_download", unreachable)
     with pytest.raises(ModelNotFoundError, match="no model someone/model"):
         load_encoder(ModelConfig(name="someone/model"))
+
+
+def test_queries_encoded_together_are_those_encoded_alone(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    texts = ["bread and water", "the mill", "the field " * 30]
+    for text, together in zip(texts, encoder.encode_queries(texts), strict=True):
+        alone = encoder.encode_query(text)
+        np.testing.assert_allclose(together.token_embeddings, alone.token_embeddings, atol=1e-5)
+        np.testing.assert_allclose(together.dense, alone.dense, atol=1e-5)
+        assert (together.tokens, together.unread) == (alone.tokens, alone.unread)
+        np.testing.assert_array_equal(together.spans, alone.spans)

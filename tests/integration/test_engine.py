@@ -272,7 +272,8 @@ def test_a_cancelled_run_keeps_what_it_committed_and_the_next_one_resumes(
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(6):
-        (folder / f"{number}.txt").write_text(f"Number {number}. " + f"Otter {number} swims in the river. " * 2000)
+        turns = " ".join(f"Otter {number} swims in river {turn}." for turn in range(2000))
+        (folder / f"{number}.txt").write_text(turns)
     reached, go_on = threading.Event(), threading.Event()
     encoder = FakeEncoder()
     engine = open_engine(encoder, StoreConfig(chroma=False, commit_tokens=1))

@@ -161,3 +161,16 @@ def test_the_ledger_counts_what_no_embedding_stands_for(open_engine: EngineFacto
     ledger = engine.index_status().ledger
     assert (ledger.unchunked, ledger.unknown) == (0, 1)
     assert json.loads(engine.index_status().model_dump_json())["ledger"]["unknown"] == 1
+
+
+def test_a_passage_that_now_runs_over_two_cells_is_modified(open_engine: EngineFactory, tmp_path: Path) -> None:
+    file = tmp_path / "greek.ipynb"
+    alpha, beta = "Alpha is the first letter.", "Beta is the second letter."
+    file.write_bytes(samples.notebook([samples.cell("markdown", f"{alpha}\n\n{beta}")]))
+    engine = open_engine()
+    engine.index_path(file)
+    old = engine.search("alpha beta letter").results[0]
+    assert old.text == f"{alpha}\n\n{beta}"
+    file.write_bytes(samples.notebook([samples.cell("markdown", text) for text in ("Intro", alpha, beta)]))
+    engine.index_path(file)
+    assert engine.get_passage(old.id).passage.status == "modified"

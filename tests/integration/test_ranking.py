@@ -113,7 +113,7 @@ def test_a_failing_chroma_costs_no_search_and_no_commit_and_is_rebuilt(
     engine.close()
     assert (chroma / "open").exists()
     engine = open_with(FEW, chroma=True)
-    engine.index_path(rivers)  # waits until it is rebuilt
+    engine._store.vectors.open()  # waits until it is rebuilt
     assert engine.search("otter", mode="semantic").candidates == 10
     engine.close()
     assert [path.name for path in chroma.iterdir()] == ["002"]
@@ -175,7 +175,7 @@ def test_a_chroma_that_disagrees_or_was_not_closed_is_rebuilt(
         if loss == "records":
             collection.delete(ids=collection.get()["ids"][:2])
         elif loss == "generation":
-            collection.modify(metadata={"generation": 1})
+            collection.modify(metadata={"generation": 0})
     if loss == "clean close":
         (chroma / "open").touch()
     if loss == "database":

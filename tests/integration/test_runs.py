@@ -302,3 +302,30 @@ def test_a_list_of_files_is_cut_and_says_so(open_engine: EngineFactory, notes: P
     for limit in (-1, 10_001):
         with pytest.raises(QueryError, match="between 0 and 10000"):
             engine.list_sources(limit=limit)
+
+
+def test_the_status_and_the_notices_of_a_scope_tell_nothing_of_the_rest(
+    open_engine: EngineFactory, notes: Path
+) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+    engine.index_path(notes / "deep")
+    scope = [os.fsencode(notes / "deep")]
+    inside, whole = engine.index_status(scope=scope), engine.index_status()
+    assert (inside.documents, inside.roots, len(inside.runs)) == (1, 1, 1)
+    assert (whole.documents, whole.roots, len(whole.runs)) == (3, 2, 2)
+    assert 0 < inside.passages < whole.passages
+    assert 0 < inside.characters < whole.characters
+    engine.remove_path(notes / "deep")
+    engine.index_path(notes)
+    notice = engine.remove_path(notes / "deep" / "tide.py", scope=scope).notice
+    assert notice is not None
+    assert str(notes) not in notice
+
+
+def test_an_empty_pattern_lets_go_of_those_before(open_engine: EngineFactory, notes: Path) -> None:
+    engine = open_engine()
+    assert engine.index_path(notes, include=["*.md"]).indexed == 1
+    assert engine.index_path(notes).files_total == 1
+    assert engine.index_path(notes, include=[""]).files_total == 3
+    assert engine.list_sources().roots[0].include == []

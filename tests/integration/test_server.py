@@ -106,6 +106,9 @@ def test_tools_have_schemas_descriptions_and_truthful_annotations(open_engine: E
 def test_an_assistant_indexes_searches_reads_on_and_removes(open_engine: EngineFactory, notes: Path) -> None:
     async def body() -> None:
         async with connected(open_engine()) as client:
+            planned = IndexOutput.model_validate(await call(client, "index_path", path=str(notes), dry_run=True))
+            assert (planned.state, planned.indexed, planned.plan and planned.plan.new) == ("planned", 3, 3)
+            assert (await call(client, "list_sources"))["total_documents"] == 0
             indexed = IndexOutput.model_validate(await call(client, "index_path", path=str(notes)))
             assert (indexed.state, indexed.indexed) == ("done", 3)
             found = SearchOutput.model_validate(await call(client, "search", query="varnish smell of a starter"))

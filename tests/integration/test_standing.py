@@ -37,7 +37,12 @@ def test_the_same_text_in_other_bytes_is_not_the_passage(open_engine: EngineFact
     engine.index_path(file)
     file.write_text(LINE + "\n", encoding="utf-16")
     found = engine.search("otters").results[0]
-    assert (found.status, found.status_reason) == ("modified", "the passage no longer stands in the file")
+    assert (found.status, found.status_reason) == (
+        "modified",
+        "its words still stand in the file, in other bytes (encoding, line ends or blanks)",
+    )
+    file.write_text("Something else.")
+    assert engine.get_passage(found.id).passage.status_reason == "the passage no longer stands in the file"
 
 
 def test_a_relocated_passage_is_cited_where_it_stands_now(open_engine: EngineFactory, tmp_path: Path) -> None:
@@ -157,3 +162,19 @@ def test_other_places_are_named_by_their_lines(open_engine: EngineFactory, tmp_p
     (twin,) = engine.search("otters").results[0].also_at
     assert (Path(twin.path).name, twin.line_start, twin.line_end) == ("b.txt", 5, 5)
     assert engine.get_passage(twin.id).passage.path == twin.path
+
+
+@pytest.mark.parametrize("added", [b"~{<:Ky2;VpF&~}\n", "日本語のテキストです。漢字".encode("iso2022_jp")])
+def test_a_file_that_now_reads_as_a_stateful_encoding_harms_no_answer(
+    open_engine: EngineFactory, tmp_path: Path, added: bytes
+) -> None:
+    file = tmp_path / "poem.txt"
+    file.write_text(LINE + "\n")
+    engine = open_engine()
+    engine.index_path(file)
+    with file.open("ab") as appended:
+        appended.write(added)
+    found = engine.search("otters").results[0]
+    assert (found.status, found.text) == ("current", LINE)
+    file.write_bytes(b"more " + file.read_bytes())
+    assert engine.get_passage(found.id).passage.status == "modified"

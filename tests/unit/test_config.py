@@ -161,3 +161,25 @@ def test_a_file_in_the_working_folder_is_not_read(tmp_path: Path, monkeypatch: p
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Config().index.path = "x"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "[store]\nkeep_former_days = 800000",
+        "[documents]\nmax_file_bytes = 100000000000000000000",
+        "[documents]\nextraction_memory_bytes = 100000000000000000000",
+        "[model]\nthreads = 100000000000000",
+        "[search]\nmaxsim_weight = inf",
+    ],
+)
+def test_a_value_that_no_machine_can_keep_is_refused(tmp_path: Path, setting: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(setting)
+    with pytest.raises(ConfigError, match=setting.split("\n")[1].split(" ")[0]):
+        load_config(file)
+
+
+def test_an_index_of_a_user_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no user"):
+        _ = load_config(index="~nobody-of-this-name/x").index_path

@@ -27,6 +27,13 @@ def test_texts_on_one_subject_in_other_words_are_no_duplicates() -> None:
     assert near_duplicates([BEES, again]) == [None, None]
 
 
+def test_a_chain_of_changes_ends_where_little_of_the_original_is_left() -> None:
+    words = [f"word{number}" for number in range(200)]
+    versions = [" ".join(words[start : start + 100]) for start in (0, 20, 40)]
+    assert near_duplicates(versions) == [None, 0, None]
+    assert near_duplicates(versions[1:]) == [None, 0]
+
+
 def test_the_original_is_named_and_not_another_copy() -> None:
     copies = [BEES, BEES.replace("seventh", "sixth"), BEES.replace("ninth", "tenth")]
     assert near_duplicates(copies) == [None, 0, 0]

@@ -91,7 +91,8 @@ def an_answer(**given: object) -> SearchOutput:
 
 
 def test_a_passage_that_may_not_stand_any_more_says_so_beside_its_place() -> None:
-    modified = a_passage().model_copy(update={"path": "/a", "status": "modified", "status_reason": "it is gone"})
+    update = {"path": "/a", "page": None, "cell": None, "status": "modified", "status_reason": "it is gone"}
+    modified = a_passage().model_copy(update=update)
     first, _, scores, *_ = plain(search_lines(an_answer(results=[modified]))).split("\n")
     assert first == "1. /a:1  [modified: it is gone]"
     assert scores.endswith("modified")
@@ -99,6 +100,9 @@ def test_a_passage_that_may_not_stand_any_more_says_so_beside_its_place() -> Non
     first, _, scores, *_ = plain(search_lines(an_answer(results=[current]))).split("\n")
     assert first == "1. /a:1"
     assert scores.endswith("current")
+    for part in ({"page": 7}, {"cell": 7}):
+        lines = plain(search_lines(an_answer(results=[current.model_copy(update=part)]))).split("\n")
+        assert lines[0] == f"1. /a, {next(iter(part))} 7"
 
 
 def test_other_places_withheld_results_and_an_empty_answer_are_told() -> None:
@@ -114,7 +118,8 @@ def test_a_passage_is_shown_between_what_surrounds_it_with_its_bytes() -> None:
     passage = a_passage().model_copy(update={"byte_start": 0, "byte_end": 28})
     output = PassageOutput(passage=passage, before_text="Before.", after_text="After.", generation=1)
     shown = plain(passage_lines(output))
-    assert "   Before.\n\n   The otter sleeps.\n   It dreams.\n\n   After." in shown
+    around = "before it:\n   Before.\nthe passage:\n   The otter sleeps.\n   It dreams.\nafter it:\n   After."
+    assert around in shown
     assert "bytes 0-28" in shown
     extracted = passage.model_copy(update={"byte_start": None, "byte_end": None})
     assert "bytes -" in plain(passage_lines(output.model_copy(update={"passage": extracted})))

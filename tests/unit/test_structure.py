@@ -499,3 +499,13 @@ def test_a_long_run_of_headings_is_cut_in_linear_time() -> None:
     text = "# a\n" * 60_000
     pieces = cut(text, markdown.sections(text), WordPiece(), 64, is_code=False)
     assert sum(len("".join(text[p.start : p.end].split())) for p in pieces) == 2 * 60_000
+
+
+@pytest.mark.parametrize(
+    ("language", "operator"), [("c", "*"), ("cpp", "&"), ("rust", "&"), ("python", "-"), ("javascript", "!")]
+)
+def test_source_whose_errors_are_very_wide_has_no_sections(language: str, operator: str) -> None:
+    """On these, queries take quadratic time: minutes for a file that is a run of operators."""
+    definition = {"python": "class A: pass\n", "rust": "struct A {}\n"}.get(language, "class A {}; struct A {};\n")
+    assert [section.title for section in code.sections(language, definition + operator)]
+    assert code.sections(language, definition + operator * 20_000) == []
