@@ -1,8 +1,8 @@
-"""Where a quotation may begin or end: never inside a word or a number, nor before the mark that turns a statement round.
+"""Where a quotation may begin or end: never inside a word or a number; and whether its sentence goes on to a question.
 
-What belongs to a number is told by Unicode categories rather than by a list: signs and comparisons (Sm, dashes), currency
-(Sc), exponents (No), marks between digits, and percent signs, primes and degrees after them. Characters that no reader
-sees count for nothing here. Knows strings only.
+What belongs to a number is told by Unicode categories rather than by a list: signs and comparisons (Sm, dashes),
+currency (Sc), exponents (No), marks between digits, and percent signs, primes and degrees after them. Characters that
+no reader sees count for nothing here. Knows strings only.
 """
 
 import unicodedata
@@ -20,7 +20,7 @@ _APOSTROPHE = r"'’‘‛`´＇′‵\u055a\u05f3"
 # Dashes join numbers and words, but not the long ones, which stand between sentences.
 _DASH = r"[[\p{Pd}−]--[—―⸺⸻﹘]]"
 # Of the mathematical signs, those that say nothing of the number after them are left out: = | ¬ and arrows.
-_SIGN = rf"[[\p{{Sm}}\p{{Pd}}±]--[=|¬—―⸺⸻﹘\u2190-\u21ff]]"
+_SIGN = r"[[\p{Sm}\p{Pd}±]--[=|¬—―⸺⸻﹘\u2190-\u21ff]]"
 _JOIN = rf"[[\p{{Po}}\p{{Sk}}{_APOSTROPHE}\u00a0\u2007\u2009\u202f]--[!?…\";&@#\\。、！？；‼⁇⁈⁉]]"
 _PERCENT = r"[%‰‱٪؉؊％﹪]"
 _SPACE = r"[ \u00a0\u2007\u2009\u202f]"
@@ -94,7 +94,7 @@ def _seen(raw: str, at: int, step: int) -> str | None:
     size = 2 * _NEAR
     while True:
         part = raw[max(0, at - size) : at] if step < 0 else raw[at : at + size]
-        seen = _UNSEEN.sub("", part)
+        seen = str(_UNSEEN.sub("", part))
         if len(seen) >= _NEAR or len(part) < size:
             return seen[-_NEAR:] if step < 0 else seen[:_NEAR]
         if size >= _FAR:

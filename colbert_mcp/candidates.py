@@ -5,10 +5,11 @@ those that hold a telling part of the quote, folded, are searched; the others on
 characters: a bound that is reached can hide a place, never make one up. Knows stored passages; nothing of verdicts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from colbert_mcp.folding import fold, has_spaceless
+from colbert_mcp.folding import IGNORED, fold, has_spaceless
 from colbert_mcp.lexical import match_expression
 from colbert_mcp.quotes import Quote
 from colbert_mcp.store import Reader, StoredPassage
@@ -21,6 +22,8 @@ _NEAREST = 50
 _PHRASE_WORDS = 32
 _EDGE_WORDS = 8
 _PROBE = 6
+_LETTERS = re.compile(r"[a-z]+")
+_DIVIDING = re.compile(f"[{IGNORED}ﬀ-ﬆ]")
 _MARKS = ".,;:!?\"'()[] "
 
 
@@ -41,25 +44,22 @@ class Candidates:
         parts = [part[0].folded.split() for part in self.quote.parts]
         expression = " AND ".join(_phrase(part) for part in parts) if parts else _phrase(words)
         telling = [_telling(part[:_PHRASE_WORDS]) for part in parts or [words]]
-        yield self._holding(self._matching(expression), lambda text: all(part in text for part in telling))
+        yield self._holding(self._matching(expression), _Test(telling, all))
         middle, size = len(words) // 2, max(2, min(_EDGE_WORDS, len(words) // 2))
         edges = (words[:size], words[middle : middle + size], words[-size:])
-        pieces = {_telling(edge) for edge in edges}
-        yield self._holding(
-            self._matching(" OR ".join(dict.fromkeys(map(_phrase, edges)))),
-            lambda text: any(piece in text for piece in pieces),
-        )
+        test = _Test(list(dict.fromkeys(map(_telling, edges))), any)
+        yield self._holding(self._matching(" OR ".join(dict.fromkeys(map(_phrase, edges)))), test)
         likely = match_expression(self.quote.core.raw)
         if likely is not None:
-            yield self._holding(self._matching(likely), lambda text: any(piece in text for piece in pieces))
+            yield self._holding(self._matching(likely), test)
         if likely is None or has_spaceless(self.quote.core.raw):
             for probe in _probes(self.quote.core.raw):
-                yield self._holding(self.reader.holding(probe, self.scope), lambda _: True)
+                yield self._holding(self.reader.holding(probe, self.scope), None)
 
     def _matching(self, expression: str) -> Iterator[StoredPassage]:
         return self.reader.matching(expression, self.scope)
 
-    def _holding(self, passages: Iterator[StoredPassage], holds: Callable[[str], bool]) -> Iterator[StoredPassage]:
+    def _holding(self, passages: Iterator[StoredPassage], test: "_Test | None") -> Iterator[StoredPassage]:
         for count, passage in enumerate(passages):
             if count < _NEAREST:
                 self.near.setdefault(passage.passage_id, passage)
@@ -68,9 +68,27 @@ class Candidates:
             self._left -= len(passage.chunk.text)
             if self._left < 0:
                 return
-            if holds(fold(passage.chunk.text)):
+            if test is None or test.passes(passage.chunk.text):
                 self._given.add(passage.passage_id)
                 yield passage
+
+
+class _Test:
+    """Whether all, or any, of some folded texts stand in a text when it is folded."""
+
+    def __init__(self, pieces: Sequence[str], quantifier: Callable[[Iterable[bool]], bool]) -> None:
+        self._pieces = pieces
+        self._letters = [max(_LETTERS.findall(piece), key=len, default="") for piece in pieces]
+        self._quantifier = quantifier
+
+    def passes(self, text: str) -> bool:
+        # Folding takes its time; where nothing divides or joins letters, they stand in the text as it is.
+        if not _DIVIDING.search(text):
+            lower = text.lower()
+            if not self._quantifier(letters in lower for letters in self._letters):
+                return False
+        folded = fold(text)
+        return self._quantifier(piece in folded for piece in self._pieces)
 
 
 def _phrase(words: Sequence[str]) -> str:

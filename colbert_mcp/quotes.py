@@ -2,8 +2,9 @@
 
 Decisions: quotation marks and white space around a quote are not part of it; an ellipsis at its ends, and a comma,
 full stop, colon or semicolon at its end that the source has not, are forgiven as typography (but a full stop never
-replaces a question or exclamation mark, nor one hyphen two). Everything else is text: words in square brackets, marks at the start of
-lines (``>``, ``#``, ``//``), emphasis, spaces around dashes. A quotation never begins or ends inside a word or number.
+replaces a question or exclamation mark, nor one hyphen two). Everything else is text: words in square brackets, marks
+at the start of lines (``>``, ``#``, ``//``), emphasis, spaces around dashes. A quotation never begins or ends inside a
+word or number.
 Knows strings only; spans are half-open, in characters of the raw text.
 """
 
