@@ -1,43 +1,35 @@
 """The quotations in an answer as an assistant writes it, each with the citation it belongs to.
 
-A quotation is what stands between quotation marks, or in a block quote; code and code spans hold none. Its citation is
-the nearest link to a file or passage, or passage id, after it in its paragraph, list item or table row, else before it;
-a block quote's stands in it, or in the paragraph after or before it. Knows Markdown strings only.
+A quotation is what stands between quotation marks, the outermost ones, or in a block quote; code holds none. A block
+quote's citation stands in it, or in the text after or before it; a list item is on its own. What looks quoted but
+cannot be told apart is given with the problem, so that nothing goes unseen. Knows Markdown strings only.
 """
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
-
+from colbert_mcp.answer_units import Unit, masked, units
+from colbert_mcp.attribution import Citation, Citations, citations
 from colbert_mcp.folding import Folded, count_words, fold
+from colbert_mcp.quotation_marks import quotation_marks
 
 _SCARE_WORDS = 2
-_LINK = r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(\s*<?(?P<link>(?:file:|passage://)(?:[^\s()<>]|\([^\s()<>]*\))+)>?(?:\s+\"[^\"]*\")?\s*\)"
-_CITATION = re.compile(
-    rf"{_LINK}|<?(?P<bare>(?:file:/|passage://)[^\s<>()\[\]\"“”`]+[^\s<>()\[\]\"“”`.,;:!?])>?"
-    r"|(?<![0-9A-Za-z/])(?P<id>[0-9a-f]{16})(?![0-9A-Za-z])"
+_SHOWN = 80
+_ALONE = (
+    "This quotation mark has no partner in its paragraph; write both, or a block quote, so that it can be verified."
 )
-_URL = re.compile(
-    r"\]\(\s*<?[^()\s]*(?:\([^()\s]*\)[^()\s]*)*(?:\s+\"[^\"]*\")?\s*\)|<?\b(?:file|https?|passage):[^\s<>]+>?"
-)
-_QUOTED = re.compile(
-    r"„((?:(?!\n\n)[^„“”])+)[“”]|“((?:(?!\n\n)[^“”])+)”|«((?:(?!\n\n)[^«»])+)»"
-    r"|(?<!\w)\"(?=\S)((?:(?!\n\n)[^\"])+)(?<=\S)\"(?!\w)"
-)
-_ATTRIBUTION = re.compile(r"\n\s*(?:—|–|--|-\s|Source:)[^\n]*\Z")
-_AROUND_CITATION = (re.compile(r"[\s(\[]*(?:(?:—|–|--|-|Source:)\s*)?\Z"), re.compile(r"\s*[)\]]*\.?"))
-_CALLOUT = re.compile(r"\A\[!\w+\]")
-_GROUPS = frozenset({"list_item_open", "tr_open"})
+_ATTRIBUTION = re.compile(r"\s*(?:—|–|--|-\s|Source:)[^\n]*\Z")
+_BEFORE_CITATION = re.compile(r"[\s(\[]*(?:(?:—|–|--|-|Source:)\s*)?\Z")
+_AFTER_CITATION = re.compile(r"\s*[)\]]*\.?")
+_NEAR = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
     """A quotation at a line (from 1) of the answer. ``plain`` is it without Markdown's emphasis, code marks and links;
     ``citation`` is as the answer writes it, and one of ``passage_id`` and ``path`` (a ``file:`` URL) is what it names.
+    With a ``problem`` it cannot be verified, and the text is only where it begins.
     """
 
     line: int
@@ -46,122 +38,94 @@ class Quotation:
     citation: str | None
     passage_id: str | None
     path: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Citation:
-    start: int
-    end: int
-    target: str
-
-
-@dataclass(slots=True)
-class _Unit:
-    """Text within which citations are looked for; ``lines`` says at which character which line of the answer starts."""
-
-    is_block_quote: bool
-    text: str
-    lines: list[tuple[int, int]]
-
-    def line_at(self, char: int) -> int:
-        start, line = self.lines[bisect_right(self.lines, (char, 2**62)) - 1]
-        return line + self.text.count("\n", start, char)
+    problem: str | None = None
 
 
 def quotations(answer: str) -> tuple[list[Quotation], int]:
-    """The quotations of an answer in order, and how many were skipped: one or two words with no citation after them."""
-    units = _units(MarkdownIt("commonmark").enable("table").parse(answer))
+    """The quotations of an answer in order, and how many were skipped: one or two words with no citation after them.
+
+    Takes time linear in the length of the answer.
+    """
+    parts, labels = units(answer)
     found: list[Quotation] = []
-    for index, unit in enumerate(units):
-        if unit.is_block_quote:
-            found.extend(_block_quote(units, index))
-        else:
-            found.extend(_quoted(unit))
-    kept = [q for q in found if fold(q.text).strip(" '\".,;:!?") and (q.citation or _words(q.text) > _SCARE_WORDS)]
+    for index, unit in enumerate(parts):
+        found.extend(_block_quote(parts, index, labels) if unit.is_block_quote else _quoted(unit, labels))
+    kept = [q for q in found if q.problem or (_says(q.text) and (q.citation or _words(q.text) > _SCARE_WORDS))]
     return kept, len(found) - len(kept)
+
+
+def _says(text: str) -> bool:
+    return bool(fold(text).strip(" '\".,;:!?"))
 
 
 def _words(text: str) -> int:
     return count_words(Folded(text))
 
 
-def _units(tokens: Sequence[Token]) -> list[_Unit]:
-    """Paragraphs, list items and table rows, each as one text; and outermost block quotes."""
-    units: list[_Unit] = []
-    groups: list[int] = []
-    quotes, serial, open_group = 0, 0, 0
-    for token in tokens:
-        if token.type == "blockquote_open":
-            quotes += 1
-        elif token.type == "blockquote_close":
-            quotes -= 1
-        elif token.type in _GROUPS:
-            groups.append(serial)
-        elif token.type.replace("_close", "_open") in _GROUPS:
-            groups.pop()
-        if token.nesting and (quotes == 0 or (token.type == "blockquote_open" and quotes == 1)):
-            serial += token.type != "paragraph_open" or not groups
-        if token.type == "inline":
-            group = serial if not groups or quotes else groups[-1]
-            _add(units, token, is_block_quote=quotes > 0, joined=group == open_group)
-            open_group = group
-    return units
-
-
-def _add(units: list[_Unit], token: Token, *, is_block_quote: bool, joined: bool) -> None:
-    line = (token.map[0] if token.map else 0) + 1
-    if joined and units and units[-1].is_block_quote == is_block_quote:
-        unit = units[-1]
-        unit.text += "\n\n"
-        unit.lines.append((len(unit.text), line))
-        unit.text += token.content
-    else:
-        units.append(_Unit(is_block_quote, token.content, [(0, line)]))
-
-
-def _quoted(unit: _Unit) -> Iterator[Quotation]:
-    citations = list(_citations(unit.text))
-    for match in _QUOTED.finditer(_masked(unit.text)):
-        start, end = match.span(match.lastindex or 0)
-        outside = [c for c in citations if c.end <= start or c.start >= end or (c.start < start and end <= c.end)]
-        after = [c for c in outside if c.end > end]
-        # One or two words after the citation are rather a manner of speaking than a quotation from it.
-        before = outside[-1:] if _words(unit.text[start:end]) > _SCARE_WORDS else []
-        nearest = next(iter(after or before), None)
-        yield _quotation(unit.line_at(match.start()), unit.text[start:end], nearest)
-
-
-def _block_quote(units: list[_Unit], index: int) -> Iterator[Quotation]:
-    unit = units[index]
-    if _CALLOUT.match(unit.text):
+def _quoted(unit: Unit, labels: Mapping[str, str]) -> Iterator[Quotation]:
+    text = masked(unit.text)
+    marks = quotation_marks(text)
+    if not marks.pairs and not marks.alone:
         return
-    text, own = unit.text, list(_citations(unit.text))
-    for citation in reversed(own):
-        before, after = text[: citation.start], text[citation.end :]
-        head = _AROUND_CITATION[0].search(before)
-        tail = _AROUND_CITATION[1].match(after)
-        text = before[: head.start() if head else None] + after[tail.end() if tail else 0 :]
-    text = _ATTRIBUTION.sub("", text).strip()
+    cited = Citations(unit.text, text, labels, marks.pairs)
+    found: list[tuple[int, Quotation]] = []
+    for start, end in marks.pairs:
+        quoted = unit.text[start : end - 1] if unit.text[end - 1] == "\\" else unit.text[start:end]
+        # One or two words after the citation are rather a manner of speaking than a quotation from it.
+        citation = cited.of(start, end, before=_words(quoted) > _SCARE_WORDS)
+        found.append((start, _quotation(unit.line_at(start), quoted.strip(), citation)))
+    for at in marks.alone:
+        shown = unit.text[at : at + _SHOWN].split("\n\n")[0]
+        found.append((at, Quotation(unit.line_at(at), shown, shown, None, None, None, _ALONE)))
+    yield from (quotation for _, quotation in sorted(found, key=lambda item: item[0]))
+
+
+def _block_quote(parts: Sequence[Unit], index: int, labels: Mapping[str, str]) -> Iterator[Quotation]:
+    unit = parts[index]
+    own = citations(unit.text, labels)
+    text = _without_attribution(_without_citations(unit.text, own)).strip()
     if text:
-        yield _quotation(unit.line_at(0), text, own[-1] if own else _beside(units, index))
+        yield _quotation(unit.line_at(0), text, own[-1] if own else _beside(parts, index, labels))
 
 
-def _beside(units: list[_Unit], index: int) -> _Citation | None:
-    """The citation that the text after a block quote opens with, else the last one before it, else the first after."""
-    following = units[index + 1] if index + 1 < len(units) and not units[index + 1].is_block_quote else None
-    after = list(_citations(following.text)) if following else []
+def _without_citations(text: str, own: Sequence[Citation]) -> str:
+    pieces, done = [], 0
+    for citation in own:
+        head = _BEFORE_CITATION.search(text, max(done, citation.start - _NEAR), citation.start)
+        pieces.append(text[done : max(done, head.start() if head else citation.start)])
+        tail = _AFTER_CITATION.match(text, citation.end)
+        done = tail.end() if tail else citation.end
+    return "".join([*pieces, text[done:]])
+
+
+def _without_attribution(text: str) -> str:
+    """The text without a last line that says whose words these are."""
+    body, line_end, last = text.rstrip().rpartition("\n")
+    return body if line_end and _ATTRIBUTION.match(last) else text
+
+
+def _beside(parts: Sequence[Unit], index: int, labels: Mapping[str, str]) -> Citation | None:
+    """The citation that the text after a block quote opens with, else the last one before it, else the first after.
+
+    What is beside a quote in a list item is in the same item; what follows one that is in none is in none.
+    """
+    item = parts[index].item
+    following = _neighbour(parts, index + 1)
+    after = citations(following.text, labels) if following and following.item == item else []
     if following and after and not re.search(r"\w", following.text[: after[0].start].replace("Source", "")):
         return after[0]
-    if index and not units[index - 1].is_block_quote:
-        before = list(_citations(units[index - 1].text))
-        if before:
-            return before[-1]
-    return after[0] if after else None
+    preceding = _neighbour(parts, index - 1)
+    before = citations(preceding.text, labels) if preceding and item in (None, preceding.item) else []
+    return next(iter(before[-1:] or after), None)
 
 
-def _quotation(line: int, text: str, citation: _Citation | None) -> Quotation:
+def _neighbour(parts: Sequence[Unit], index: int) -> Unit | None:
+    return parts[index] if 0 <= index < len(parts) and not parts[index].is_block_quote else None
+
+
+def _quotation(line: int, text: str, citation: Citation | None) -> Quotation:
     target = citation.target if citation else None
-    is_path = target is not None and target.startswith("file:")
+    is_path = target is not None and target.lower().startswith("file:")
     return Quotation(
         line=line,
         text=text,
@@ -172,36 +136,8 @@ def _quotation(line: int, text: str, citation: _Citation | None) -> Quotation:
     )
 
 
-def _citations(text: str) -> Iterator[_Citation]:
-    for match in _CITATION.finditer(text):
-        yield _Citation(match.start(), match.end(), match["link"] or match["bare"] or match["id"])
-
-
-def _masked(text: str) -> str:
-    """The text with code spans and the addresses of links blanked out, character for character."""
-    for start, end in _code_spans(text):
-        text = text[:start] + "\0" * (end - start) + text[end:]
-    return _URL.sub(lambda match: "\0" * len(match.group()), text)
-
-
-def _code_spans(text: str) -> Iterator[tuple[int, int]]:
-    """A run of backticks opens a code span, and the next run of the same length closes it."""
-    runs = [match.span() for match in re.finditer(r"`+", text)]
-    places: dict[int, list[int]] = {}
-    for index, (start, end) in enumerate(runs):
-        places.setdefault(end - start, []).append(index)
-    at = 0
-    while at < len(runs):
-        same = places[runs[at][1] - runs[at][0]]
-        later = bisect_right(same, at)
-        if later < len(same):
-            yield runs[at][0], runs[same[later]][1]
-            at = same[later]
-        at += 1
-
-
 def _plain(text: str) -> str:
-    text = re.sub(r"\[([^\[\]]*)\]\([^()\s]*\)", r"\1", text)
-    text = re.sub(r"`+([^`]+)`+", r"\1", text)
+    text = re.sub(r"\[([^\[\]]*)\]\((?:<[^<>]*>|[^()\s]*)\)", r"\1", text)
+    text = re.sub(r"(?<!`)`++([^`]+)`++", r"\1", text)
     text = re.sub(r"(\*{1,3}|(?<!\w)_{1,3})(?=\S)([^*_]+?)(?<=\S)\1(?!\w)", r"\2", text)
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)

@@ -13,12 +13,13 @@ def check_answer(answer: str, verify_one: Callable[..., VerifyOutput]) -> Answer
     """Verify the quotations of an answer; ``verify_one(quote, passage_id=…, path=…)`` does it for one.
 
     A quotation whose citation names nothing indexed is looked for everywhere, and is misattributed where it is found.
+    One that cannot be told apart from its text is not verified, and says so.
     """
     found, skipped = quotations(answer)
     checks = []
     for quotation in found:
-        output, problem = None, None
-        for text in dict.fromkeys((quotation.text, quotation.plain)):
+        output, problem = None, quotation.problem
+        for text in () if problem else dict.fromkeys((quotation.text, quotation.plain)):
             try:
                 tried, problem = _try(text, quotation.passage_id, quotation.path, verify_one)
             except QueryError as error:

@@ -13,12 +13,7 @@ from dataclasses import dataclass
 import regex
 
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\u30fc\uff70"
-_IGNORED = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
-_APOSTROPHES = frozenset("'’‘‛ʼ")
-_HYPHENS = frozenset("-‐‑")
-_IN_NUMBERS = frozenset(".,:/^–−\u00a0\u2009\u202f")
-_SIGNS = frozenset("-−–±.<≤≥≈~")
-_UNITS = frozenset("%‰°")
+IGNORED = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 # One for one, so that offsets stay. Single and double quotation marks stay two things; so do primes and backticks.
 _PLAIN = str.maketrans(
     {
@@ -30,18 +25,20 @@ _PLAIN = str.maketrans(
     }
 )
 _LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ſt", "ﬆ": "st"}
+# Two or three hyphens are a dash between words or between spaces, not before an option of a command.
+_DASH = r"(?:(?<=[\w.,;:!?”’)\]]|[\w.!?][\"'])-{2,3}(?=[\w\"'“‘(\[])|(?<=\s)-{2,3}(?=\s))"
 _COMMON = (
-    # Two or three hyphens are a dash between words or between spaces, not before an option of a command.
     # A word divided at a line's end by a soft hyphen is one word.
     r"(?P<none>\u00ad[ \t]*+(?:\r\n|\n|\r)[ \t]*+)"
-    rf"|(?P<space>\s[\s{_IGNORED}]++|[{_IGNORED}]++\s[\s{_IGNORED}]*+)"
-    rf"|(?P<nothing>[{_IGNORED}]++)"
+    rf"|(?P<space>\s[\s{IGNORED}]++|[{IGNORED}]++\s[\s{IGNORED}]*+)"
+    rf"|(?P<nothing>[{IGNORED}]++)"
     r"|(?P<ellipsis>…)"
     r"|(?P<ligature>[ﬀ-ﬆ])"
-    r"|(?P<dash>(?<=[\w.,;:!?”’)\]]|[\w.!?][\"'])-{2,3}(?=[\w\"'“‘(\[])|(?<=\s)-{2,3}(?=\s))"
+    rf"|(?P<dash>{_DASH})"
 )
+_DASHES = regex.compile(rf"{_DASH}|[-‐‑‒–—―−]")
 # The look ahead spares most characters the alternatives, at a seventh of the time.
-_SPECIAL = regex.compile(rf"(?=[{_IGNORED}…ﬀ-ﬆ\-]|\s[\s{_IGNORED}])(?:{_COMMON})")
+_SPECIAL = regex.compile(rf"(?=[{IGNORED}…ﬀ-ﬆ\-]|\s[\s{IGNORED}])(?:{_COMMON})")
 _SPECIAL_DECOMPOSED = regex.compile(
     _COMMON
     + r"|(?P<cluster>[^\p{M}\s]\p{M}++|[\u1100-\u1112][\u1161-\u1175][\u11a8-\u11c2]?|[\uac00-\ud7a3][\u11a8-\u11c2]"
@@ -155,52 +152,9 @@ def count_words(folded: Folded) -> int:
     return quarters // 4
 
 
-def is_boundary(raw: str, at: int, *, closing: bool) -> bool:
-    """Whether a quotation may begin (or, ``closing``, end) before the character ``at``: not inside a word or a number.
-
-    Inside lie: accents; apostrophes (``can`` is not in ``can't``, though ``l'homme`` may be entered after its own);
-    hyphens (``negotiable`` is not in ``non-negotiable``); the marks of numbers (``5`` is in none of ``1.5``, ``-5``,
-    ``5%``, ``<5``). Between characters of scripts without spaces, everywhere is a boundary.
-    """
-    left, right = at - 1, at
-    while left >= 0 and raw[left] in _IGNORED:
-        left -= 1
-    while right < len(raw) and raw[right] in _IGNORED:
-        right += 1
-    if left < 0 or right >= len(raw):
-        return True
-    before, after = raw[left], raw[right]
-    if unicodedata.category(after).startswith("M"):
-        return False
-    if _word(before) and _word(after):
-        return has_spaceless(before) or has_spaceless(after)
-    if _word(before):
-        return not (_joined(raw, right) or (before.isdecimal() and after in _UNITS))
-    if not _word(after):
-        return True
-    if before in _APOSTROPHES and not closing:
-        return True
-    return not (_joined(raw, left) or _signed(raw, left))
-
-
-def _word(character: str) -> bool:
-    return _WORDLIKE.match(character) is not None
-
-
-def _joined(raw: str, at: int) -> bool:
-    """Whether the mark at ``at`` joins the characters beside it into one word or number."""
-    if not 0 < at < len(raw) - 1:
-        return False
-    before, mark, after = raw[at - 1], raw[at], raw[at + 1]
-    if mark in _IN_NUMBERS:
-        return before.isdecimal() and after.isdecimal()
-    return (mark in _APOSTROPHES or mark in _HYPHENS) and _word(before) and _word(after)
-
-
-def _signed(raw: str, at: int) -> bool:
-    """Whether the mark at ``at`` is the sign, or the leading point, of the number after it."""
-    before = raw[at - 1] if at else " "
-    return raw[at] in _SIGNS and raw[at + 1].isdecimal() and not _word(before) and before != "."
+def doubled_dashes(text: str) -> list[str]:
+    """What each hyphen of the folded text was: a dash, or two or three hyphens that stood for one; in order."""
+    return [match.group() for match in _DASHES.finditer(text)]
 
 
 def _pieces(raw: str) -> Iterator[tuple[str, int, bool]]:

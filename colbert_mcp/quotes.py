@@ -2,8 +2,9 @@
 
 Decisions: quotation marks and white space around a quote are not part of it; an ellipsis at its ends, and a comma,
 full stop, colon or semicolon at its end that the source has not, are forgiven as typography (but a full stop never
-replaces a question or exclamation mark). Everything else is text: words in square brackets, marks at the start of
-lines (``>``, ``#``, ``//``), emphasis, spaces around dashes. A quotation never begins or ends inside a word or number.
+replaces a question or exclamation mark, nor one hyphen two). Everything else is text: words in square brackets, marks
+at the start of lines (``>``, ``#``, ``//``), emphasis, spaces around dashes. A quotation never begins or ends inside a
+word or number.
 Knows strings only; spans are half-open, in characters of the raw text.
 """
 
@@ -18,8 +19,9 @@ from typing import Literal, TypeAlias
 
 from rapidfuzz.distance import Indel, Levenshtein
 
+from colbert_mcp.boundaries import asks_or_exclaims, is_boundary, is_greek_question
 from colbert_mcp.errors import EmptyQueryError, QueryError
-from colbert_mcp.folding import Folded, Token, count_words, fold, is_boundary
+from colbert_mcp.folding import Folded, Token, count_words, doubled_dashes, fold
 
 MAX_QUOTE_CHARACTERS = 10_000
 MIN_ELIDED_WORDS = 4
@@ -29,12 +31,14 @@ Change: TypeAlias = Literal["same", "changed", "added", "dropped"]
 _Readings: TypeAlias = dict[tuple[str, bool, bool], None]
 Spans: TypeAlias = tuple[tuple[int, int], ...]
 
-_MARKS = {"“": "”“", "„": "“”", "«": "»", "»": "«", "‘": "’", "‚": "‘’", "‹": "›", '"': '"', "'": "'"}
+_MARKS = {"“": "”“", "„": '“”"', "”": "”", "«": "»", "»": "«", "‘": "’", "‚": "‘’", "‹": "›", '"': '"', "'": "'"}
+_MARKS |= {"「": "」", "『": "』", "《": "》", "〈": "〉", "＂": "＂", "’": "’"}
 _MOST_MARKS = 3
 _MOST_PARTS = 50
 _ELLIPSIS = re.compile(r"\[\s*(?:…|\.{3})\s*\]|…|\.{3,}")
 _OUTER_ELLIPSIS = re.compile(rf"\A(?:(?:{_ELLIPSIS.pattern})\s*)+|(?:\s*(?:{_ELLIPSIS.pattern}))+\Z")
-_TRAILING = ",.;:"
+_TRAILING = ",.;:，。；：．、｡､،؛۔।"
+_LONG_DASHES = frozenset("–—―")
 # How many places of one quotation are looked at in one text.
 _MOST_PLACES = 1_000
 # A word that stands more often than this in the text says little about where the quotation comes from.
@@ -192,7 +196,7 @@ def _core(text: str) -> str:
 
 def _bare(text: str) -> _Readings:
     """The text without the mark at its end, be it in or after quotation marks."""
-    if text[-1:] not in _TRAILING or text.endswith(".."):
+    if text[-1:] not in _TRAILING or text[-2:-1] == text[-1:] or is_greek_question(text):
         return {}
     bare = text[:-1].rstrip()
     return {(reading, False, True): None for reading in (bare, _core(bare)) if reading}
@@ -227,9 +231,7 @@ def _folded(form: Form, text: Folded, region: tuple[int, int]) -> Iterator[tuple
         if at < 0:
             return
         start, end = text.raw_start(at), text.raw_end(at + len(form.folded))
-        if start is None or end is None or (form.bare and _asks_or_exclaims(text.raw, end)):
-            pass
-        elif _stands_free(text.raw, start, end):
+        if start is not None and end is not None and _stands_for(form, text.raw, start, end):
             yield start, end
         at = text.text.find(form.folded, at + 1, high)
 
@@ -238,8 +240,22 @@ def _stands_free(raw: str, start: int, end: int) -> bool:
     return is_boundary(raw, start, closing=False) and is_boundary(raw, end, closing=True)
 
 
-def _asks_or_exclaims(raw: str, end: int) -> bool:
-    return raw[end : end + 4].lstrip("\"'”’»)] \t")[:1] in tuple("?!？！؟‽")
+def _stands_for(form: Form, raw: str, start: int, end: int) -> bool:
+    """Whether a stretch of the source that folds like the form may be called its source."""
+    if form.bare and asks_or_exclaims(raw, end):
+        return False
+    return _stands_free(raw, start, end) and _same_dashes(form.text, raw[start:end])
+
+
+def _same_dashes(quote: str, source: str) -> bool:
+    """Whether two or three hyphens are so in both, or a dash in one: ``--`` is never ``-``."""
+    if "--" not in quote and "--" not in source:
+        return True
+    ours, theirs = doubled_dashes(quote), doubled_dashes(source)
+    return len(ours) == len(theirs) and all(
+        one == other or "--" not in one + other or {one, other} & _LONG_DASHES
+        for one, other in zip(ours, theirs, strict=True)
+    )
 
 
 def _in_order(parts: Sequence[tuple[Form, ...]], text: Folded, region: tuple[int, int]) -> Spans:

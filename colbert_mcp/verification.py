@@ -3,8 +3,7 @@ is closest; and, apart from that, whether the source still says so.
 
 The verdict is on the text that the index holds. A quote may run over several passages of a file: their text is put
 together from their spans, with the white space between them rebuilt where line numbers tell it, else as spaces (which
-makes such a quote ``normalised``). Places elsewhere come from FTS5 by phrase and by BM25, and from a scan for scripts
-that FTS5 cannot cut into words. Knows stored passages and quotes; nothing of ranking or models.
+makes such a quote ``normalised``). Knows stored passages and quotes; nothing of ranking or models.
 """
 
 import os
@@ -17,11 +16,11 @@ from functools import cached_property
 from itertools import islice, pairwise
 from urllib.request import url2pathname
 
+from colbert_mcp.candidates import COMPARED, SEARCHED, Candidates
 from colbert_mcp.citations import Sources, Standing, check_text, find_passage, link, part_number
 from colbert_mcp.documents import display_path, in_scope, real_path
 from colbert_mcp.errors import PassageNotFoundError, QueryError, UnreadableDocumentError
-from colbert_mcp.folding import Folded, has_spaceless
-from colbert_mcp.lexical import match_expression
+from colbert_mcp.folding import Folded
 from colbert_mcp.quotes import Closest, Finding, Quote, closest, find, find_elided, read_quote
 from colbert_mcp.results import QuoteEdit, QuoteMatch, Verdict, VerifyOutput
 from colbert_mcp.store import Reader, Snapshot, StoredPassage
@@ -30,15 +29,8 @@ from colbert_mcp.types import Status
 MOST_MATCHES = 10
 LEAST_SIMILARITY = 0.5
 _WHOLE = 2**62
-_CANDIDATES = 50
-_LIKELY = 20
 _LONG = 20_000
-# How many characters are searched for each way of finding candidates, and how many are compared word by word.
-_SEARCHED = 200_000
-_COMPARED = 60_000
-_PHRASE_WORDS = 32
-_EDGE_WORDS = 8
-_PROBE = 6
+_TELLING_WORDS = 32
 _FRAGMENT = re.compile(r"(?:#[^/#]*|:\d+(?:-\d+)?)\Z")
 _SCHEME = re.compile(r"\Afile:(?://(?:localhost)?(?=/))?", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -150,9 +142,9 @@ class _Verifier:
         self._sources = sources
         # What a quote of this length may span, with room for more white space than the quote has.
         self._reach = 2 * len(quote.core.raw) + 200
-        # A long quote makes wide windows: fewer of them are looked at.
-        self._most_windows = min(_CANDIDATES, max(4, _SEARCHED // self._reach))
-        self._most_compared = min(8, max(2, _COMPARED // self._reach))
+        # A long quote makes wide windows: fewer of them are compared.
+        self._most_compared = min(8, max(2, COMPARED // self._reach))
+        self._candidates = Candidates(reader, quote, scope)
 
     def named(self, passage_id: str | None, path: str | os.PathLike[str] | None) -> _Named | None:
         """What the quote is attributed to."""
@@ -173,11 +165,10 @@ class _Verifier:
             held = self._held(named.stretch, named.start, named.end)
             if held:
                 return held[0].finding.kind, held, None
-        candidates: dict[int, StoredPassage] = {}
-        elsewhere = self._elsewhere(candidates)
+        elsewhere = self._elsewhere()
         if elsewhere:
             return "misattributed" if named else elsewhere[0].finding.kind, elsewhere, None
-        place, nearest = self._closest(named, candidates.values())
+        place, nearest = self._closest(named, self._candidates.near.values())
         return ("altered", [place], nearest) if place and nearest else ("not_found", [], None)
 
     def match(self, place: _Place) -> QuoteMatch:
@@ -261,40 +252,23 @@ class _Verifier:
             found = find_elided(self._quote, stretch.text, regions)
         return [_Place(stretch, f) for f in found if f.kind == found[0].kind]
 
-    def _elsewhere(self, candidates: dict[int, StoredPassage]) -> list[_Place]:
-        """Where else the quote stands, best kind first; ``candidates`` takes in the passages that were looked at."""
+    def _elsewhere(self) -> list[_Place]:
+        """Where else the quote stands, best kind first."""
         found: dict[tuple[bytes, int], _Place] = {}
-        for chunks in self._candidate_chunks():
-            passages = self._reader.passages([chunk for chunk in chunks if chunk not in candidates])
-            visible = {c: passages[c] for c in chunks if c in passages and in_scope(passages[c].path, self._scope)}
-            for chunk, passage in islice(visible.items(), self._most_windows):
-                if len(found) >= MOST_MATCHES:
-                    break
-                candidates[chunk] = passage
+        left = SEARCHED
+        for passages in self._candidates.stages():
+            for passage in passages:
                 stretch = self._around(passage)
+                left -= len(stretch.text.raw)
                 for place in self._held(stretch, *stretch.region(passage)):
                     found.setdefault(place.key, place)
-            if found:
+                # Of the best kind enough is enough; a place of another kind hides no better one that comes later.
+                exact = sum(place.finding.kind == "exact" for place in found.values())
+                if left < 0 or exact >= MOST_MATCHES:
+                    break
+            if found or left < 0:
                 break
         return sorted(found.values(), key=lambda place: (_ORDER.index(place.finding.kind), place.key))
-
-    def _candidate_chunks(self) -> Iterator[list[int]]:
-        """Ids of chunks that may hold the quote, or what is closest to it: the surest way first."""
-        words = self._quote.core.text.split()
-        parts = [part[0].folded.split() for part in self._quote.parts]
-        yield self._matching(" AND ".join(_phrase(part) for part in parts) if parts else _phrase(words))
-        middle, size = len(words) // 2, max(2, min(_EDGE_WORDS, len(words) // 2))
-        edges = (words[:size], words[middle : middle + size], words[-size:])
-        yield self._matching(" OR ".join(dict.fromkeys(map(_phrase, edges))))
-        expression = match_expression(self._quote.core.raw)
-        if expression is not None:
-            yield self._matching(expression)[:_LIKELY]
-        if expression is None or has_spaceless(self._quote.core.raw):
-            for probe in _probes(self._quote.core.raw):
-                yield self._reader.chunks_holding(probe, _CANDIDATES)
-
-    def _matching(self, expression: str) -> list[int]:
-        return [chunk for chunk, _ in islice(self._reader.bm25(expression), _CANDIDATES)]
 
     def _closest(
         self, named: _Named | None, candidates: Iterable[StoredPassage]
@@ -311,7 +285,7 @@ class _Verifier:
         """The stretch itself, or if it is long, what surrounds those of its passages that share most of the words."""
         if len(stretch.text.raw) <= _LONG:
             return [stretch]
-        rare = sorted(set(self._quote.core.text.split()), key=len, reverse=True)[:_PHRASE_WORDS]
+        rare = sorted(set(self._quote.core.text.split()), key=len, reverse=True)[:_TELLING_WORDS]
         shared = {p.passage_id: _count_in(p.chunk.text.lower(), rare) for p in stretch.passages}
         best = sorted(stretch.passages, key=lambda passage: -shared[passage.passage_id])[: self._most_compared]
         return [self._around(passage) for passage in best]
@@ -326,20 +300,6 @@ class _Verifier:
                 # The kind of this finding is not shown: the verdict is ``altered``.
                 best = _Place(stretch, Finding("normalised", ((nearest.start, nearest.end),))), nearest
         return best
-
-
-def _phrase(words: Sequence[str]) -> str:
-    text = " ".join(words[:_PHRASE_WORDS]).replace('"', " ").replace("\0", " ")
-    return f'"{text}"'
-
-
-def _probes(text: str) -> Iterator[str]:
-    """Pieces of a quote to be scanned for: its first and longest ones, then others from all over it."""
-    pieces = sorted(text.split(), key=len, reverse=True)[:1]
-    yield from pieces
-    for piece in pieces:
-        step = max(1, (len(piece) - _PROBE) // 4)
-        yield from dict.fromkeys(piece[start : start + _PROBE] for start in range(0, max(1, len(piece) - _PROBE), step))
 
 
 def _omitted(place: _Place) -> list[str]:

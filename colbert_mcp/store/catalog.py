@@ -24,6 +24,7 @@ _SPAN = "char_start, char_end, byte_start, byte_end, line_start, column_start, l
 CHUNK = f"{_SPAN}, page, cell, part_start, part_end, heading, sha256, text_sha256, text"
 _CHUNK_WIDTH = CHUNK.count(",") + 1
 _BATCH = 500
+_FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,10 +310,24 @@ class Reader:
         )
         return [_stored(row) for row in rows]
 
-    def chunks_holding(self, text: str, limit: int) -> list[int]:
-        """Ids of at most ``limit`` chunks in which the very characters of ``text`` stand; reads every chunk."""
-        rows = self._db.execute("SELECT id FROM chunks WHERE instr(text, ?) > 0 ORDER BY id LIMIT ?", (text, limit))
-        return [row[0] for row in rows]
+    def matching(self, expression: str, scope: Sequence[bytes]) -> Iterator[StoredPassage]:
+        """The live passages below the paths of a scope (empty: all) that match an FTS5 expression, best first."""
+        where, values = _below(scope)
+        rows = self._db.execute(
+            "SELECT fts.rowid FROM fts CROSS JOIN chunks c ON c.id = fts.rowid JOIN documents d ON d.id = c.document"
+            f" WHERE fts MATCH ? AND {where} ORDER BY bm25(fts, 1.0, 0.5), fts.rowid",
+            (expression, *values),
+        ).fetchall()
+        yield from self._in_order([row[0] for row in rows])
+
+    def holding(self, text: str, scope: Sequence[bytes]) -> Iterator[StoredPassage]:
+        """The live passages below the paths of a scope in which the very characters stand; reads every chunk."""
+        where, values = _below(scope)
+        rows = self._db.execute(
+            f"{_LIVE_PASSAGES} WHERE instr(c.text, ?) > 0 AND {where} ORDER BY c.id", (text, *values)
+        )
+        for row in rows:
+            yield _stored(row)
 
     def neighbours(self, passage: StoredPassage, before: int, after: int) -> tuple[list[Chunk], list[Chunk]]:
         """The chunks before and after a live passage in its document, in order."""
@@ -358,6 +373,12 @@ class Reader:
         for row in self._db.execute(f"{_LIVE_PASSAGES} {where} ORDER BY c.segment, c.row", values):
             yield _stored(row), row[-2], row[-1]
 
+    def _in_order(self, chunks: Sequence[int]) -> Iterator[StoredPassage]:
+        for start in range(0, len(chunks), _FEW):
+            some = chunks[start : start + _FEW]
+            passages = self.passages(some)
+            yield from (passages[chunk] for chunk in some)
+
     def _live(self, column: str, values: Sequence[object]) -> Iterator[StoredPassage]:
         for start in range(0, len(values), _BATCH):
             batch = values[start : start + _BATCH]
@@ -377,6 +398,15 @@ _LIVE_PASSAGES = (
     " d.size, d.mtime_ns, d.sha256, d.format, d.encoding, d.newline, d.indexed_at, c.segment, c.row"
     " FROM chunks c JOIN documents d ON d.id = c.document"
 )
+
+
+def _below(scope: Sequence[bytes]) -> tuple[str, list[bytes]]:
+    """A condition on ``d.path``: it is one of the real paths of a scope or lies below it; and its values."""
+    folders = [root.rstrip(b"/") for root in scope]
+    condition = " OR ".join(["d.path = ? OR (d.path >= ? AND d.path < ?)"] * len(scope))
+    # "0" is the character after "/".
+    values = [v for root, folder in zip(scope, folders, strict=True) for v in (root, folder + b"/", folder + b"0")]
+    return f"({condition or 'TRUE'})", values
 
 
 def _chunk(row: Sequence[Any]) -> Chunk:

@@ -222,6 +222,41 @@ def test_a_client_sees_nothing_outside_its_roots(engine: Engine, folder: Path) -
     assert engine.verify_quote("A queen cell means", scope=scope).verdict == "exact"
 
 
+@pytest.mark.parametrize("words", ["The secret code of the vault is blue.", "今天的天气非常好我们去公园散步。"])
+def test_files_outside_of_the_scope_hide_nothing_inside(open_engine: EngineFactory, tmp_path: Path, words: str) -> None:
+    for name in [f"out/{n}.txt" for n in range(60)] + ["in-other/a.txt", "in/a.txt"]:
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / name).write_text(words + (" And more that makes it long." * (name == "in/a.txt")))
+    engine = open_engine()
+    engine.index_path(tmp_path / "all")
+    inside = tmp_path / "all" / "in" / "a.txt"
+    for scope in (inside, inside.parent):
+        output = engine.verify_quote(words, scope=(os.fsencode(scope),))
+        assert (output.verdict, [match.path for match in output.matches]) == ("exact", [str(inside)])
+
+
+@pytest.mark.parametrize(
+    ("decoy", "true"),
+    [
+        ("It costs 1,5 million euros in all.", "It costs 1.5 million euros in all."),
+        ("There are -5 apples in the box.", "5 apples in the box."),
+        ("IT COSTS A MILLION EUROS IN ALL.", "It costs a million euros in all."),
+        ("git checkout - the file", "git checkout -- the file"),
+    ],
+)
+def test_however_many_others_match_its_words_a_true_quote_is_exact(
+    open_engine: EngineFactory, tmp_path: Path, decoy: str, true: str
+) -> None:
+    (tmp_path / "all").mkdir()
+    for n in range(60):
+        (tmp_path / "all" / f"{n}.txt").write_text(decoy)
+    (tmp_path / "all" / "z.txt").write_text("This file is longer than the others are. " + true)
+    engine = open_engine()
+    engine.index_path(tmp_path / "all")
+    output = engine.verify_quote(true)
+    assert (output.verdict, Path(output.matches[0].path).name) == ("exact", "z.txt")
+
+
 @pytest.mark.parametrize(
     ("quote", "target", "error", "sentence"),
     [

@@ -104,7 +104,144 @@ def test_lines_are_those_of_the_answer() -> None:
     assert [q.line for q in quotations(answer)[0]] == [4, 8]
 
 
-@given(st.text('“”"„«»`>-[]()\n \\*_file:/a1|#', max_size=200))
+A, B = "file:///n/a.md", "file:///n/b.md"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (f"- [a]({A})\n  > one two three\n- [b]({B})\n  > four five six", [A, B]),
+        (f"- > one two three\n\n  [a]({A})\n- [b]({B}) “four five six”", [A, B]),
+        (f"- > one two three\n- [b]({B})", [None]),
+        (f"As [a]({A}) says:\n\n> one two three\n\n- [b]({B}) is another", [A]),
+        (f"1. “one two three”\n   - [b]({B})\n2. “four five six” [a]({A})", [None, A]),
+    ],
+)
+def test_a_list_item_is_on_its_own(answer: str, expected: list[str | None]) -> None:
+    assert [citation for _, citation in cited(answer)] == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (f"Per [b]({B}), “one two three”. [a]({A}) covers other things.", [B]),
+        (f"In [a]({A}): “one two three”. In [b]({B}): “four five six”.", [A, B]),
+        (f"It says “one two three.” [a]({A})", [A]),
+        (f"It says “one two three”. [a]({A})", [A]),
+        (f"It says “one two three”. (source: [a]({A})) And [b]({B}).", [A]),
+        (f"It says “one two three”. Source: {A}.", [A]),
+        (f"[b]({B}) says so. It says “one two three”. Then [a]({A}) says no.", [B]),
+        (f"It says “one two three”. Then [a]({A}) says no.", [None]),
+        (f"In [a]({A}) he says “One. Two. Three.” In [b]({B}) he says “four five six.”", [A, B]),
+        (f"It says “One two. Three four! Five” ([a]({A})).", [A]),
+        (f"“One two three.” [a]({A}). “Four five six.” [b]({B}).", [A, B]),
+        (f"In [b]({B}) is more. “One two three.” [a]({A})", [A]),
+        (f"As e.g. “one two three”, p. 5 of [a]({A}). Not [b]({B}).", [A]),
+        (f"他说「一二三四五六」[a]({A})。另见「一二三四五七」[b]({B})。", [A, B]),
+    ],
+)
+def test_a_citation_belongs_to_the_quotation_of_its_own_sentence(answer: str, expected: list[str | None]) -> None:
+    assert [citation for _, citation in cited(answer)] == expected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"“one two three”[^1]\n\n[^1]: {A}",
+        f"“one two three”[^1].\n\n[^1]: See [a]({A}), page 2.\n[^2]: {B}",
+        f"“one two three” [the A][1]\n\n[1]: {A}",
+        f"“one two three” [1]\n\n[1]: <{A}> 'some title'",
+        f"“one two three” [The a][]\n\n[the A]: {A}",
+        f"> one two three\n> — [a][x]\n\n[x]: {A}",
+        f"“one two three” [a](<{A}>)",
+        f'“one two three” <a href="{A}">a</a>',
+        f"“one two three” [a]({A} 'four five \"six seven eight\"')",
+        f'“one two three” [a]({A} "four “five six seven” eight")',
+        f'\\"one two three\\" [a]({A})',
+        f'"one two three" [a]({A})',
+        f"‘one two three’ [a]({A})",
+        f"'one two three' [a]({A})",
+        f"»one two three« [a]({A})",
+        f"”one two three” [a]({A})",
+        f'„one two three" [a]({A})',
+        f"「one two three」[a]({A})",
+        f"『one two three』[a]({A})",
+        f"« one two three » [a]({A})",
+        f"&ldquo;one two three&rdquo; [a]({A})",
+        f"&#8220;one two three&#x201D; [a]({A})",
+        f"&quot;one two three&quot; [a]({A})",
+        f"<q>one two three</q> [a]({A})",
+        f"<blockquote>one two three</blockquote>\n\n[a]({A})",
+        f"<blockquote>\n\none two three\n\n</blockquote>\n\n[a]({A})",
+        f"[a]({A}) says <blockquote>one two three</blockquote> and more.",
+        f"<p>“one two three” [a]({A})</p>",
+        f"> [!NOTE]\n> “one two three” [a]({A})",
+    ],
+)
+def test_whatever_a_quotation_and_its_citation_are_written_with_they_are_seen(answer: str) -> None:
+    assert cited(answer) == [("one two three", A)]
+
+
+def test_a_target_may_hold_spaces_and_an_id_capitals() -> None:
+    assert cited("“one two three” [a](<file:///a b.md>)") == [("one two three", "file:///a b.md")]
+    assert cited("“one two three” [0123456789ABCDEF]") == [("one two three", "0123456789abcdef")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (
+            "“The mayor said “The sky is blue today” and then resigned in disgrace” [a](file:///a.md)",
+            "The mayor said “The sky is blue today” and then resigned in disgrace",
+        ),
+        (
+            '"The mayor said "The sky is blue today" and then resigned in disgrace" [a](file:///a.md)',
+            'The mayor said "The sky is blue today" and then resigned in disgrace',
+        ),
+        ("‘It’s the dogs’ owner’s house’ [a](file:///a.md)", "It’s the dogs’ owner’s house"),
+        ("“’Tis the dogs’ house and ‘90s music” [a](file:///a.md)", "’Tis the dogs’ house and ‘90s music"),
+        ("„He said ‚one two three‘ to us“ [a](file:///a.md)", "He said ‚one two three‘ to us"),
+        ("「他说『今天天气很好』就走了」[a](file:///a.md)", "他说『今天天气很好』就走了"),
+    ],
+)
+def test_the_outer_quotation_is_the_one(answer: str, text: str) -> None:
+    assert cited(answer) == [(text, "file:///a.md")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "places"),
+    [
+        ("“one two three\n\nfour five six” [a](file:///a.md)", [1, 3]),
+        ("It says “one two three and [a](file:///a.md)", [1]),
+        ('It says "one two three and [a](file:///a.md)', [1]),
+        ("It says one two three” [a](file:///a.md)", [1]),
+        ("「one two three", [1]),
+        ("He “opens and “one two three” file:///a.md", [1]),
+    ],
+)
+def test_what_looks_quoted_but_has_one_mark_is_told(answer: str, places: list[int]) -> None:
+    assert [q.line for q in quotations(answer)[0] if q.problem] == places
+
+
+def test_a_quotation_inside_of_one_without_an_end_is_seen() -> None:
+    assert ("one two three", "file:///a.md") in cited("He “opens and “one two three” file:///a.md")
+
+
+def test_apostrophes_alone_are_no_quotation() -> None:
+    assert quotations("’Tis ‘90s rock ’n’ roll, the dogs’ and cats’ house, don't, 6'2\" and 5′.") == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["> [x](file:/x)\n", "[", "“", '"', "`", "[x](", "“a” [x](file:/x). ", "<q>", "<blockquote>", "s’ ", "‘", "&quot;", "\\", "*a ", "](x \"",
+     "- > a\n", "[^1]: a\n", "file:/", "<a ", "[a] ", "\n\n> a", "「a」。", "_a", "(", "[[x]"],
+)  # fmt: skip
+def test_a_long_answer_takes_linear_time(piece: str) -> None:
+    # Anything quadratic in this length would not come to an end in the time of a test run.
+    quotations((piece * 100_000)[:100_000] + "\n\n[1]: file:///x")
+
+
+@given(st.text('“”"„«»`>-[]()\n \\*_file:/a1|#‘’»「」.s', max_size=200))
 def test_any_text_is_read(answer: str) -> None:
     kept, skipped = quotations(answer)
     assert skipped >= 0

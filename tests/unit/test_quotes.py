@@ -79,6 +79,123 @@ def test_what_does_not_stand_in_the_source_is_not_found(quote: str) -> None:
     assert verdict(quote) == ("no", [])
 
 
+@pytest.mark.parametrize(
+    ("quote", "source"),
+    [
+        ("The staff can", "The staff can\u200b't leave"),
+        ("The staff can", "The staff can'\u200ct leave"),
+        ("Dose is 5", "Dose is 5\u2060.5 mg"),
+        ("Dose is 5", "Dose is 5.\u00ad5 mg"),
+        ("5 apples", "−\u200b5 apples"),
+        ("5 apples", "−" + "\u200b" * 5_000 + "5 apples"),
+        ("$5 million loss", "a -$5 million loss"),
+        ("$5 million loss", "a −$5 million loss"),
+        ("5 million loss", "a $5 million loss"),
+        ("The rate of failure was 10", "The rate of failure was 10⁻³"),
+        ("The rate was 10", "The rate was 10^-3"),
+        ("The rate was 10", "The rate was 10**3"),
+        ("The rate was 5", "The rate was 5×10³"),
+        ("The rate was 5e", "The rate was 5e−3"),
+        ("The rate was 5e", "The rate was 5e+3"),
+        *[("you can", f"you can{mark}t") for mark in "`´＇′ʼ’"],
+        *[("It was 5", f"It was {number}") for number in "5％ 5+ 5‰ 5\u00a0% 5€ 5° 5–6 5·5 5'000".split(" ")],
+        *[("5 of them", f"{sign}5 of them") for sign in "－∼≲⩽><+~≥≠"],
+        ("٥", "it is ٥٪"),
+        ("١", "it is ١٫٥"),
+        *[("it is 10", f"it is 10{mark}000") for mark in "٬·\u2007\u00a0\u202f'’"],
+        *[("negotiable", f"it is non{mark}negotiable") for mark in ["–", "‒", "−", "‐", "-\n", "-\r\n  ", "-\u200b"]],
+        *[("it is non", f"it is non{mark}negotiable") for mark in ["–", "-\n"]],
+    ],
+)
+def test_no_part_of_a_number_or_word_passes_for_the_whole(quote: str, source: str) -> None:
+    assert verdict(quote, source)[0] == "no"
+
+
+@pytest.mark.parametrize(
+    ("quote", "source"),
+    [
+        ("It was 5", "It was 5 kg"),
+        ("It was 5", "It was 5."),
+        ("It was 5", "**It was 5** of"),
+        ("5 of them", "x = 5 of them"),
+        ("5 of them", "<td>5 of them</td>"),
+        ("of 5", "|of 5|6|"),
+        ("5 of them", "no—5 of them"),
+        ("-$5 million", "a -$5 million loss"),
+        ("can't", "you can't"),
+        ("homme", "l’homme"),
+        ("non-\nnegotiable", "it is non-\nnegotiable"),
+        ("first", "first -\nsecond"),
+    ],
+)
+def test_a_whole_number_or_word_is_exact(quote: str, source: str) -> None:
+    assert verdict(quote, source) == ("exact", [quote])
+
+
+@pytest.mark.parametrize(
+    "end", ["\u00a0?", "\u202f!", "\n?", "**?**", "…?", "⁉", "？", "\u037e", "\u200b?", "”?", ") ?", "՞", "⸮", "❓"]
+)
+def test_a_full_stop_never_replaces_a_question_or_exclamation_mark(end: str) -> None:
+    assert verdict("He will go.", f"He will go{end} No.")[0] == "no"
+    assert verdict("He will go,", f"He will go{end} No.")[0] == "no"
+
+
+def test_a_semicolon_asks_in_greek_only() -> None:
+    assert verdict("Θα πάω.", "Θα πάω; Ναι.")[0] == "no"
+    assert verdict("Θα πάω;", "Θα πάω. Ναι.")[0] == "no"
+    assert verdict("Θα πάω;", "Θα πάω; Ναι.")[0] == "exact"
+    assert verdict("I will go.", "I will go; yes.") == ("normalised", ["I will go"])
+    assert verdict("I will go.", "I will go\n\n!") == ("normalised", ["I will go"])
+
+
+@pytest.mark.parametrize(
+    ("quote", "source"),
+    [
+        ("git checkout - file", "git checkout -- file"),
+        ("git checkout -- file", "git checkout - file"),
+        ("rm - -rf", "rm -- -rf"),
+        ("x = y-z", "x = y--z"),
+        ("x = y--z", "x = y-z"),
+        ("5-3", "5--3"),
+        ("5--3", "5-3"),
+        ("a---b", "a--b"),
+        ("a-b and c -- d", "a--b and c - d"),
+    ],
+)
+def test_two_hyphens_are_never_one(quote: str, source: str) -> None:
+    assert verdict(quote, source)[0] == "no"
+
+
+@pytest.mark.parametrize(
+    ("quote", "source"),
+    [("so -- he said", "so — he said"), ("so—he said", "so--he said"), ("so – he said", "so - he said")],
+)
+def test_a_dash_may_be_written_with_hyphens(quote: str, source: str) -> None:
+    assert verdict(quote, source) == ("normalised", [source])
+
+
+@pytest.mark.parametrize(
+    ("quote", "kind", "held"),
+    [
+        ("「天气很好」", "exact", "天气很好"),
+        ("『天气很好』", "exact", "天气很好"),
+        ("《天气很好》", "exact", "天气很好"),
+        ("”天气很好”", "exact", "天气很好"),
+        ("天气很好。", "normalised", "天气很好"),
+        ("天气很好，", "normalised", "天气很好"),
+        ("「天气很好。」", "normalised", "天气很好"),
+    ],
+)
+def test_marks_of_other_scripts_around_a_quote_are_forgiven_like_ours(quote: str, kind: str, held: str) -> None:
+    assert verdict(quote, "今天天气很好；明天") == (kind, [held])
+    assert verdict("الطقس جيد،", "الطقس جيد اليوم")[0] == "normalised"
+
+
+def test_marks_inside_a_quote_are_text_in_every_script() -> None:
+    assert verdict("天气,很好", "天气，很好")[0] == "no"
+    assert verdict("天气很好。", "天气很好？")[0] == "no"
+
+
 @pytest.mark.parametrize("sign", ["…", "...", "[...]", "[…]", "[ … ]", "...."])
 def test_an_ellipsis_joins_parts_in_order(sign: str) -> None:
     assert verdict(f"smells of varnish when {sign} Feed it three TIMES a day") == (
