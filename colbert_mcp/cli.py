@@ -226,7 +226,7 @@ def _show_result(output: Any, options: argparse.Namespace, lines: "Callable[[Any
 
 def _json(output: Result) -> str:
     """JSON whose invisible characters are escaped: a terminal would obey them."""
-    from colbert_mcp.render.terminal import visible_json
+    from colbert_mcp.render.escaping import visible_json
 
     return visible_json(output.model_dump_json())
 
@@ -244,7 +244,7 @@ def _print_lines(lines: "Iterable[Text]") -> None:
 
 
 def _escape(text: str) -> str:
-    from colbert_mcp.render.terminal import visible
+    from colbert_mcp.render.escaping import visible
 
     return visible(text)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from colbert_mcp.render.terminal import visible
+from colbert_mcp.render.escaping import visible
 from colbert_mcp.results import Passage, SearchOutput, TokenHeat, TokenMatch
 
 # Similarities below it say little: the colours start there, in the script as here.

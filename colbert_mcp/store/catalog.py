@@ -8,63 +8,28 @@ import sqlite3
 import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from colbert_mcp.errors import IndexCorruptError, IndexMismatchError
 from colbert_mcp.lexical import FTS_TOKENIZER
-from colbert_mcp.types import Chunk, DocumentRecord, FileStamp, Part, Span
+from colbert_mcp.store.rows import (
+    CHUNK,
+    CHUNK_WIDTH,
+    LIVE_PASSAGES,
+    Root,
+    StoredDocument,
+    StoredPassage,
+    chunk_of,
+    stored_passage,
+)
+from colbert_mcp.types import Chunk, DocumentRecord, FileStamp
 
 FORMAT_VERSION = 2
 CATALOGUE = "catalog.sqlite"
 _APPLICATION_ID = 0x436F4C42
-_SPAN = "char_start, char_end, byte_start, byte_end, line_start, column_start, line_end, column_end"
-CHUNK = f"{_SPAN}, page, cell, part_start, part_end, heading, sha256, text_sha256, text"
-_CHUNK_WIDTH = CHUNK.count(",") + 1
 _BATCH = 500
 _FEW = 50
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDocument:
-    """A document as the catalogue has it."""
-
-    id: int
-    record: DocumentRecord
-    indexed_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPassage:
-    """A passage as the catalogue has it, with what it keeps of its file when it was indexed.
-
-    ``chunk_id`` and ``stamp`` are None for a former passage, which is no longer searched.
-    """
-
-    passage_id: str
-    chunk_id: int | None
-    ordinal: int
-    chunk: Chunk
-    path: bytes
-    stamp: FileStamp | None
-    file_sha256: str
-    format: str
-    encoding: str
-    newline: str
-    indexed_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """A folder or file given to index_path."""
-
-    id: int
-    path: bytes
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    indexed_at: str | None
 
 
 def uri(path: Path, options: str) -> str:
@@ -304,11 +269,11 @@ class Reader:
     def passages_between(self, path: bytes, start: int, end: int) -> list[StoredPassage]:
         """The live passages of a document that overlap its characters ``[start, end)``, in order."""
         rows = self._db.execute(
-            f"{_LIVE_PASSAGES} WHERE c.document = (SELECT id FROM documents WHERE path = ?)"
+            f"{LIVE_PASSAGES} WHERE c.document = (SELECT id FROM documents WHERE path = ?)"
             " AND c.char_end > ? AND c.char_start < ? ORDER BY c.ordinal",
             (path, start, end),
         )
-        return [_stored(row) for row in rows]
+        return [stored_passage(row) for row in rows]
 
     def matching(self, expression: str, scope: Sequence[bytes]) -> Iterator[StoredPassage]:
         """The live passages below the paths of a scope (empty: all) that match an FTS5 expression, best first."""
@@ -324,10 +289,10 @@ class Reader:
         """The live passages below the paths of a scope in which the very characters stand; reads every chunk."""
         where, values = _below(scope)
         rows = self._db.execute(
-            f"{_LIVE_PASSAGES} WHERE instr(c.text, ?) > 0 AND {where} ORDER BY c.id", (text, *values)
+            f"{LIVE_PASSAGES} WHERE instr(c.text, ?) > 0 AND {where} ORDER BY c.id", (text, *values)
         )
         for row in rows:
-            yield _stored(row)
+            yield stored_passage(row)
 
     def neighbours(self, passage: StoredPassage, before: int, after: int) -> tuple[list[Chunk], list[Chunk]]:
         """The chunks before and after a live passage in its document, in order."""
@@ -336,7 +301,7 @@ class Reader:
             " WHERE document = (SELECT document FROM chunks WHERE id = ?) AND ordinal BETWEEN ? AND ? ORDER BY ordinal",
             (passage.chunk_id, passage.ordinal - before, passage.ordinal + after),
         ).fetchall()
-        chunks = [(row[0], _chunk(row[1:])) for row in rows]
+        chunks = [(row[0], chunk_of(row[1:])) for row in rows]
         return (
             [chunk for ordinal, chunk in chunks if ordinal < passage.ordinal],
             [chunk for ordinal, chunk in chunks if ordinal > passage.ordinal],
@@ -351,8 +316,8 @@ class Reader:
         ).fetchone()
         if row is None:
             return None
-        path, *facts = row[_CHUNK_WIDTH:]
-        return StoredPassage(passage_id, None, 0, _chunk(row), path, None, *facts)
+        path, *facts = row[CHUNK_WIDTH:]
+        return StoredPassage(passage_id, None, 0, chunk_of(row), path, None, *facts)
 
     def extracted_text(self, path: bytes) -> tuple[str, str] | None:
         """The text extracted from a document and the SHA-256 of the file that it was extracted from."""
@@ -364,14 +329,14 @@ class Reader:
     def passage_at(self, path: bytes, char: int) -> StoredPassage | None:
         """The live passage of a document that holds a character."""
         where = "WHERE d.path = ? AND c.char_start <= ? AND c.char_end > ?"
-        row = self._db.execute(f"{_LIVE_PASSAGES} {where}", (path, char, char)).fetchone()
-        return None if row is None else _stored(row)
+        row = self._db.execute(f"{LIVE_PASSAGES} {where}", (path, char, char)).fetchone()
+        return None if row is None else stored_passage(row)
 
     def passages_with_rows(self, segment: int | None = None) -> Iterator[tuple[StoredPassage, int, int]]:
         """(passage, segment, row) of every live chunk (of one segment), ordered by segment and row."""
         where, values = ("", ()) if segment is None else ("WHERE c.segment = ?", (segment,))
-        for row in self._db.execute(f"{_LIVE_PASSAGES} {where} ORDER BY c.segment, c.row", values):
-            yield _stored(row), row[-2], row[-1]
+        for row in self._db.execute(f"{LIVE_PASSAGES} {where} ORDER BY c.segment, c.row", values):
+            yield stored_passage(row), row[-2], row[-1]
 
     def _in_order(self, chunks: Sequence[int]) -> Iterator[StoredPassage]:
         for start in range(0, len(chunks), _FEW):
@@ -383,8 +348,8 @@ class Reader:
         for start in range(0, len(values), _BATCH):
             batch = values[start : start + _BATCH]
             marks = ",".join("?" * len(batch))
-            for row in self._db.execute(f"{_LIVE_PASSAGES} WHERE {column} IN ({marks})", batch):
-                yield _stored(row)
+            for row in self._db.execute(f"{LIVE_PASSAGES} WHERE {column} IN ({marks})", batch):
+                yield stored_passage(row)
 
 
 def paths_below(path: bytes) -> tuple[bytes, bytes]:
@@ -393,32 +358,8 @@ def paths_below(path: bytes) -> tuple[bytes, bytes]:
     return prefix + b"/", prefix + b"0"
 
 
-_LIVE_PASSAGES = (
-    "SELECT " + ", ".join(f"c.{name.strip()}" for name in CHUNK.split(",")) + ", c.passage_id, c.id, c.ordinal, d.path,"
-    " d.size, d.mtime_ns, d.sha256, d.format, d.encoding, d.newline, d.indexed_at, c.segment, c.row"
-    " FROM chunks c JOIN documents d ON d.id = c.document"
-)
-
-
 def _below(scope: Sequence[bytes]) -> tuple[str, list[bytes]]:
     """A condition on ``d.path``: it is one of the real paths of a scope or lies below it; and its values."""
-    folders = [root.rstrip(b"/") for root in scope]
     condition = " OR ".join(["d.path = ? OR (d.path >= ? AND d.path < ?)"] * len(scope))
-    # "0" is the character after "/".
-    values = [v for root, folder in zip(scope, folders, strict=True) for v in (root, folder + b"/", folder + b"0")]
+    values = [value for root in scope for value in (root, *paths_below(root))]
     return f"({condition or 'TRUE'})", values
-
-
-def _chunk(row: Sequence[Any]) -> Chunk:
-    page, cell, start, end, heading, sha256, text_sha256, text = row[8:_CHUNK_WIDTH]
-    part = (
-        None if start is None else Part("cell" if page is None else "page", cell if page is None else page, start, end)
-    )
-    return Chunk(
-        Span(*row[:8]), text, sha256, text_sha256 or sha256, tuple(heading.split("\n")) if heading else (), part
-    )
-
-
-def _stored(row: Sequence[Any]) -> StoredPassage:
-    passage_id, chunk_id, ordinal, path, size, mtime, *facts = row[_CHUNK_WIDTH : _CHUNK_WIDTH + 11]
-    return StoredPassage(passage_id, chunk_id, ordinal, _chunk(row), path, FileStamp(size, mtime), *facts)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from colbert_mcp.store.catalog import CHUNK, Reader, paths_below
+from colbert_mcp.store.catalog import Reader, paths_below
+from colbert_mcp.store.rows import CHUNK
 from colbert_mcp.store.tokens import SegmentFiles
 from colbert_mcp.types import Chunk, Coverage, DocumentRecord, FileStamp
 
