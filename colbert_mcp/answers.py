@@ -25,10 +25,13 @@ _AFTER_CITATION = re.compile(r"\s*[)\]]*\.?")
 _NEAR = 60
 
 
+_PASSAGE = re.compile(r"passage://.*|[0-9a-f]{16}", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Quotation:
     """A quotation at a line (from 1) of the answer. ``plain`` is it without Markdown's emphasis, code marks and links;
-    ``citation`` is as the answer writes it, and one of ``passage_id`` and ``path`` (a ``file:`` URL) is what it names.
+    ``citation`` is as the answer writes it, and one of ``passage_id`` and ``path`` (or ``file:`` URL) is what it names.
     With a ``problem`` it cannot be verified, and the text is only where it begins.
     """
 
@@ -125,7 +128,7 @@ def _neighbour(parts: Sequence[Unit], index: int) -> Unit | None:
 
 def _quotation(line: int, text: str, citation: Citation | None) -> Quotation:
     target = citation.target if citation else None
-    is_path = target is not None and target.lower().startswith("file:")
+    is_path = target is not None and _PASSAGE.fullmatch(target) is None
     return Quotation(
         line=line,
         text=text,

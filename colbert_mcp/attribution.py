@@ -12,12 +12,16 @@ import regex
 from markdown_it.common.utils import normalizeReference
 
 _TARGET = r"(?:file:|passage://)"
+# Of a link to something else than the web: also a path, as people write it.
+_LINKED = r"(?![a-z][a-z0-9+.-]*:(?<!file:)(?<!passage:)|[#?]|//)"
 _CITATION = regex.compile(
     r"\[(?:[^\[\]\\]|\\.|\[[^\[\]]{0,300}+\]){0,3000}+\]\(\s*"
-    rf"(?:<(?P<angled>{_TARGET}[^<>\n]+)>|(?P<link>{_TARGET}(?:[^\s()<>]|\([^\s()<>]*\))+))"
+    rf"(?:<(?P<angled>{_LINKED}[^<>\n]+)>|(?P<link>{_LINKED}(?:[^\s()<>]|\([^\s()<>]*\))+))"
     r"(?:\s+(?:\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|\([^()]*\)))?\s*\)"
     rf"|<a\s[^<>]*?href\s*=\s*[\"']?(?P<anchor>{_TARGET}[^\"'<>]+)[\"']?[^<>]*>"
     r"|<?(?P<bare>(?:file:/|passage://)[^\s<>()\[\]\"“”`]*[^\s<>()\[\]\"“”`.,;:!?])>?"
+    # As search and show print a place: an absolute path with a suffix, and perhaps its line.
+    r"|(?<![\w/.:~-])(?P<path>/[^\s<>()\[\]\"“”`,;:]+\.\w+(?:#[^\s<>()\[\]\"“”`,;]*\w|:\d+(?:-\d+)?)?)(?![\w/])"
     r"|(?<![0-9A-Za-z/])(?P<id>[0-9a-fA-F]{16})(?![0-9A-Za-z])",
     regex.IGNORECASE,
 )
@@ -106,11 +110,12 @@ def _only_opens(text: str, start: int, end: int) -> bool:
 
 
 def _labelled(label: str, labels: Mapping[str, str]) -> str | None:
-    match = _CITATION.search(labels.get(normalizeReference(label), ""))
+    named = labels.get(normalizeReference(label), "")
+    match = _CITATION.search(named) or _CITATION.search(f"[]({named})")
     return _target(match) if match else None
 
 
 def _target(match: "regex.Match[str]") -> str:
     if match["id"]:
         return str(match["id"]).lower()
-    return str(match["angled"] or match["link"] or match["anchor"] or match["bare"])
+    return str(match["angled"] or match["link"] or match["anchor"] or match["bare"] or match["path"])

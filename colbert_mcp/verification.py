@@ -220,7 +220,8 @@ class _Verifier:
 
     def _document(self, path: str) -> list[StoredPassage]:
         """The passages of an indexed file, named by any path to it or by a URL with or without a fragment."""
-        for name in dict.fromkeys((path, _FRAGMENT.sub("", path))):
+        bare = _FRAGMENT.sub("", path)
+        for name in dict.fromkeys((path, bare, urllib.parse.unquote(bare))):
             for candidate in self._readings(name):
                 passages = self._reader.passages_between(candidate, -1, _WHOLE)
                 if passages and in_scope(candidate, self._scope):
