@@ -314,6 +314,12 @@ def test_an_answer_is_verified_quotation_by_quotation(engine: Engine, folder: Pa
     assert "No indexed file" in output.checks[3].problem
 
 
+def test_a_quotation_that_cannot_be_read_is_not_verified(engine: Engine) -> None:
+    output = engine.verify_answer("It says “starter number 5 smells of varnish, they say.\n\n“smells of varnish when”")
+    assert [(check.output is None, check.problem is None) for check in output.checks] == [(True, False), (False, True)]
+    assert output.verified == 1
+
+
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
     """``bench/verify.py``, which makes quotes whose truth it knows."""
