@@ -128,15 +128,16 @@ def _ask(questions: Sequence[str], snapshot: Snapshot, encoder: Encoder) -> list
     asked = [query.token_embeddings[own] for query, own in zip(queries, rows, strict=True)]
     positions = drawn(len(snapshot), _SAMPLE)
     pooled = snapshot.pooled_matches(np.concatenate(asked), positions)
+    snapshot.release()
     starts = np.cumsum([0, *(len(own) for own in asked[:-1])])
     best = np.argsort(-np.add.reduceat(pooled, starts, axis=0), axis=1, kind="stable")[:, :_EXACT]
     dense = snapshot.dense(positions) @ np.stack([query.dense for query in queries], axis=1)
-    return [
-        float(
-            (best_matches(own, snapshot.gather(positions[best[index]])).mean(axis=0).max() + dense[:, index].max()) / 2
-        )
-        for index, own in enumerate(asked)
-    ]
+    found = []
+    for index, own in enumerate(asked):
+        exact = best_matches(own, snapshot.gather(positions[best[index]])).mean(axis=0).max()
+        snapshot.release()
+        found.append(float(exact + dense[:, index].max()) / 2)
+    return found
 
 
 def _salads(snapshot: Snapshot) -> list[str]:

@@ -97,6 +97,11 @@ class Snapshot:
             matches[:, where] = best_pooled_matches(query, segment.pooled[rows], segment.pooled_scales[rows])
         return matches
 
+    def release(self) -> None:
+        """Give back the memory that reading segments has mapped: what is read once would count until it is closed."""
+        for segment in self._segments.values():
+            segment.release()
+
     def gather(self, positions: Ints) -> TokenMatrix:
         """The token embeddings of chunks, in the order given."""
         order = np.empty(len(positions), np.int64)

@@ -6,6 +6,7 @@ nothing of passages or the catalogue.
 """
 
 import hashlib
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,13 @@ class Segment:
     pooled: npt.NDArray[np.int8]
     pooled_scales: npt.NDArray[np.float16]
     dense: npt.NDArray[np.float16]
+
+    def release(self) -> None:
+        """Unmap the pages that reading has mapped; they stay in the system's cache and are mapped again when read."""
+        for array in (self.tokens.values, self.tokens.scales, self.pooled, self.pooled_scales, self.dense):
+            pages = getattr(array, "_mmap", None)
+            if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+                pages.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from colbert_mcp.errors import (
     StoreError,
 )
 from colbert_mcp.store import Store
+from colbert_mcp.store.tokens import SegmentWriter, open_segment, stored_rows
 
 NO_CHROMA = StoreConfig(chroma=False)
 SMALL_COMMITS = StoreConfig(chroma=True, commit_tokens=1, max_segments=3)
@@ -294,3 +295,14 @@ def test_an_engine_is_closed_cleanly(open_engine: EngineFactory, notes: Path, tm
     names = {path.name for path in (tmp_path / "index").iterdir()}
     assert names == {"catalog.sqlite", "tokens", "chroma", "lock"}
     assert not (tmp_path / "index" / "chroma" / "open").exists()
+
+
+def test_what_is_released_is_read_again_the_same(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path / "000001", 8, 8)
+    rows = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    writer.append(stored_rows(rows, rows[0]))
+    segment = open_segment(tmp_path / "000001", writer.finish().files)
+    before = [array.copy() for array in (segment.tokens.values, segment.pooled, segment.dense)]
+    segment.release()
+    for array, copy in zip((segment.tokens.values, segment.pooled, segment.dense), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
