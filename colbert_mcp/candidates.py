@@ -16,7 +16,7 @@ from colbert_mcp.store import Reader, StoredPassage
 
 # How many characters are folded for one quote, and how many are searched and compared word by word.
 FOLDED = 10_000_000
-SEARCHED = 1_000_000
+SEARCHED = 400_000
 COMPARED = 60_000
 _NEAREST = 50
 _PHRASE_WORDS = 32

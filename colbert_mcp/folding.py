@@ -24,6 +24,7 @@ _PLAIN = str.maketrans(
         "ς": "σ",
     }
 )
+_KINDS = {**dict.fromkeys("–—―", "—"), "--": "2", "---": "3"}
 _LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ſt", "ﬆ": "st"}
 # Two or three hyphens are a dash between words or between spaces, not before an option of a command.
 _DASH = r"(?:(?<=[\w.,;:!?”’)\]]|[\w.!?][\"'])-{2,3}(?=[\w\"'“‘(\[])|(?<=\s)-{2,3}(?=\s))"
@@ -68,7 +69,7 @@ class Token:
 class Folded:
     """A text, ``raw``, and its folded form, ``text``, with the way back."""
 
-    __slots__ = ("_at", "_from", "_plain", "_tokens", "raw", "text")
+    __slots__ = ("_at", "_dashes", "_from", "_plain", "_tokens", "raw", "text")
 
     def __init__(self, raw: str) -> None:
         self.raw = raw
@@ -88,6 +89,7 @@ class Folded:
         self._from.append(len(raw))
         self.text = "".join(pieces)
         self._tokens: list[Token] | None = None
+        self._dashes: tuple[list[int], str] | None = None
 
     def raw_start(self, index: int) -> int | None:
         """The raw character at which a folded one starts; None inside of what became several (``…``)."""
@@ -110,6 +112,17 @@ class Folded:
         if piece >= len(self._plain):
             return len(self.text)
         return self._at[piece] + raw - self._from[piece] if self._plain[piece] else self._at[piece]
+
+    def dashes(self, start: int, end: int) -> str:
+        """What each hyphen folded from ``raw[start:end]`` was, a letter each, in order: "-", "—" (any long dash), or
+        "2" or "3" for that many hyphens in place of a dash.
+        """
+        if self._dashes is None:
+            found = list(_DASHES.finditer(self.raw))
+            kinds = "".join(_KINDS.get(match.group(), "-") for match in found)
+            self._dashes = [match.start() for match in found], kinds
+        places, kinds = self._dashes
+        return kinds[bisect_left(places, start) : bisect_left(places, end)]
 
     def tokens(self) -> list[Token]:
         """The tokens of the text, in order."""
@@ -150,11 +163,6 @@ def count_words(folded: Folded) -> int:
         else:
             quarters += 2 if _SHORT_WORDS.match(token.text) else 1
     return quarters // 4
-
-
-def doubled_dashes(text: str) -> list[str]:
-    """What each hyphen of the folded text was: a dash, or two or three hyphens that stood for one; in order."""
-    return [match.group() for match in _DASHES.finditer(text)]
 
 
 def _pieces(raw: str) -> Iterator[tuple[str, int, bool]]:

@@ -21,7 +21,7 @@ from rapidfuzz.distance import Indel, Levenshtein
 
 from colbert_mcp.boundaries import asks_or_exclaims, is_boundary, is_greek_question
 from colbert_mcp.errors import EmptyQueryError, QueryError
-from colbert_mcp.folding import Folded, Token, count_words, doubled_dashes, fold
+from colbert_mcp.folding import Folded, Token, count_words, fold
 
 MAX_QUOTE_CHARACTERS = 10_000
 MIN_ELIDED_WORDS = 4
@@ -38,7 +38,7 @@ _MOST_PARTS = 50
 _ELLIPSIS = re.compile(r"\[\s*(?:…|\.{3})\s*\]|…|\.{3,}")
 _OUTER_ELLIPSIS = re.compile(rf"\A(?:(?:{_ELLIPSIS.pattern})\s*)+|(?:\s*(?:{_ELLIPSIS.pattern}))+\Z")
 _TRAILING = ",.;:，。；：．、｡､،؛۔।"
-_LONG_DASHES = frozenset("–—―")
+_DOUBLED = frozenset("23")
 # How many places of one quotation are looked at in one text.
 _MOST_PLACES = 1_000
 # A word that stands more often than this in the text says little about where the quotation comes from.
@@ -48,10 +48,13 @@ _MOST_VOTERS = 256
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One reading of a quote. ``literal``: it may be called exact; ``bare``: a mark at its end was taken off."""
+    """One reading of a quote. ``literal``: it may be called exact; ``bare``: a mark at its end was taken off;
+    ``dashes``: what its hyphens were (``Folded.dashes``).
+    """
 
     text: str
     folded: str
+    dashes: str
     literal: bool
     bare: bool
 
@@ -203,7 +206,12 @@ def _bare(text: str) -> _Readings:
 
 
 def _forms(readings: _Readings) -> tuple[Form, ...]:
-    return tuple(Form(text, folded, *kind) for text, *kind in readings if (folded := fold(text).strip(" ")))
+    folded = ((Folded(text), kind) for text, *kind in readings)
+    return tuple(
+        Form(form.raw, plain, form.dashes(0, len(form.raw)), *kind)
+        for form, kind in folded
+        if (plain := form.text.strip(" "))
+    )
 
 
 def _parts(parts: list[str]) -> tuple[tuple[Form, ...], ...]:
@@ -231,7 +239,7 @@ def _folded(form: Form, text: Folded, region: tuple[int, int]) -> Iterator[tuple
         if at < 0:
             return
         start, end = text.raw_start(at), text.raw_end(at + len(form.folded))
-        if start is not None and end is not None and _stands_for(form, text.raw, start, end):
+        if start is not None and end is not None and _stands_for(form, text, start, end):
             yield start, end
         at = text.text.find(form.folded, at + 1, high)
 
@@ -240,21 +248,20 @@ def _stands_free(raw: str, start: int, end: int) -> bool:
     return is_boundary(raw, start, closing=False) and is_boundary(raw, end, closing=True)
 
 
-def _stands_for(form: Form, raw: str, start: int, end: int) -> bool:
+def _stands_for(form: Form, text: Folded, start: int, end: int) -> bool:
     """Whether a stretch of the source that folds like the form may be called its source."""
-    if form.bare and asks_or_exclaims(raw, end):
+    if not _same_dashes(form.dashes, text.dashes(start, end)):
         return False
-    return _stands_free(raw, start, end) and _same_dashes(form.text, raw[start:end])
+    return _stands_free(text.raw, start, end) and not (form.bare and asks_or_exclaims(text.raw, end))
 
 
-def _same_dashes(quote: str, source: str) -> bool:
-    """Whether two or three hyphens are so in both, or a dash in one: ``--`` is never ``-``."""
-    if "--" not in quote and "--" not in source:
+def _same_dashes(ours: str, theirs: str) -> bool:
+    """Whether hyphens in place of a dash are as many in both, or a dash in one: ``--`` is never ``-``."""
+    if ours == theirs or not _DOUBLED.intersection(ours + theirs):
         return True
-    ours, theirs = doubled_dashes(quote), doubled_dashes(source)
+    pairs = zip(ours, theirs, strict=False)
     return len(ours) == len(theirs) and all(
-        one == other or "--" not in one + other or {one, other} & _LONG_DASHES
-        for one, other in zip(ours, theirs, strict=True)
+        a == b or "—" in a + b or not _DOUBLED.intersection(a + b) for a, b in pairs
     )
 
 

@@ -31,6 +31,7 @@ LEAST_SIMILARITY = 0.5
 _WHOLE = 2**62
 _LONG = 20_000
 _TELLING_WORDS = 32
+_SURE = 4
 _FRAGMENT = re.compile(r"(?:#[^/#]*|:\d+(?:-\d+)?)\Z")
 _SCHEME = re.compile(r"\Afile:(?://(?:localhost)?(?=/))?", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -256,11 +257,12 @@ class _Verifier:
     def _elsewhere(self) -> list[_Place]:
         """Where else the quote stands, best kind first."""
         found: dict[tuple[bytes, int], _Place] = {}
-        left = SEARCHED
+        left, exact = SEARCHED, 0
         for passages in self._candidates.stages():
             for passage in passages:
                 stretch = self._around(passage)
-                left -= len(stretch.text.raw)
+                # Once the verdict is sure, only a few more places are looked for.
+                left -= len(stretch.text.raw) * (_SURE if exact else 1)
                 for place in self._held(stretch, *stretch.region(passage)):
                     found.setdefault(place.key, place)
                 # Of the best kind enough is enough; a place of another kind hides no better one that comes later.
