@@ -263,6 +263,9 @@ def test_any_stretch_between_spaces_is_exact(text: str, data: st.DataObject) -> 
     assume(not set(text[max(0, start - 1) : start]) & set("\u00a0\u2009\u202f"))
     after = text[end:].lstrip("\u00ad\u200b\u200c\u200d\u2060\ufeff")[:1]
     assume(not after or not unicodedata.category(after).startswith("M"))
+    # A hyphen at the end of a line may break a word or number in two.
+    assume(not re.search(r"[-\u2010-\u2015\u2212\u00ad\u200b]\s*\Z", text[:start]))
+    assume(end == len(text) or text[end - 1] not in "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u00ad\u200b")
     quote = text[start:end]
     try:
         quote.encode()
