@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from colbert_mcp.chunking import CHARACTERS_PER_TOKEN, cut
+from colbert_mcp.chunking import CHARACTERS_PER_TOKEN, cut_document
 from colbert_mcp.config import Config
 from colbert_mcp.documents import Discovery, Document, Extractor, Found, discover, read_document, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
@@ -23,8 +23,7 @@ from colbert_mcp.errors import DocumentError
 def check(document: Document, raw: bytes, encoder: Encoder) -> Counter[str]:
     """Cut one document and count what holds and what does not."""
     limit = encoder.content_length
-    walls = [part.start for part in document.parts]
-    pieces = cut(document.text, document.sections, encoder, limit, is_code=document.is_code, walls=walls)
+    pieces = cut_document(document, encoder)
     encoding = "utf-8" if document.extracted else document.record.encoding
     counts = Counter(chunks=len(pieces), tokens=sum(len(piece.tokens.ids) for piece in pieces))
     shown = []

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from colbert_mcp import Index
-from colbert_mcp.chunking import cut
+from colbert_mcp.chunking import cut_document
 from colbert_mcp.config import Config, IndexConfig, ModelConfig
 from colbert_mcp.documents import Discovery, Found, discover, read_document, real_path
 from colbert_mcp.encoder import Tokenized, load_encoder
@@ -30,14 +30,7 @@ def sample_chunks(tree: Path, encoder: ColBERTEncoder, count: int) -> tuple[list
     for found in discover(real_path(tree), Discovery(10_000_000, hidden=False)):
         if isinstance(found, Found):
             document = read_document(found.path, 10_000_000)
-            for piece in cut(
-                document.text,
-                document.sections,
-                encoder,
-                encoder.content_length,
-                is_code=document.is_code,
-                walls=[part.start for part in document.parts],
-            ):
+            for piece in cut_document(document, encoder):
                 chunks.append(piece.tokens)
                 texts.append(document.text[piece.start : piece.end])
     chosen = np.linspace(0, len(chunks) - 1, min(count, len(chunks))).astype(int)

@@ -19,73 +19,18 @@ import statistics
 import sys
 import tempfile
 import time
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+from hash_encoder import HashEncoder
 
 from colbert_mcp.config import Config, IndexConfig
 from colbert_mcp.documents import Discovery, Found, discover
-from colbert_mcp.encoder import Encoded, Fingerprint, Query, Tokenized
 from colbert_mcp.engine import Engine
-from colbert_mcp.types import Coverage
 
 DIMENSION = 16
 WORDS = ["otter", "river", "mill", "keeper", "lantern", "orchard", "ledger", "damper", "kiln", "glaze", "harbour"]
 IGNORES = ["*.pyc", "*.log", "build/", "/dist", "node_modules/", "docs/_build/", "!keep.log", "*.egg-info/", ".cache"]
-
-
-class HashEncoder:
-    """Satisfies the Encoder protocol at next to no cost: a word's vector is drawn from its hash."""
-
-    device, dtype, content_length = "cpu", "float32", 254
-    fingerprint = Fingerprint("hash", "hash", DIMENSION, DIMENSION, "", 256, ())
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
-        """Words are tokens."""
-        return [self._tokenized(text) for text in texts]
-
-    def encode_documents(self, documents: Sequence[Tokenized]) -> list[Encoded]:
-        """float32 [n, 16] each."""
-        return [self._encoded(document.ids) for document in documents]
-
-    def encode_query(self, text: str) -> Query:
-        """Like a document."""
-        tokens = self._tokenized(text)
-        encoded = self._encoded(tokens.ids)
-        names = tuple(map(str, tokens.ids.tolist()))
-        return Query(encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokens), names)
-
-    def encode_queries(self, texts: Sequence[str]) -> list[Query]:
-        """One by one."""
-        return [self.encode_query(text) for text in texts]
-
-    def kept_spans(self, document: Tokenized) -> np.ndarray:
-        """All are kept."""
-        return np.stack([document.starts, document.ends], axis=1)
-
-    def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
-        """All are kept."""
-        return tuple(map(str, document.ids.tolist()))
-
-    def coverage(self, document: Tokenized, text: str) -> Coverage:
-        """Nothing is left out."""
-        return Coverage(0, 0, 0)
-
-    def _tokenized(self, text: str) -> Tokenized:
-        words = text.split()
-        lengths = np.array([len(word) + 1 for word in words], np.int64)
-        starts = np.cumsum(lengths) - lengths
-        return Tokenized(
-            np.array([zlib.crc32(word.encode()) for word in words], np.int64), starts, starts + lengths - 1
-        )
-
-    def _encoded(self, ids: np.ndarray) -> Encoded:
-        rows = np.sin((ids[:, None] % 9973 + 1) * np.arange(1, DIMENSION + 1)).astype(np.float32)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        mean = rows.mean(axis=0)
-        return Encoded(rows, mean / np.linalg.norm(mean))
 
 
 def make_tree(root: Path, files: int) -> None:

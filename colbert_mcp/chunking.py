@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from colbert_mcp.types import Section
+from colbert_mcp.types import Part, Section
 
 # Raise it when the same text would be cut otherwise: it is part of an index's fingerprint.
 CHUNKER = 1
@@ -53,6 +53,34 @@ class Tokenizer(Protocol[T_co]):
         """The tokens of each text."""
 
 
+class SizedTokenizer(Tokenizer[T_co], Protocol[T_co]):
+    """An encoder, or the tokenizer of one."""
+
+    @property
+    def content_length(self) -> int:
+        """Tokens that a chunk may have."""
+
+
+class Text(Protocol):
+    """What a document says, with what its chunks keep to; see ``documents.Document``."""
+
+    @property
+    def text(self) -> str:
+        """The text."""
+
+    @property
+    def sections(self) -> Sequence[Section]:
+        """Its headings or definitions, sorted and properly nested."""
+
+    @property
+    def is_code(self) -> bool:
+        """Whether lines outrank sentences."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """Its pages or cells."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece(Generic[T]):
     """A chunk before it has coordinates: characters ``[start, end)``, and its tokens when tokenized alone."""
@@ -61,6 +89,13 @@ class Piece(Generic[T]):
     end: int
     headings: tuple[str, ...]
     tokens: T
+
+
+def cut_document(document: Text, tokenizer: SizedTokenizer[T]) -> list[Piece[T]]:
+    """``cut`` a document for an encoder: as long as it reads, and each piece in one page or cell."""
+    walls = [part.start for part in document.parts]
+    limit = tokenizer.content_length
+    return cut(document.text, document.sections, tokenizer, limit, is_code=document.is_code, walls=walls)
 
 
 def cut(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from colbert_mcp.changes import Candidate, Changes, compare, stamp_if_same
-from colbert_mcp.chunking import CHUNKER, Piece, cut
+from colbert_mcp.chunking import CHUNKER, Piece, cut_document
 from colbert_mcp.config import DocumentsConfig, ModelConfig, StoreConfig
 from colbert_mcp.documents import (
     READER,
@@ -163,14 +163,7 @@ class _Indexing:
     def _cut(self, path: bytes) -> _Pending | None:
         """A file's chunks, each proved; None where it holds nothing. Raises DocumentError."""
         document = read_document(path, self._documents.max_file_bytes, self._extractor)
-        pieces = cut(
-            document.text,
-            document.sections,
-            self._encoder,
-            self._encoder.content_length,
-            is_code=document.is_code,
-            walls=[part.start for part in document.parts],
-        )
+        pieces = cut_document(document, self._encoder)
         chunks = [document.chunk(piece.start, piece.end, piece.headings) for piece in pieces]
         return _Pending(document, pieces, chunks) if pieces else None
 

@@ -9,10 +9,9 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from colbert_mcp.changes import Candidate, Changes, compare, patterns_of, stamp_if_same
-from colbert_mcp.chunking import cut
+from colbert_mcp.chunking import SizedTokenizer, cut_document
 from colbert_mcp.config import Config, DocumentsConfig
 from colbert_mcp.documents import READER, Extractor, display_path, read_document, real_path
 from colbert_mcp.encoder import Encoder, Tokenized
@@ -30,17 +29,6 @@ _CHROMA_BYTES_PER_PASSAGE = 9_000.0
 _ENOUGH_PASSAGES = 1_000
 
 
-class CuttingTokenizer(Protocol):
-    """An encoder, or the tokenizer of one."""
-
-    @property
-    def content_length(self) -> int:
-        """Tokens that a chunk may have."""
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
-        """Each text's tokens, tokenized on its own."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Basis:
     """What a plan is counted with. ``exact``: the tokenizer is the one that a run would use.
@@ -48,7 +36,7 @@ class _Basis:
     ``bytes_on_disk`` is the index's present size by part; ``builtin``: the figures of the built-in model hold.
     """
 
-    tokenizer: CuttingTokenizer
+    tokenizer: SizedTokenizer[Tokenized]
     exact: bool
     documents: DocumentsConfig
     bytes_on_disk: dict[str, int]
@@ -174,14 +162,7 @@ def _cut(candidate: Candidate, snapshot: Snapshot, basis: _Basis, extractor: Ext
     if stamp_if_same(snapshot.reader, candidate, basis.documents) is not None:
         return _Tally(same=1)
     document = read_document(candidate.file.path, basis.documents.max_file_bytes, extractor)
-    pieces = cut(
-        document.text,
-        document.sections,
-        basis.tokenizer,
-        basis.tokenizer.content_length,
-        is_code=document.is_code,
-        walls=[part.start for part in document.parts],
-    )
+    pieces = cut_document(document, basis.tokenizer)
     if not pieces:
         raise UnreadableDocumentError("empty")
     hashes = [document.chunk(piece.start, piece.end, piece.headings).text_sha256 for piece in pieces]
