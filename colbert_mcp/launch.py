@@ -7,6 +7,7 @@ engine of an older version of the program is asked to leave first. Knows nothing
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from colbert_mcp.config import Config
 from colbert_mcp.errors import IndexNotFoundError, StoreError, error_named
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, EngineStatus
-from colbert_mcp.wire import BrokenCallError, Caller, NotSentError, RefusedCallError
+from colbert_mcp.wire import STATUS_TOOL, BrokenCallError, Caller, NotSentError, RefusedCallError, SilentCallError
 
 _PARENT = str(Path(__file__).parent.parent)
 # The engine is this very program, also where this one was found through its working directory, which -P leaves out.
@@ -39,6 +40,8 @@ main()
 COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
 _START_SECONDS = 120.0
 _LEAVE_SECONDS = 60.0
+_ASK_SECONDS = 10.0
+_GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 1_000_000
 T = TypeVar("T")
@@ -149,26 +152,59 @@ class Launcher:
 def engine_output(rendezvous: Rendezvous) -> EngineOutput:
     """Whether an engine runs for an index, and what it says of itself; not counted as a call."""
     endpoint = rendezvous.endpoint()
-    status = None if endpoint is None else _ask(endpoint, "engine_status")
-    return EngineOutput(index=str(rendezvous.index), running=rendezvous.running(), engine=status)
+    status, silent = None, None
+    if endpoint is not None:
+        try:
+            status = _ask(endpoint, STATUS_TOOL)
+        except SilentCallError:
+            silent = endpoint.pid
+    return EngineOutput(index=str(rendezvous.index), running=rendezvous.running(), engine=status, silent_pid=silent)
 
 
 def stop_engine(rendezvous: Rendezvous) -> EngineOutput:
-    """Make the engine of an index leave, and wait until it has; an indexing run stops after the batch at hand."""
+    """Make the engine of an index leave, and wait until it has; an indexing run stops after the batch at hand.
+
+    One that does not answer, or does not leave, is ended by force, which harms no commit. Raises StoreError where that
+    fails, or where it is not certain which process it is.
+    """
     running = rendezvous.running()
     endpoint = _awaited(rendezvous.endpoint, until=lambda: not rendezvous.running())
-    status = None if endpoint is None else _ask(endpoint, "stop_engine")
-    if not _awaited(lambda: not rendezvous.running() or None, until=lambda: False, seconds=_LEAVE_SECONDS):
-        process = f"process {endpoint.pid}" if endpoint else "the process"
-        raise StoreError(f"The engine of {rendezvous.index} is still ending; if it does not, end {process} by hand.")
+    status, patience = None, _LEAVE_SECONDS
+    if endpoint is not None:
+        try:
+            status = _ask(endpoint, "stop_engine")
+        except SilentCallError:
+            patience = 0
+    if not _has_ended(rendezvous, patience):
+        _force(rendezvous, endpoint)
     return EngineOutput(index=str(rendezvous.index), running=False, stopped=running, engine=status)
 
 
+def _force(rendezvous: Rendezvous, endpoint: Endpoint | None) -> None:
+    """End an engine by signals, each of which is only sent to what is certainly the engine."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        if endpoint is None or not rendezvous.is_run_by(endpoint.pid):
+            break
+        with suppress(ProcessLookupError):
+            os.kill(endpoint.pid, number)
+        if _has_ended(rendezvous, _GRACE_SECONDS):
+            return
+    if rendezvous.running():
+        process = f"process {endpoint.pid}" if endpoint else "the process"
+        raise StoreError(f"The engine of {rendezvous.index} is still ending; if it does not, end {process} by hand.")
+
+
+def _has_ended(rendezvous: Rendezvous, seconds: float) -> bool:
+    return _awaited(lambda: not rendezvous.running() or None, until=lambda: False, seconds=seconds) is not None
+
+
 def _ask(endpoint: Endpoint, tool: str) -> EngineStatus | None:
+    """What an engine says of itself; None if it is gone or of another version. Raises SilentCallError."""
     caller = Caller()
     try:
-        return EngineStatus.model_validate(caller.call(endpoint, tool, {}).structured_content)
-    except (NotSentError, BrokenCallError, RefusedCallError, ValidationError):  # gone, or another version
+        result = caller.call(endpoint, tool, {}, seconds=_ASK_SECONDS)
+        return EngineStatus.model_validate(result.structured_content)
+    except (NotSentError, BrokenCallError, RefusedCallError, ValidationError):
         return None
     finally:
         caller.close()

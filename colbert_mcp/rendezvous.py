@@ -9,6 +9,7 @@ engine, and ``log`` is what the engine has to say. Knows nothing of MCP, nor of 
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _MAX_BYTES = 1_000_000
+_PROCESSES = Path("/proc")
 
 
 class Endpoint(BaseModel):
@@ -63,6 +65,12 @@ class Rendezvous:
             return _is_held(self.folder / "lock")
         except OSError:  # there is no lock yet, or it is someone else's
             return False
+
+    def is_run_by(self, pid: int) -> bool:
+        """Whether a process is the engine: the lock is held, and the process has it open, where the system tells."""
+        if not self.running():
+            return False
+        return not _PROCESSES.joinpath("self", "fd").is_dir() or _has_open(pid, self.folder / "lock")
 
     def make(self) -> None:
         """Make the folder, and the index directory around it, for the user alone."""
@@ -128,6 +136,20 @@ def _is_held(lock: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+    return False
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    """Whether a process has a file open (Linux; another user's process is not looked into)."""
+    try:
+        wanted = file.stat()
+        descriptors = list(_PROCESSES.joinpath(str(pid), "fd").iterdir())
+    except OSError:
+        return False
+    for descriptor in descriptors:
+        with suppress(OSError):
+            if os.path.samestat(descriptor.stat(), wanted):
+                return True
     return False
 
 

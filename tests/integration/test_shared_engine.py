@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 from fake_encoder import FakeEncoder
+from processes import CLIENT, ENGINE, PROGRAMS, Served, kill
 
 import colbert_mcp.engine
 from colbert_mcp import Index
@@ -41,10 +41,7 @@ from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, SearchOutput
 from colbert_mcp.types import IndexingProgress
 
-PROGRAMS = Path(__file__).parent.parent / "programs"
-ENGINE = (sys.executable, str(PROGRAMS / "engine.py"))
 TOOLS = {"index_path", "search", "get_passage", "verify_quote", "index_status", "list_sources", "remove_path"}
-CLIENT = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 
 
 @pytest.fixture(scope="module")
@@ -84,54 +81,6 @@ def engine(config: Config, rendezvous: Rendezvous) -> Endpoint:
         for root in index.list_sources(limit=0).roots:
             index.remove_path(root.path)
     return endpoint
-
-
-def kill(endpoint: Endpoint, rendezvous: Rendezvous) -> None:
-    os.kill(endpoint.pid, signal.SIGKILL)
-    with rendezvous.engine_lock().acquire(timeout=30):
-        pass
-
-
-class Served:
-    """A ``serve`` process, spoken to by hand."""
-
-    def __init__(self, index: Path, *roots: Path, gate: Path | None = None) -> None:
-        command = [sys.executable, PROGRAMS / "serve.py", index, gate or "", *roots]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.messages: list[dict[str, Any]] = []
-        self._number = 0
-
-    def __enter__(self) -> "Served":
-        self.request("initialize", CLIENT)
-        self.answer()
-        self.send({"method": "notifications/initialized"})
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def send(self, message: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
-        self.process.stdin.flush()
-
-    def request(self, method: str, params: dict[str, Any]) -> int:
-        self._number += 1
-        self.send({"id": self._number, "method": method, "params": params})
-        return self._number
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer; notifications before it are kept in ``messages``."""
-        assert self.process.stdout is not None
-        while "id" not in (message := json.loads(self.process.stdout.readline())):
-            self.messages.append(message)
-        answer: dict[str, Any] = message["result"]
-        return answer
-
-    def call(self, tool: str, **arguments: object) -> dict[str, Any]:
-        self.request("tools/call", {"name": tool, "arguments": arguments})
-        return self.answer()
 
 
 def test_clients_that_start_at_once_share_one_engine(config: Config, rendezvous: Rendezvous, notes: Path) -> None:

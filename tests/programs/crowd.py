@@ -72,9 +72,7 @@ class Served:
         return self._call("index_path", IndexOutput, path=str(path), wait_seconds=600, dry_run=dry_run)
 
     def search(self, query: str, *, limit: int, path: str | None, mode: Mode, max_tokens: int) -> SearchOutput:
-        return self._call(
-            "search", SearchOutput, query=query, limit=limit, path=path, mode=mode, max_tokens=max_tokens
-        )
+        return self._call("search", SearchOutput, query=query, limit=limit, path=path, mode=mode, max_tokens=max_tokens)
 
     def get_passage(self, passage_id: str) -> PassageOutput:
         return self._call("get_passage", PassageOutput, id=passage_id)
@@ -266,8 +264,8 @@ class Client:
         try:
             output = self._index.remove_path(path)
         except ColbertMCPError as error:
-            assert "Nothing indexed lies at" in str(error)
-            assert not there
+            if there or "Nothing indexed lies at" not in str(error):
+                raise
             return
         assert there
         assert output.removed_passages == len(gone)
@@ -418,7 +416,7 @@ def _main() -> int:
         sys.stdin.readline()
         client.work(time.monotonic() + float(seconds))
         index.close()
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # whatever it is, it is told with what led to it
         traceback.print_exc()
         print(f"face {face}, seed {seed}; what was done:", *client.history, sep="\n", file=sys.stderr)
         return 1
