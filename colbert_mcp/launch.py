@@ -7,6 +7,7 @@ engine of an older version of the program is asked to leave first. Knows nothing
 import json
 import os
 import re
+import selectors
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from colbert_mcp.config import Config
 from colbert_mcp.errors import IndexNotFoundError, StoreError, error_named
+from colbert_mcp.ownership import LOCK, in_use, is_held
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, EngineStatus
 from colbert_mcp.wire import STATUS_TOOL, BrokenCallError, Caller, NotSentError, RefusedCallError, SilentCallError
@@ -71,12 +73,11 @@ class Launcher:
             )
         return endpoint
 
-    def found(self) -> Endpoint:
-        """The engine that runs; raises StoreError where there is none."""
-        endpoint = self.find()
-        if endpoint is None:
-            raise StoreError(f"The engine of {self._index} has ended; open the index again.")
-        return endpoint
+    def join(self) -> Endpoint | None:
+        """The engine that runs, or a new one in the place of an older version's; None where there is none."""
+        if _awaited(self._rendezvous.endpoint, until=lambda: not self._rendezvous.running()) is None:
+            return None
+        return self.ensure()
 
     def ensure(self) -> Endpoint:
         """The engine that runs, else a new one. Raises StoreError, or what keeps a new one from opening the index."""
@@ -113,6 +114,8 @@ class Launcher:
 
     def _start(self) -> Endpoint:
         """Start an engine that outlives this process, and wait until it can be called, or says why not."""
+        if is_held(self._index / LOCK):  # the engine would find out too, but only after a second or two
+            raise in_use(self._index)
         settings = self._config.model_dump(mode="json")
         settings["index"]["path"] = str(self._index)
         with self._log() as log:
@@ -130,7 +133,7 @@ class Launcher:
         with engine.stdin, engine.stdout, suppress(BrokenPipeError):
             engine.stdin.write(json.dumps(settings).encode())
             engine.stdin.close()
-            answer = engine.stdout.readline()
+            answer = self._first_line(engine)
         endpoint = self._rendezvous.endpoint()
         if endpoint is not None:
             return endpoint
@@ -138,6 +141,19 @@ class Launcher:
             told = json.loads(answer)
             raise error_named(told["error"], told["message"])
         raise StoreError(f"The engine of {self._index} did not start; see {self._rendezvous.log}.")
+
+    def _first_line(self, engine: "subprocess.Popen[bytes]") -> bytes:
+        """What an engine has to say, which it writes at once; one that says nothing for too long is ended."""
+        assert engine.stdout is not None  # noqa: S101  # as asked for
+        with selectors.DefaultSelector() as selector:
+            selector.register(engine.stdout, selectors.EVENT_READ)
+            if selector.select(_START_SECONDS):
+                return engine.stdout.readline()
+        engine.kill()
+        raise StoreError(
+            f"The engine of {self._index} did not start within {_START_SECONDS:g} s; see {self._rendezvous.log}, and "
+            "call again."
+        )
 
     def _log(self) -> IO[bytes]:
         """The engine's log, begun anew once it is long."""

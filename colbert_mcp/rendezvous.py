@@ -13,13 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from colbert_mcp.ownership import is_held
 
 _MAX_BYTES = 1_000_000
 _PROCESSES = Path("/proc")
@@ -59,12 +56,7 @@ class Rendezvous:
 
     def running(self) -> bool:
         """Whether an engine lives, be it still starting or already ending."""
-        if not self.folder.is_dir():
-            return False
-        try:
-            return _is_held(self.folder / "lock")
-        except OSError:  # there is no lock yet, or it is someone else's
-            return False
+        return is_held(self.folder / "lock")
 
     def is_run_by(self, pid: int) -> bool:
         """Whether a process is the engine: the lock is held, and the process has it open, where the system tells."""
@@ -119,24 +111,6 @@ class Rendezvous:
                 return Endpoint.model_validate_json(file.read(_MAX_BYTES))
             except ValidationError:
                 return None
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether a process has a lock. Who asks shares it with others who ask, who would else be taken for the engine."""
-    if fcntl is None:
-        try:
-            with FileLock(lock, timeout=0):
-                return False
-        except Timeout:
-            return True
-    descriptor = os.open(lock, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _has_open(pid: int, file: Path) -> bool:

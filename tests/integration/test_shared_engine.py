@@ -17,7 +17,9 @@ import pytest
 from fake_encoder import FakeEncoder
 from processes import CLIENT, ENGINE, PROGRAMS, Served, kill
 
+import colbert_mcp.attach
 import colbert_mcp.engine
+import colbert_mcp.launch
 from colbert_mcp import Index
 from colbert_mcp.attach import Attachment
 from colbert_mcp.cli import main
@@ -289,6 +291,7 @@ def test_an_index_that_is_open_elsewhere_is_told_and_gets_its_engine_once_it_is_
         told = client.call("index_status")
         assert told["isError"]
         assert f"is in use by process {os.getpid()} " in told["content"][0]["text"]
+        assert not rendezvous.log.exists(), "no engine was started that would only find the same"
         holder.close()
         assert client.call("index_status")["structuredContent"]["documents"] == 0
     with pytest.raises(IndexLockedError, match="colbert-mcp engine"):
@@ -312,6 +315,54 @@ def test_a_newer_program_replaces_the_engine_and_an_older_one_does_not(
         launcher(config, "99.0").find()
     assert launcher(config, "99.0").ensure().pid != engine.pid
     assert rendezvous.log.read_text().count(f"Process {engine.pid} has closed") == 1
+
+
+def test_an_index_that_is_open_goes_on_with_another_engine_when_its_own_has_left(
+    config: Config, rendezvous: Rendezvous, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colbert_mcp.launch, "COMMAND", ENGINE)
+    left = launcher(config).ensure()
+    with Index.open(config=config) as index:
+        index.index_path(notes)
+        stop_engine(rendezvous)
+        assert index.search("varnish").results
+        kill(rendezvous.endpoint() or left, rendezvous)
+        assert index.remove_path(notes).removed_documents == 3
+
+
+def test_a_newer_index_replaces_the_engine_of_an_older_version(
+    config: Config,
+    rendezvous: Rendezvous,
+    notes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(colbert_mcp.launch, "COMMAND", ENGINE)
+    older = launcher(config).ensure()
+    with Index.open(config=config) as index:
+        index.index_path(notes)
+    monkeypatch.setattr(colbert_mcp.attach, "version", lambda _: "99.0")
+    program = "import runpy, colbert_mcp; colbert_mcp.__version__ = '99.0'; runpy.run_path({!r}, run_name='__main__')"
+    newer_engine = (sys.executable, "-c", program.format(ENGINE[1]))
+    monkeypatch.setattr(colbert_mcp.launch, "COMMAND", newer_engine)
+    assert main(["--index", str(config.index_path), "search", "varnish"]) == 0
+    assert "bread.md" in capsys.readouterr().out
+    newer = rendezvous.endpoint()
+    assert newer is not None
+    assert (newer.pid != older.pid, newer.version) == (True, "99.0")
+    monkeypatch.setattr(colbert_mcp.attach, "version", lambda _: "0.0.1")
+    with pytest.raises(StoreError, match="belongs to version"):
+        Index.open(config=config)
+    assert rendezvous.endpoint() == newer
+
+
+def test_an_engine_that_does_not_start_is_given_up(
+    config: Config, rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colbert_mcp.launch, "_START_SECONDS", 0.5)
+    stuck = (sys.executable, "-c", "import sys, threading; sys.stdin.read(); threading.Event().wait()")
+    with pytest.raises(StoreError, match="did not start within"):
+        Launcher(config, colbert_mcp.__version__, stuck).ensure()
 
 
 def test_engine_status_and_stop(
