@@ -55,10 +55,15 @@ class Expected:
     text: str
     char_start: int
     byte_start: int
+    line: int
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return sha256(self.text)
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def passages(path: Path, text: str) -> dict[str, Expected]:
@@ -67,11 +72,11 @@ def passages(path: Path, text: str) -> dict[str, Expected]:
     equal: dict[str, int] = {}
     at = 0
     for part in text.split("\n\n"):
-        digest = hashlib.sha256(part.encode()).hexdigest()
+        digest = sha256(part)
         ordinal = equal[digest] = equal.get(digest, -1) + 1
         key = bytes(path) + b"\0" + digest.encode() + b"\0" + str(ordinal).encode()
         passage_id = hashlib.sha256(key).hexdigest()[:16]
-        result[passage_id] = Expected(passage_id, path, part, at, len(text[:at].encode()))
+        result[passage_id] = Expected(passage_id, path, part, at, len(text[:at].encode()), text.count("\n", 0, at) + 1)
         at += len(part) + 2
     return result
 

@@ -85,7 +85,10 @@ def engine(config: Config, rendezvous: Rendezvous) -> Endpoint:
     return endpoint
 
 
-def test_clients_that_start_at_once_share_one_engine(config: Config, rendezvous: Rendezvous, notes: Path) -> None:
+@pytest.mark.parametrize("clients", [8, pytest.param(20, marks=pytest.mark.soak)])
+def test_clients_that_start_at_once_share_one_engine(
+    config: Config, rendezvous: Rendezvous, notes: Path, clients: int
+) -> None:
     def answers(_: int) -> tuple[int, list[str]]:
         with Served(config.index_path) as client:
             assert client.call("index_path", path=str(notes))["structuredContent"]["state"] == "done"
@@ -94,10 +97,10 @@ def test_clients_that_start_at_once_share_one_engine(config: Config, rendezvous:
             assert endpoint is not None
             return endpoint.pid, [Path(result["path"]).name for result in found["results"]]
 
-    with ThreadPoolExecutor(8) as threads:
-        results = list(threads.map(answers, range(8)))
+    with ThreadPoolExecutor(clients) as threads:
+        results = list(threads.map(answers, range(clients)))
     assert len({pid for pid, _ in results}) == 1
-    assert [found for _, found in results] == [["bread.md"]] * 8
+    assert [found for _, found in results] == [["bread.md"]] * clients
     assert rendezvous.log.read_text().count(" serves ") == 1
 
 

@@ -29,6 +29,7 @@ from folder_oracle import (
     Folder,
     maxsim,
     paragraph,
+    sha256,
     shared_paragraphs,
     shares_a_word,
 )
@@ -315,7 +316,7 @@ class Client:
         output = self._index.search(query, limit=50, path=None, mode=mode, max_tokens=UNLIMITED)
         self._see(output.generation)
         for result in output.results:
-            assert result.sha256 == Expected("", Path(), result.text, 0, 0).sha256
+            assert result.sha256 == sha256(result.text)
             assert result.maxsim == (None if mode == "lexical" else _four_digits(maxsim(query, result.text)))
             for folder in (self._folder, self._common):
                 if Path(result.path).is_relative_to(folder.path):
@@ -367,7 +368,7 @@ class Client:
         listed = {Path(document.path).name: document for document in output.documents}
         assert listed.keys() == self._folder.indexed.keys()
         for name, text in self._folder.indexed.items():
-            assert listed[name].sha256 == Expected("", Path(), text, 0, 0).sha256
+            assert listed[name].sha256 == sha256(text)
             assert listed[name].passages == len(text.split("\n\n"))
         assert {root.path for root in output.roots} >= ({str(self._folder.path)} if self._folder.is_root else set())
         self._see(output.generation)
@@ -387,6 +388,7 @@ class Client:
             assert result.path == str(passage.path)
             assert (result.char_start, result.char_end) == (start, start + len(passage.text))
             assert (result.byte_start, result.byte_end) == (passage.byte_start, passage.byte_start + len(raw))
+            assert (result.line_start, result.line_end) == (passage.line, passage.line + passage.text.count("\n"))
 
     def _see(self, generation: int) -> None:
         assert generation >= self._generation, f"generation {generation} after {self._generation}"
