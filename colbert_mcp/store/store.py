@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import StoreConfig
-from colbert_mcp.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
+from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
 from colbert_mcp.store.batch import Batch, PutDocument, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
 from colbert_mcp.store.catalog_writer import Writer
@@ -114,7 +114,7 @@ class Store:
             return Snapshot(connection, live, segments)
         except sqlite3.DatabaseError as error:
             connection.close()
-            raise IndexCorruptError(f"{self._catalogue} cannot be read ({error}); index again.") from error
+            raise IndexCorruptError(f"{self._catalogue} cannot be read ({error}); {REPAIR}") from error
         except BaseException:
             connection.close()
             raise
