@@ -265,7 +265,7 @@ def _joined(config: Config) -> "RemoteEngine | None":
     launcher = _launcher(config)
     if launcher.join() is None:
         return None
-    remote = RemoteEngine(launcher.ensure, config)
+    remote = RemoteEngine(launcher.again, config)
     try:
         remote.warm_up()  # the settings are compared here, and not at the first call
     except ColbertMCPError:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from colbert_mcp.config import Config
 from colbert_mcp.errors import IndexNotFoundError, StoreError, error_named
-from colbert_mcp.ownership import LOCK, in_use, is_held
+from colbert_mcp.ownership import LOCK, OWNER, in_use, is_held
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, EngineStatus
 from colbert_mcp.wire import STATUS_TOOL, BrokenCallError, Caller, NotSentError, RefusedCallError, SilentCallError
@@ -40,6 +40,7 @@ from colbert_mcp.daemon import main
 main()
 """
 COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
+_CATALOGUE = "catalog.sqlite"  # as ``store.catalog`` names it, which is not loaded here
 _START_SECONDS = 120.0
 _LEAVE_SECONDS = 60.0
 _ASK_SECONDS = 10.0
@@ -79,6 +80,12 @@ class Launcher:
             return None
         return self.ensure()
 
+    def again(self) -> Endpoint:
+        """``ensure`` for who has used the index before: it is not made anew. Raises IndexNotFoundError as well."""
+        if self._rendezvous.endpoint() is None and not (self._index / _CATALOGUE).exists():
+            raise IndexNotFoundError(f"The index {self._index} is gone; index again, or choose another with --index.")
+        return self.ensure()
+
     def ensure(self) -> Endpoint:
         """The engine that runs, else a new one. Raises StoreError, or what keeps a new one from opening the index."""
         endpoint = self._rendezvous.endpoint()
@@ -102,7 +109,7 @@ class Launcher:
 
     def _prepare(self) -> None:
         """Make the folder, but leave no trace in a directory that is no index and would be refused."""
-        known = {"catalog.sqlite", "engine", "lock", "owner.json"}
+        known = {_CATALOGUE, "engine", LOCK, OWNER}
         if self._index.is_dir() and (left := {path.name for path in self._index.iterdir()}) and not left & known:
             raise IndexNotFoundError(
                 f"{self._index} is not an index and holds other files; choose an empty directory with --index."

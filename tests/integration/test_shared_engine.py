@@ -331,6 +331,11 @@ def test_an_index_that_is_open_goes_on_with_another_engine_when_its_own_has_left
         assert index.search("varnish").results
         kill(rendezvous.endpoint() or left, rendezvous)
         assert index.remove_path(notes).removed_documents == 3
+        stop_engine(rendezvous)
+        shutil.rmtree(config.index_path)
+        with pytest.raises(IndexNotFoundError, match="is gone"):
+            index.search("varnish")
+        assert not config.index_path.exists()
 
 
 def test_a_newer_index_replaces_the_engine_of_an_older_version(
