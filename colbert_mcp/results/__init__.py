@@ -39,6 +39,8 @@ from colbert_mcp.results.upkeep import (
     SourceRoot,
     SourcesOutput,
     StatusOutput,
+    WatchedRoot,
+    WatchState,
 )
 
 __all__ = [
@@ -72,4 +74,6 @@ __all__ = [
     "TokenMatch",
     "Verdict",
     "VerifyOutput",
+    "WatchState",
+    "WatchedRoot",
 ]

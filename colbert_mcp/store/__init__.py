@@ -8,7 +8,7 @@ neither models nor how files are read.
 
 from colbert_mcp.store.batch import Batch, EncodedChunk, RowReference
 from colbert_mcp.store.catalog import Reader
-from colbert_mcp.store.rows import StoredDocument, StoredPassage
+from colbert_mcp.store.rows import Root, StoredDocument, StoredPassage
 from colbert_mcp.store.snapshot import Snapshot
 from colbert_mcp.store.store import Store, now
 
@@ -16,6 +16,7 @@ __all__ = [
     "Batch",
     "EncodedChunk",
     "Reader",
+    "Root",
     "RowReference",
     "Snapshot",
     "Store",
