@@ -120,17 +120,18 @@ def counted(name: str, method: Callable[..., object], calls: list[str]) -> Calla
     return call
 
 
-def test_a_burst_of_changes_is_one_run_and_two_commits(
-    open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("files", [300, pytest.param(5_000, marks=pytest.mark.soak)])
+def test_a_burst_of_changes_is_one_run_and_few_commits(
+    files: int, open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits: list[str] = []
     for name in ("commit", "settle"):
         monkeypatch.setattr(Store, name, counted(name, getattr(Store, name), commits))
     folder = tmp_path / "tree"
-    for number in range(300):
+    for number in range(files):
         (folder / f"d{number % 20}").mkdir(parents=True, exist_ok=True)
         (folder / f"d{number % 20}" / f"{number}.txt").write_text(f"Number {number} is old.\n")
-    watched = Watched(open_engine())
+    watched = Watched(open_engine(store=StoreConfig(chroma=False, commit_tokens=10_000)))
     watched.engine.index_path(folder)
     watched.watch(Timing(quiet=2.0, longest=60.0, tick=0.1))
     watched.next_run()
@@ -141,8 +142,14 @@ def test_a_burst_of_changes_is_one_run_and_two_commits(
         else:
             file.unlink()
     run = watched.next_run()
-    assert (run.indexed, run.removed, run.unchanged) == (200, 100, 0)
-    assert commits == ["commit", "settle"], "one for what is new, one for what is gone"
+    assert (run.indexed, run.removed, run.unchanged) == (
+        files - files // 3 - (files % 3 > 0),
+        files // 3 + (files % 3 > 0),
+        0,
+    )
+    # Seven tokens a file; encoding goes in groups of 32,768, after each of which what has gathered is committed.
+    assert commits == ["commit"] * (1 + run.tokens // 32_768) + ["settle"]
+    assert watched.runs.empty()
 
 
 def test_a_root_that_is_gone_keeps_its_documents_until_it_is_back(watched: Watched, notes: Path) -> None:
@@ -172,6 +179,18 @@ def test_a_root_that_is_deleted_and_made_again_at_once_is_watched_on(watched: Wa
         notes.mkdir()
         (notes / f"{number}.md").write_text(f"Otter {number}.\n")
         watched.until(lambda number=number: watched.names() == {f"{number}.md"})  # type: ignore[misc]
+
+
+def test_a_root_that_was_deleted_is_watched_anew_though_its_inode_may_be_the_same(
+    watched: Watched, notes: Path
+) -> None:
+    watcher = watched.engine._watcher
+    assert watcher is not None
+    (watch,) = watcher._watches.values()
+    before = watch.listener
+    watcher._changed(watch, [os.fsencode(notes)])
+    watched.next_run()
+    assert watch.listener is not before
 
 
 def test_a_root_that_vanishes_in_the_middle_of_a_run_loses_nothing(
@@ -245,6 +264,7 @@ def test_an_index_inside_of_a_root_causes_no_run(open_engine: EngineFactory, not
     own = os.fsencode(notes / "index" / "catalog.sqlite-wal")
     assert not watcher._matter(watch.root, [own, os.fsencode(notes / "index")])
     assert watcher._matter(watch.root, [own, os.fsencode(notes / "bees.txt")])
+    assert watcher._matter(watch.root, [own] * 10_000), "the system may have dropped others"
     (notes / "otter.md").write_text("Otter.\n")
     watched.until(lambda: "otter.md" in watched.names())
     assert watched.names() == {"bread.md", "bees.txt", "tide.py", "otter.md"}
@@ -309,6 +329,12 @@ def test_changes_during_a_run_lead_to_one_more(open_engine: EngineFactory, notes
     assert not watched.engine.busy, "nobody asked for it, so it keeps no engine alive"
     for number in range(20):
         (notes / f"later{number}.md").write_text(f"Badger {number}.\n")
+    watcher = watched.engine._watcher
+    assert watcher is not None
+    with watcher._wake:
+        watcher._note(watcher._watches[os.fsencode(notes)])
+        watcher._run(os.fsencode(notes))
+        assert watcher._debounce.seconds() is not None, "the run that is going on may have passed what has changed"
     joined = watched.engine.index_path(notes, wait_seconds=0)
     assert joined.state == "running"
     assert watched.engine.busy, "now somebody does"
