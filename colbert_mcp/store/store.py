@@ -25,6 +25,7 @@ from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.records import VectorRecord, provenance
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
 from colbert_mcp.store.tokens import Segment, SegmentFiles, SegmentWriter, open_segment
+from colbert_mcp.store.usage import bytes_below, bytes_named
 from colbert_mcp.types import FileStamp
 
 if TYPE_CHECKING:
@@ -239,11 +240,10 @@ class Store:
 
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
-        catalogue = sum(file.stat().st_size for file in self.directory.glob(f"{CATALOGUE}*"))
         return {
-            "catalogue": catalogue,
-            "tokens": _folder_size(self._tokens),
-            "chroma": _folder_size(self.directory / "chroma"),
+            "catalogue": bytes_named(self.directory, CATALOGUE),
+            "tokens": bytes_below(self._tokens),
+            "chroma": bytes_below(self.directory / "chroma"),
         }
 
     def _merge_if_due(self) -> None:
@@ -365,7 +365,3 @@ def _check_read_only(directory: Path) -> None:
 
 def _is_read_only(directory: Path) -> bool:
     return not all(os.access(path, os.W_OK) for path in (directory, directory / CATALOGUE) if path.exists())
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
