@@ -1,30 +1,31 @@
 """How much room an index takes, counted while it changes."""
 
+import os
 import shutil
-import threading
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from colbert_mcp.store.usage import bytes_below, bytes_named
 
 
-def test_what_goes_away_while_it_is_counted_does_not_count(tmp_path: Path) -> None:
+def test_what_goes_away_while_it_is_counted_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").write_bytes(b"12345")
-    over = threading.Event()
+    gone = tmp_path / "gone"
+    (gone / "below").mkdir(parents=True)
+    (gone / "file").write_bytes(b"123")
+    scandir = os.scandir
 
-    def come_and_go() -> None:
-        while not over.is_set():
-            (tmp_path / "gone" / "below").mkdir(parents=True)
-            (tmp_path / "gone" / "below" / "empty").touch()
-            shutil.rmtree(tmp_path / "gone")
+    def deleted_before_it_is_listed(path: int | str | Path) -> "Iterator[os.DirEntry[str]]":
+        if not isinstance(path, int) and Path(path) == gone:
+            shutil.rmtree(gone)
+        return scandir(path)
 
-    changing = threading.Thread(target=come_and_go)
-    changing.start()
-    try:
-        assert {bytes_below(tmp_path) for _ in range(2000)} == {5}
-    finally:
-        over.set()
-        changing.join()
+    monkeypatch.setattr(os, "scandir", deleted_before_it_is_listed)
+    assert bytes_below(tmp_path) == 5
+    assert not gone.exists()
 
 
 def test_files_are_counted_by_the_beginning_of_their_names(tmp_path: Path) -> None:
