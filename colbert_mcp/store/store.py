@@ -8,8 +8,8 @@ next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from colbert_mcp.store.records import VectorRecord, provenance
 from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
 from colbert_mcp.store.tokens import Segment, SegmentWriter
+from colbert_mcp.store.usage import bytes_below, bytes_named
 from colbert_mcp.types import FileStamp
 
 if TYPE_CHECKING:
@@ -266,9 +267,9 @@ class Store:
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
         return {
-            "catalogue": _size(self.directory.glob(f"{CATALOGUE}*")),
-            "tokens": _size(self._tokens.rglob("*")),
-            "chroma": _size((self.directory / "chroma").rglob("*")),
+            "catalogue": bytes_named(self.directory, CATALOGUE),
+            "tokens": bytes_below(self._tokens),
+            "chroma": bytes_below(self.directory / "chroma"),
         }
 
     def _merge_if_due(self) -> None:
@@ -353,12 +354,3 @@ def _stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorReco
         start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
         metadata = provenance(passage.path, passage.file_sha256, passage.chunk, number, row, start, end - start)
         yield VectorRecord(passage.passage_id, segment.dense[row], passage.chunk.text, metadata)
-
-
-def _size(files: Iterable[Path]) -> int:
-    """Bytes of those of the files that are still there: some may be deleted meanwhile."""
-    total = 0
-    for file in files:
-        with suppress(OSError):
-            total += file.stat().st_size if file.is_file() else 0
-    return total
