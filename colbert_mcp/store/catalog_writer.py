@@ -1,5 +1,6 @@
 """Changes to the catalogue, each inside a transaction. Knows rows; nothing of arrays, files or Chroma."""
 
+import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from colbert_mcp.store.catalog import Reader, paths_below
-from colbert_mcp.store.rows import CHUNK
+from colbert_mcp.store.rows import CHUNK, seal_of
 from colbert_mcp.store.tokens import SegmentFiles
 from colbert_mcp.types import Chunk, Coverage, DocumentRecord, FileStamp
 
@@ -36,7 +37,7 @@ class NewDocument:
     chunks: list[NewChunk]
 
 
-_ROW_MARKS = ", ".join("?" * 25)
+_ROW_MARKS = ", ".join("?" * 26)
 _OLD_CHUNK = CHUNK.replace(" sha256", " c.sha256")
 
 
@@ -140,11 +141,12 @@ class Writer(Reader):
         self._db.execute("DELETE FROM extracts WHERE document = ?", (document,))
         if new.extract is not None:
             packed = zlib.compress(new.extract.encode("utf-8"))
-            self._db.execute("INSERT INTO extracts VALUES (?, ?)", (document, packed))
+            seal = seal_of((record.path, record.sha256, hashlib.sha256(packed).digest()))
+            self._db.execute("INSERT INTO extracts VALUES (?, ?, ?)", (document, packed, seal))
         self._db.executemany(
-            f"INSERT INTO chunks (passage_id, document, ordinal, {CHUNK}, tokens, unknown, skipped, untokenized,"
+            f"INSERT INTO chunks ({CHUNK}, passage_id, ordinal, seal, document, tokens, unknown, skipped, untokenized,"
             f" segment, row) VALUES ({_ROW_MARKS})",
-            (_new_row(document, ordinal, chunk) for ordinal, chunk in enumerate(chunks)),
+            (_new_row(document, record, ordinal, chunk, now) for ordinal, chunk in enumerate(chunks)),
         )
         self._db.executemany("DELETE FROM former WHERE passage_id = ?", ((chunk.passage_id,) for chunk in chunks))
         return gone
@@ -211,8 +213,9 @@ class Writer(Reader):
             ids = self._db.execute("SELECT passage_id FROM chunks WHERE document = ?", (document,)).fetchall()
             leaving = [row[0] for row in ids if row[0] not in keep]
             self._db.executemany(
-                "INSERT OR REPLACE INTO former SELECT passage_id, path, d.sha256, format, encoding, newline,"
-                f" {_OLD_CHUNK}, indexed_at, ? FROM chunks c JOIN documents d ON d.id = document WHERE passage_id = ?",
+                "INSERT OR REPLACE INTO former SELECT passage_id, path, d.sha256, format, encoding, newline, ordinal,"
+                f" {_OLD_CHUNK}, indexed_at, seal, ? FROM chunks c JOIN documents d ON d.id = document"
+                " WHERE passage_id = ?",
                 ((now, passage_id) for passage_id in leaving),
             )
             self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
@@ -220,12 +223,9 @@ class Writer(Reader):
         return gone
 
 
-def _new_row(document: int, ordinal: int, new: NewChunk) -> tuple[object, ...]:
+def _new_row(document: int, record: DocumentRecord, ordinal: int, new: NewChunk, now: str) -> tuple[object, ...]:
     span, chunk, part, coverage = new.chunk.span, new.chunk, new.chunk.part, new.coverage
-    return (
-        new.passage_id,
-        document,
-        ordinal,
+    cited = (
         span.char_start,
         span.char_end,
         span.byte_start,
@@ -242,10 +242,9 @@ def _new_row(document: int, ordinal: int, new: NewChunk) -> tuple[object, ...]:
         chunk.sha256,
         None if chunk.text_sha256 == chunk.sha256 else chunk.text_sha256,
         chunk.text,
-        new.tokens,
-        coverage.unknown,
-        coverage.skipped,
-        coverage.untokenized,
-        new.segment,
-        new.row,
+        new.passage_id,
+        ordinal,
     )
+    facts = (record.path, record.sha256, record.format, record.encoding, record.newline, now)
+    counts = (new.tokens, coverage.unknown, coverage.skipped, coverage.untokenized)
+    return (*cited, seal_of((*cited, *facts)), document, *counts, new.segment, new.row)
