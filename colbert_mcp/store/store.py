@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +89,11 @@ class Store:
             lock.release()
 
     @property
+    def tokens(self) -> Path:
+        """The folder of the segments."""
+        return self._tokens
+
+    @property
     def read_only(self) -> bool:
         """Whether the index can be searched but not changed."""
         return self._owned is None
@@ -131,8 +136,8 @@ class Store:
 
         The ``model`` in it is a name for people and is not compared.
         """
-        with self.snapshot() as snapshot:
-            stored = snapshot.reader.fingerprint
+        with closing(Reader(connect(self._catalogue, immutable=self.read_only))) as reader:
+            stored = reader.fingerprint
         if stored is None:
             return
         keys = stored.keys() | fingerprint.keys()
@@ -198,6 +203,23 @@ class Store:
         self.vectors.follow(follow)
         self._merge_if_due()
         return self.writer.generation
+
+    def replace_segments(self, batch: Batch, moved: Sequence[tuple[int, int, int]], damaged: Sequence[int]) -> None:
+        """Put a batch's rows in the place of damaged segments: ``moved`` is (new row, old segment, old row).
+
+        Chroma is rebuilt afterwards by whoever calls this. Raises StoreError where the disk refuses it.
+        """
+        try:
+            files = batch.writer.finish() if batch.writer is not None else None
+            with self.writer.transaction():
+                if files is not None:
+                    self.writer.put_segment(batch.segment, files)
+                self.writer.move_rows((batch.segment, *item) for item in moved)
+                self.writer.drop_segments(damaged)
+        except (OSError, sqlite3.Error) as error:
+            self.abandon(batch)
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        self._collect_garbage()
 
     def forget(self, choose: Callable[[Writer], Sequence[int]]) -> tuple[int, int]:
         """Take documents and their former passages out of the index; returns how many documents and passages left.
@@ -307,7 +329,7 @@ class Store:
         if not self._tokens.exists():
             self._tokens.mkdir()
             fsync_directory(self.directory)
-        named = {f"{number:06}" for number in self.writer.segments()}
+        named = {f"{number:06}" for number in self.writer.segment_rows()}
         for path in self._tokens.iterdir():
             if path.name not in named:
                 shutil.rmtree(path, ignore_errors=True)

@@ -4,7 +4,6 @@ import json
 import random
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +14,11 @@ from fake_encoder import FakeEncoder
 from folder_oracle import paragraph, shared_paragraphs
 
 import colbert_mcp
-from colbert_mcp.config import Config, IndexConfig, StoreConfig, load_config
+from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.launch import Launcher, stop_engine
 from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.store import Store
-from colbert_mcp.types import IndexingProgress
 
 PROGRAMS = Path(__file__).parent.parent / "programs"
 ENGINE = (sys.executable, str(PROGRAMS / "engine.py"))
