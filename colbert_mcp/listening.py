@@ -21,14 +21,15 @@ _LIMIT = (
 class Listener:
     """Listens in a thread of its own until it is closed or fails.
 
-    ``changed`` is called with the paths of a group of changes, ``ready`` once all changes from now on will be told, and
-    ``failed`` with the reason why they will not, or no longer. They are called in that thread.
+    ``changed`` is called with the paths of a group of changes and whether the root itself was deleted, ``ready`` once
+    all changes from now on will be told, and ``failed`` with the reason why they will not, or no longer. They are called
+    in that thread.
     """
 
     def __init__(
         self,
         root: bytes,
-        changed: Callable[[Sequence[bytes]], None],
+        changed: Callable[[Sequence[bytes], bool], None],
         ready: Callable[[], None],
         failed: Callable[[str], None],
     ) -> None:
@@ -78,7 +79,8 @@ class Listener:
 
     def _tell(self, changes: set[tuple[Change, str]]) -> None:
         if changes and not self._closing.is_set():
-            self._changed([os.fsencode(path) for _, path in changes])
+            deleted = (Change.deleted, os.fsdecode(self._root)) in changes
+            self._changed([os.fsencode(path) for _, path in changes], deleted)
 
 
 def _reason(error: Exception) -> str:

@@ -224,9 +224,8 @@ class Watcher:
                 self._tell(watch, "watched", None)
                 self._note(watch)
 
-    def _changed(self, watch: _Watch, paths: Sequence[bytes]) -> None:
-        root = watch.root.path
-        if (root in paths and os.path.isdir(root)) or _identity(root) != watch.identity:
+    def _changed(self, watch: _Watch, paths: Sequence[bytes], deleted: bool) -> None:
+        if deleted or _identity(watch.root.path) != watch.identity:
             with self._wake:
                 watch.identity = None  # it was deleted, be it back already: it must be watched anew
                 self._wake.notify_all()

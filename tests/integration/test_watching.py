@@ -188,7 +188,7 @@ def test_a_root_that_was_deleted_is_watched_anew_though_its_inode_may_be_the_sam
     assert watcher is not None
     (watch,) = watcher._watches.values()
     before = watch.listener
-    watcher._changed(watch, [os.fsencode(notes)])
+    watcher._changed(watch, [os.fsencode(notes)], True)
     watched.next_run()
     assert watch.listener is not before
 
