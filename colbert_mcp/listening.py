@@ -22,8 +22,8 @@ class Listener:
     """Listens in a thread of its own until it is closed or fails.
 
     ``changed`` is called with the paths of a group of changes and whether the root itself was deleted, ``ready`` once
-    all changes from now on will be told, and ``failed`` with the reason why they will not, or no longer. They are called
-    in that thread.
+    all changes from now on will be told, and ``failed`` with the reason why they will not, or no longer. They are
+    called in that thread.
     """
 
     def __init__(
