@@ -6,15 +6,15 @@ every non-blank character. Knows spans and token offsets; nothing of files, byte
 """
 
 import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import regex
 
 from colbert_mcp.types import Part, Section
 
@@ -28,6 +28,9 @@ _BLANK_LINES = re.compile(r"(?:\r\n|\n|\r)[^\S\r\n]*(?:\r\n|\n|\r)\s*")
 _LINES = re.compile(r"(?:\r\n|\n|\r)+")
 _SENTENCES = re.compile(r"(?<![.!?…])[.!?…]+[\"'’”»)\]]*\s+(?=[^\sa-z])|[。！？｡．।॥۔؟]+[\"'’”»）」』]*\s*")
 _WORDS = re.compile(r"\s+")
+# What readers take for one character: grapheme clusters of Unicode (UAX 29).
+_CHARACTERS = regex.compile(r"\X")
+_LONGEST_CHARACTER = 64
 
 
 class Tokens(Protocol):
@@ -263,11 +266,11 @@ class _Cutter:
         return self._whole_characters(start, reach)
 
     def _whole_characters(self, start: int, reach: int) -> int:
-        """Step back over combining marks, so that a letter keeps its accents; not if there is nothing else."""
-        cut_at = reach
-        while cut_at > start and unicodedata.combining(self._text[cut_at]):
-            cut_at -= 1
-        return cut_at if cut_at > start else reach
+        """Step back to where a character as readers see it ends (a letter with its accents, a flag), if one does."""
+        ahead = self._text[start : reach + _LONGEST_CHARACTER]
+        ends = (start + match.end() for match in _CHARACTERS.finditer(ahead))
+        before = list(takewhile(lambda end: end <= reach, ends))
+        return before[-1] if before else reach
 
     def _reach(self, start: int) -> int:
         last = int(np.searchsorted(self._token_starts, start)) + self._limit

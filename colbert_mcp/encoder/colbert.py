@@ -15,13 +15,12 @@ import numpy.typing as npt
 import torch
 from pylate.models import ColBERT
 from safetensors import SafetensorError
-from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
-from colbert_mcp.encoder.tokenizing import special_tokens, tokenize_alone, without_limits
+from colbert_mcp.encoder.tokenizing import ExactTokenizer, readable
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
@@ -99,8 +98,8 @@ class ColBERTEncoder:
             return_freed_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
-        self._tokenizer = _tokenizer_of(model)
-        self._lead, self._tail = special_tokens(self._tokenizer)
+        self._tokens = _tokens_of(model)
+        self._lead, self._tail = self._tokens.lead, self._tokens.tail
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
         self._window = _window(model)
@@ -137,7 +136,7 @@ class ColBERTEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, tokenized on its own, without special tokens or truncation."""
-        return tokenize_alone(self._tokenizer, texts)
+        return self._tokens.tokenize(texts)
 
     def encode_documents(self, documents: Sequence[Tokenized]) -> list[Encoded]:
         """Embeddings in the order given; batches are sorted by length, so that little is padded."""
@@ -169,7 +168,7 @@ class ColBERTEncoder:
     def encode_queries(self, texts: Sequence[str]) -> list[Query]:
         """Embeddings of some queries, encoded in one batch."""
         with self._lock:
-            features = self._model.tokenize(list(texts), is_query=True)
+            features = self._model.tokenize(list(map(readable, texts)), is_query=True)
         ids, attention = features["input_ids"].numpy(), features["attention_mask"].numpy().astype(bool)
         states, embeddings = self._forward({name: features[name] for name in ("input_ids", "attention_mask")})
         return [
@@ -185,8 +184,9 @@ class ColBERTEncoder:
         embeddings: npt.NDArray[np.float32],
     ) -> Query:
         own = self._model.query_length - len(self._lead) - len(self._tail) - (self._model.query_prefix_id is not None)
-        tokens = self.tokenize([text])[0]
-        unread = text[int(tokens.starts[own]) :] if len(tokens.ids) > own else ""
+        stripped = text.strip()  # as PyLate does
+        tokens = self.tokenize([stripped])[0]
+        unread = stripped[int(tokens.starts[own]) :] if len(tokens.ids) > own else ""
         rows = np.ones_like(attention) if self._model.do_query_expansion else attention
         kept = embeddings[rows]
         spans = self._query_spans(text, ids[: int(rows.sum())])
@@ -227,7 +227,7 @@ class ColBERTEncoder:
         return self._with_prefix(np.concatenate([lead, spans, tail]), None if prefix_id is None else 0)
 
     def _names(self, ids: npt.NDArray[np.int64]) -> tuple[str, ...]:
-        return tuple(str(self._tokenizer.id_to_token(token)) for token in ids.tolist())
+        return tuple(map(self._tokens.name, ids.tolist()))
 
     def _document_input(self, document: Tokenized) -> npt.NDArray[np.int64]:
         return self._with_prefix(np.concatenate([self._lead, document.ids, self._tail]), self._model.document_prefix_id)
@@ -291,14 +291,14 @@ def _choose_dtype(wanted: str, device: str) -> torch.dtype:
     return torch.float32
 
 
-def _tokenizer_of(model: ColBERT) -> Tokenizer:
+def _tokens_of(model: ColBERT) -> ExactTokenizer:
     """A copy of the model's tokenizer that no other caller switches truncation or padding on."""
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise EncoderError("The model's tokenizer has no fast version, so tokens cannot be traced to characters.")
     if getattr(model[0], "do_lower_case", False):
         raise EncoderError("The model lower-cases outside its tokenizer, so tokens cannot be traced to characters.")
-    return without_limits(backend)
+    return ExactTokenizer(backend)
 
 
 def _window(model: ColBERT) -> int:
