@@ -16,17 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
+from colbert_mcp.stops import CLOSING, stop_ends
 from colbert_mcp.types import Part, Section
 
 # Raise it when the same text would be cut otherwise: it is part of an index's fingerprint.
-CHUNKER = 1
+CHUNKER = 2
 CHARACTERS_PER_TOKEN = 8
 _WINDOW = 50_000
 _SMALL = 4  # a chunk below limit / _SMALL tokens is small: what follows may join it
 
 _BLANK_LINES = re.compile(r"(?:\r\n|\n|\r)[^\S\r\n]*(?:\r\n|\n|\r)\s*")
 _LINES = re.compile(r"(?:\r\n|\n|\r)+")
-_SENTENCES = re.compile(r"(?<![.!?…])[.!?…]+[\"'’”»)\]]*\s+(?=[^\sa-z])|[。！？｡．।॥۔؟]+[\"'’”»）」』]*\s*")
+_SENTENCES = re.compile(rf"(?<![.!?…])[.!?…]+[{CLOSING}]*\s+(?=[^\sa-z])")
 _WORDS = re.compile(r"\s+")
 # What readers take for one character: grapheme clusters of Unicode (UAX 29).
 _CHARACTERS = regex.compile(r"\X")
@@ -260,6 +261,8 @@ class _Cutter:
         lowest = content if content < reach else start  # headings alone are no chunk
         for pattern in self._patterns:
             breaks = [match.end() for match in pattern.finditer(self._text, start, reach)]
+            if pattern is _SENTENCES:
+                breaks += stop_ends(self._text, start, reach)
             usable = [at for at in breaks if at > lowest and self._count(start, at) >= self._small]
             if usable:
                 return min(usable, key=lambda at: abs(self._count(start, at) - share))

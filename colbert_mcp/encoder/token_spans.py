@@ -24,7 +24,7 @@ _LONGEST_BLANK = 64
 # How far apart characters may stand and still be normalised together.
 _CONTEXT = 16
 # A letter with all that belongs to it: accents, vowel signs, the further letters of a Korean syllable.
-_LETTER = regex.compile(r"\S[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}]++")
+_LETTER = regex.compile(r"[^\s▁][\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}]++")
 _REMEMBERED = 65_536
 
 

@@ -1,10 +1,14 @@
 """The real encoder code with a tokenizer of each family: rows, queries and coverage in the characters of the text."""
 
 import unicodedata
+from pathlib import Path
 
 import miniature_tokenizers
 import numpy as np
 import pytest
+from fake_encoder import FakeEncoder
+from prose import PROSE
+from support import EngineFactory
 
 from colbert_mcp.chunking import cut
 from colbert_mcp.config import ModelConfig
@@ -75,3 +79,17 @@ def test_every_chunk_fits_when_it_is_tokenized_alone(encoder: ColBERTEncoder) ->
     assert len(pieces) > 3
     encoder.encode_documents([piece.tokens for piece in pieces])
     assert max(len(piece.tokens.ids) for piece in pieces) <= encoder.content_length
+
+
+@pytest.mark.parametrize("language", [name for name in PROSE if name != "Thai"])
+def test_a_sentence_is_found_and_quoted_in_its_own_script(
+    language: str, open_engine: EngineFactory, tmp_path: Path
+) -> None:
+    (tmp_path / "prose.txt").write_text("".join(PROSE[language]) + "\n\n" + "Nothing of it here. " * 20)
+    engine = open_engine(FakeEncoder(400))
+    engine.index_path(tmp_path / "prose.txt")
+    for sentence in PROSE[language]:
+        best = engine.search(sentence.strip(), limit=1).results[0]
+        assert best.quote is not None
+        assert sentence.strip() in best.quote
+        assert best.quote == sentence.strip()

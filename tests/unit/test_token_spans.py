@@ -63,7 +63,7 @@ def units(family: str, text: str) -> list[tuple[int, int]]:
     """The characters of a text, but with their accents and vowel signs where these are normalised together."""
     found = []
     for match in regex.finditer(
-        r"(?s)\s|.[\p{M}\u0e33\u0eb3\u1160-\u11ff\u200c\u200d\U0001f3fb-\U0001f3ff\uff9e\uff9f]*", text
+        r"(?s)[\s▁]|.[\p{M}\u0e33\u0eb3\u1160-\u11ff\u200c\u200d\U0001f3fb-\U0001f3ff\uff9e\uff9f]*", text
     ):
         together = said(family, match.group()) != "".join(said(family, letter) for letter in match.group())
         edges = match.span() if together else range(match.start(), match.end() + 1)
