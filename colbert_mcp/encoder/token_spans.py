@@ -24,7 +24,8 @@ _LONGEST_BLANK = 64
 # How far apart characters may stand and still be normalised together.
 _CONTEXT = 16
 # A letter with all that belongs to it: accents, vowel signs, the further letters of a Korean syllable.
-_LETTER = regex.compile(r"[^\s▁][\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}]++")
+_JOINED = r"[[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}]--\u200c]"
+_LETTER = regex.compile(rf"([^\s▁\p{{Cc}}\p{{Cf}}]{_JOINED}++)(?=((?:{_JOINED}|\u200c)*))", regex.VERSION1)
 _REMEMBERED = 65_536
 
 
@@ -49,11 +50,13 @@ class SpanMender:
         self._normalise: Callable[[str], str] = tokenizer.normalizer.normalize_str if steps else str
         self._kept: set[str] = set()
         self._is_whole = lru_cache(_REMEMBERED)(self._is_whole_letter)
+        self._said = lru_cache(_REMEMBERED)(lambda letter: self._normalise(letter).encode())
         by_bytes = any(isinstance(step, _BYTE_LEVEL) for step in [*steps, *_steps(tokenizer.pre_tokenizer)])
         self._space = "Ġ" if by_bytes else "▁"
         self._blanks = _ids(tokenizer, (self._space * count for count in range(1, _LONGEST_BLANK)))
         # BPE gives each byte its own place; only Unigram gives it that of the whole run.
         self._bytes = _bytes(tokenizer) if isinstance(tokenizer.model, models.Unigram) else {}
+        self._byte_tokens = np.array(list(self._bytes), np.int64)
 
     def mend(self, text: str, encoding: Encoding) -> Spans:
         """The characters ``[starts, ends)`` of each token of the text, int64 [n] each, starts in order."""
@@ -114,7 +117,7 @@ class SpanMender:
 
     def _spread_bytes(self, text: str, ids: Ints, starts: Ints, ends: Ints) -> None:
         """Give each byte of a run of unknown characters the character that it belongs to, in place."""
-        among = np.flatnonzero(np.isin(ids, list(self._bytes)) & (ends - starts > 1))
+        among = np.flatnonzero(np.isin(ids, self._byte_tokens) & (ends - starts > 1))
         for (start, end), found in groupby(among.tolist(), lambda at: (int(starts[at]), int(ends[at]))):
             run = list(found)
             places = self._places(text[start:end], bytes(self._bytes[token] for token in ids[run].tolist()))
@@ -134,17 +137,18 @@ class SpanMender:
 
     def _whole_letters(self, text: str) -> Iterator[tuple[int, int]]:
         """Letters whose characters are normalised together, not each on its own."""
-        return (match.span() for match in _LETTER.finditer(text) if self._is_whole(match.group()))
+        return (match.span() for match in _LETTER.finditer(text) if self._is_whole(*match.groups()))
 
-    def _is_whole_letter(self, letter: str) -> bool:
-        return self._normalise(letter) != "".join(map(self._normalise, letter))
+    def _is_whole_letter(self, letter: str, rest: str) -> bool:
+        # Maps of SentencePiece know short letters only, so what else belongs to it counts.
+        return self._normalise(letter + rest) != "".join(map(self._normalise, letter + rest))
 
     def _places(self, text: str, said: bytes) -> Spans | None:
         """The characters that each byte of a text's normalised form comes from; None if it does not say that."""
         edges = {*range(len(text) + 1)}
         for start, end in self._whole_letters(text):
             edges.difference_update(range(start + 1, end))
-        parts = [(self._normalise(text[a:b]).encode(), a, b) for a, b in pairwise(sorted(edges))]
+        parts = [(self._said(text[a:b]), a, b) for a, b in pairwise(sorted(edges))]
         whole = b"".join(part for part, _, _ in parts)
         # A run may begin and end inside of what one character is normalised to.
         within = range(len(parts[0][0]))

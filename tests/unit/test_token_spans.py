@@ -35,6 +35,8 @@ SCRAPS = [
     *("\x00", "\x07", "\x01\x02", "\x7f", "\x85", "\x8f", "\ufffd", "▁", "Ġ", "<0x41>", "##ad", ".", "!?", "3.14"),
     *("<mask>", "</s>", "[SEP]", "x" * 20),
 ]
+MARKS = r"\p{M}\u0e33\u0eb3\u1160-\u11ff\u200d\U0001f3fb-\U0001f3ff\uff9e\uff9f"
+LETTERS = regex.compile(rf"(?s)(?:[\s▁\p{{Cc}}\p{{Cf}}]|.[{MARKS}]*)(?=([{MARKS}\u200c]*))")
 mixed = st.lists(st.one_of(st.sampled_from(SCRAPS), st.text(max_size=3)), max_size=14).map("".join)
 
 
@@ -62,10 +64,9 @@ def said(family: str, text: str) -> str:
 def units(family: str, text: str) -> list[tuple[int, int]]:
     """The characters of a text, but with their accents and vowel signs where these are normalised together."""
     found = []
-    for match in regex.finditer(
-        r"(?s)[\s▁]|.[\p{M}\u0e33\u0eb3\u1160-\u11ff\u200c\u200d\U0001f3fb-\U0001f3ff\uff9e\uff9f]*", text
-    ):
-        together = said(family, match.group()) != "".join(said(family, letter) for letter in match.group())
+    for match in LETTERS.finditer(text):
+        cluster = match.group() + match.group(1)
+        together = said(family, cluster) != "".join(said(family, letter) for letter in cluster)
         edges = match.span() if together else range(match.start(), match.end() + 1)
         found += list(pairwise(edges))
     return found
@@ -103,6 +104,10 @@ def assert_exact(family: str, tokenizer: Tokenizer, text: str, tokens: Tokenized
 @example("e\u0301a")
 @example("\x07\x01The bread")
 @example("½\x07 b")
+@example("½\x07\u0301 b")
+@example("\x1f\u09c7\u09be")
+@example("e\u0301\u200cwater")
+@example("The \u200c\u0301")
 @example("a\u0323\u0301b")
 @example("漢字漢 b")
 @example("\u200bﬁne ½  x\r\n\t漢x")
