@@ -248,7 +248,7 @@ class Engine:
         """
         target = real_path(path)
         self._check_scope(target, scope)
-        with self._writing:
+        with self._writing, self._store.guard():
             self._check_open()
             return remove(self._store, target, scope)
 
@@ -281,7 +281,7 @@ class Engine:
         verify: bool,
     ) -> _Task:
         writer = self._store.writer
-        with self._runs_lock:
+        with self._runs_lock, self._store.guard():
             self._check_open()
             running = self._runs.pop(target, None)
             if running is not None and not running.finished.is_set():
@@ -304,7 +304,7 @@ class Engine:
         try:
             if run.notice is not None:
                 self._load_for(run)
-            with self._writing:
+            with self._writing, self._store.guard():
                 run.started = time.monotonic()
                 # Where nothing has changed, no model is loaded.
                 index(run, self._store, lambda: self._load_for(run), self._config.documents, self._config.store)

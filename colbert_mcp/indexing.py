@@ -273,7 +273,7 @@ class _Indexing:
         """Keep how fast this run was, for the plan of the next one."""
         seconds = time.monotonic() - self._run.started
         if self._run.tokens >= _RATED_TOKENS and seconds > 0:
-            self._store.writer.set_meta(RATE_KEY, str(round(self._run.tokens / seconds, 1)))
+            self._store.note(RATE_KEY, str(round(self._run.tokens / seconds, 1)))
 
     def _calibrate(self, changed: int) -> None:
         """Learn anew what unrelated questions get, once a tenth of the index has changed."""
@@ -290,7 +290,7 @@ class _Indexing:
             with self._store.snapshot() as snapshot:
                 known = calibrate(snapshot, self._encoder)
         # "" where the index has become too small to tell.
-        writer.set_meta(META_KEY, known.as_json() if known else "")
+        self._store.note(META_KEY, known.as_json() if known else "")
 
 
 def _non_blank(text: str) -> int:

@@ -15,21 +15,27 @@ from pathlib import Path
 from colbert_mcp.documents import display_path
 from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError
 from colbert_mcp.lexical import FTS_TOKENIZER
+from colbert_mcp.store.failures import CATALOGUE_ERRORS, is_passing, store_error, told
 from colbert_mcp.store.rows import (
     FORMER_PASSAGES,
     LIVE_PASSAGES,
     Root,
     StoredDocument,
     StoredPassage,
+    parsed,
     seal_of,
+    segment_files,
+    stored_document,
     stored_passage,
+    stored_root,
 )
-from colbert_mcp.types import Chunk, DocumentRecord, FileStamp
+from colbert_mcp.types import Chunk
 
 FORMAT_VERSION = 3
 CATALOGUE = "catalog.sqlite"
 _APPLICATION_ID = 0x436F4C42
 _BATCH = 500
+_COUNTED = ("tokens", "char_end - char_start", "unknown", "skipped", "untokenized")
 _FEW = 50
 
 
@@ -49,20 +55,32 @@ def create(path: Path) -> None:
             f"BEGIN;\n{script}\nINSERT INTO meta VALUES ('generation', '0');"
             f"\nPRAGMA application_id={_APPLICATION_ID};\nPRAGMA user_version={FORMAT_VERSION};\nCOMMIT;"
         )
-    finally:
+    except BaseException:
         connection.close()
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        raise
+    connection.close()
 
 
 def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> sqlite3.Connection:
-    """Open a catalogue; raises IndexCorruptError or IndexMismatchError where it is not one of this format."""
+    """Open a catalogue.
+
+    Raises IndexCorruptError or IndexMismatchError where it is not one of this format, StoreError where it is not to be
+    read now.
+    """
     options = "mode=ro&immutable=1" if immutable else "mode=rw"
-    try:
+    with told(path.parent):
         connection = sqlite3.connect(
             uri(path, options), uri=True, isolation_level=None, check_same_thread=False, timeout=30
         )
+    try:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.DatabaseError as error:
+    except CATALOGUE_ERRORS as error:
+        connection.close()
+        if is_passing(error):
+            raise store_error(error, path.parent) from error
         raise IndexCorruptError(f"{path} is no database ({error}); delete the index and index again.") from error
     if application != _APPLICATION_ID:
         connection.close()
@@ -73,13 +91,21 @@ def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> s
             f"{path.parent} has format version {version}, and this program reads {FORMAT_VERSION}; "
             "delete the index and index again, or choose another with --index."
         )
+    try:
+        _prepare(connection, writable=writable)
+    except CATALOGUE_ERRORS as error:  # a damaged schema shows only now
+        connection.close()
+        raise store_error(error, path.parent) from error
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, *, writable: bool) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
     if writable:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")  # what is removed is overwritten, not only unlinked
     else:
         connection.execute("PRAGMA query_only=ON")
-    return connection
 
 
 class Reader:
@@ -100,13 +126,19 @@ class Reader:
     @property
     def generation(self) -> int:
         """Counts commits of what is searched; grows by one with each."""
-        return int(self.meta("generation") or 0)
+        stored = self.meta("generation") or ""
+        if not stored.isdecimal():
+            raise IndexCorruptError(f"The catalogue is damaged: it has lost count of its commits; {REPAIR}")
+        return int(stored)
 
     @property
     def fingerprint(self) -> dict[str, object] | None:
         """The encoder that the index was made with; None while it is empty."""
         stored = self.meta("fingerprint")
-        return None if stored is None else json.loads(stored)
+        read = None if stored is None else parsed(stored)
+        if not isinstance(read, dict | None):
+            raise IndexCorruptError(f"The catalogue is damaged: it does not say which model made it; {REPAIR}")
+        return read
 
     def counts(self, documents: Sequence[int] | None = None) -> dict[str, int]:
         """Of some documents or all: passages, tokens, characters, and the characters that no embedding stands for."""
@@ -114,13 +146,13 @@ class Reader:
         within, among = ("", "") if documents is None else (f"WHERE document IN {ids}", f"WHERE id IN {ids}")
         values = () if documents is None else (json.dumps(list(documents)),)
         chunks = self._db.execute(
-            "SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(char_end - char_start), 0),"
-            " coalesce(sum(unknown), 0), coalesce(sum(skipped), 0), coalesce(sum(untokenized), 0)"
-            f" FROM chunks {within}",
+            "SELECT count(*), "
+            + ", ".join(f"CAST(coalesce(sum({counted}), 0) AS INTEGER)" for counted in _COUNTED)
+            + f" FROM chunks {within}",
             values,
         ).fetchone()
         number, unchunked = self._db.execute(
-            f"SELECT count(*), coalesce(sum(unchunked), 0) FROM documents {among}", values
+            f"SELECT count(*), CAST(coalesce(sum(unchunked), 0) AS INTEGER) FROM documents {among}", values
         ).fetchone()
         return {
             "documents": number,
@@ -163,20 +195,20 @@ class Reader:
     def segments(self) -> dict[int, dict[str, tuple[int, str]]]:
         """The files of every segment: {segment: {name: (length, sha256)}}."""
         rows = self._db.execute("SELECT id, files FROM segments ORDER BY id")
-        return {segment: {name: (item[0], item[1]) for name, item in json.loads(f).items()} for segment, f in rows}
+        return {segment: segment_files(files) for segment, files in rows}
 
     def segment_rows(self) -> dict[int, tuple[int, int]]:
         """{segment: (rows, live rows)}."""
         rows = self._db.execute(
-            "SELECT s.id, s.rows, count(DISTINCT c.row) FROM segments s LEFT JOIN chunks c ON c.segment = s.id"
-            " GROUP BY s.id"
+            "SELECT s.id, CAST(s.rows AS INTEGER), count(DISTINCT c.row) FROM segments s"
+            " LEFT JOIN chunks c ON c.segment = s.id GROUP BY s.id"
         )
         return {row[0]: (row[1], row[2]) for row in rows}
 
     def roots(self) -> list[Root]:
         """All roots, by path."""
         rows = self._db.execute("SELECT id, path, include, exclude, indexed_at FROM roots ORDER BY path")
-        return [Root(row[0], row[1], tuple(json.loads(row[2])), tuple(json.loads(row[3])), row[4]) for row in rows]
+        return [stored_root(row) for row in rows]
 
     def root_counts(self) -> dict[int, tuple[int, int]]:
         """{root: (documents, passages)}."""
@@ -196,9 +228,7 @@ class Reader:
             "SELECT id, path, size, mtime_ns, sha256, format, encoding, newline, reader, indexed_at"
             " FROM documents ORDER BY path"
         )
-        for row in rows:
-            record = DocumentRecord(row[1], FileStamp(row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
-            yield StoredDocument(row[0], record, row[9])
+        yield from map(stored_document, rows)
 
     def passages_per_document(self) -> dict[int, int]:
         """{document: number of passages}."""
@@ -215,7 +245,10 @@ class Reader:
 
     def documents_of_root(self, root: int) -> set[int]:
         """The documents that a root holds."""
-        return {row[0] for row in self._db.execute("SELECT document FROM document_roots WHERE root = ?", (root,))}
+        found = {row[0] for row in self._db.execute("SELECT document FROM document_roots WHERE root = ?", (root,))}
+        if not all(isinstance(document, int) for document in found):
+            raise IndexCorruptError(f"The catalogue is damaged: a root holds what is no file; {REPAIR}")
+        return found
 
     def held_by_no_other(self, documents: Iterable[int], root: int) -> list[int]:
         """Those of the documents that no other root than this holds."""

@@ -4,10 +4,11 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from colbert_mcp.store.catalog import Reader, paths_below
+from colbert_mcp.store.failures import CATALOGUE_ERRORS
 from colbert_mcp.store.rows import CHUNK, seal_of
 from colbert_mcp.store.tokens import SegmentFiles
 from colbert_mcp.types import Chunk, Coverage, DocumentRecord, FileStamp
@@ -55,7 +56,10 @@ class Writer(Reader):
                 self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # SQLite has rolled back by itself after some failures of the disk, and may be unable to after others.
+            with suppress(*CATALOGUE_ERRORS):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
             raise
 
     def set_fingerprint(self, fingerprint: dict[str, object]) -> None:
@@ -149,7 +153,8 @@ class Writer(Reader):
 
     def drop_documents(self, documents: Sequence[int], now: str, *, forget: bool) -> list[str]:
         """Remove documents; returns their passage ids. Their passages become former ones unless ``forget``."""
-        paths = [self._db.execute("SELECT path FROM documents WHERE id = ?", (d,)).fetchone()[0] for d in documents]
+        rows = (self._db.execute("SELECT path FROM documents WHERE id = ?", (d,)).fetchone() for d in documents)
+        paths = [row[0] for row in rows if row is not None]  # a damaged list of a root's files names what is none
         gone = self._retire(documents, now, keep=set())
         self._db.executemany("DELETE FROM documents WHERE id = ?", ((d,) for d in documents))
         if forget:
@@ -196,8 +201,16 @@ class Writer(Reader):
 
     def next_segment(self) -> int:
         """A segment number that no committed segment ever had, so none whose directory may still be there."""
-        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'segments'").fetchone()
-        return 1 if row is None else int(row[0]) + 1
+        row = self._db.execute(
+            "SELECT max(coalesce((SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'segments'), 0),"
+            " coalesce((SELECT max(id) FROM segments), 0))"
+        ).fetchone()
+        return int(row[0]) + 1
+
+    def names_all_segments(self) -> bool:
+        """Whether every segment that a passage has its row in is one that the catalogue names."""
+        query = "SELECT NOT EXISTS (SELECT 1 FROM chunks WHERE segment NOT IN (SELECT id FROM segments))"
+        return bool(self._db.execute(query).fetchone()[0])
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database and truncate it."""

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,11 +33,13 @@ class IndexLock:
             "command": Path(sys.argv[0]).name + " " + " ".join(sys.argv[1:2]),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._owner.write_text(json.dumps(owner), encoding="utf-8")
+        with suppress(OSError):  # it only serves a message, and a full disk must not keep anyone from searching
+            self._owner.write_text(json.dumps(owner), encoding="utf-8")
 
     def release(self) -> None:
         """Give the lock back."""
-        self._owner.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._owner.unlink(missing_ok=True)
         self._lock.release()
 
     def _holder(self) -> str:

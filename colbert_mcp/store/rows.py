@@ -5,9 +5,10 @@ inserted and compared whenever one is read, so that a flipped bit is never cited
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from colbert_mcp.documents import display_path
 from colbert_mcp.errors import REPAIR, IndexCorruptError
@@ -79,6 +80,46 @@ def _chunk_of(row: Sequence[Any]) -> Chunk:
     return Chunk(
         Span(*row[:8]), text, sha256, text_sha256 or sha256, tuple(heading.split("\n")) if heading else (), part
     )
+
+
+def stored_document(row: tuple[Any, ...]) -> StoredDocument:
+    """The document in a row of (id, path, size, mtime_ns, sha256, format, encoding, newline, reader, indexed_at)."""
+    if tuple(map(type, row)) != (int, bytes, int, int, str, str, str, str, int, str):
+        _unreadable("a file")
+    record = DocumentRecord(row[1], FileStamp(row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
+    return StoredDocument(row[0], record, row[9])
+
+
+def stored_root(row: tuple[Any, ...]) -> Root:
+    """The root in a row of (id, path, include, exclude, indexed_at)."""
+    number, path, include, exclude, indexed_at = row
+    patterns = parsed(include), parsed(exclude)
+    lists = all(isinstance(p, list) and all(isinstance(item, str) for item in p) for p in patterns)
+    if not (lists and isinstance(path, bytes) and isinstance(indexed_at, str | None)):
+        _unreadable("a root")
+    return Root(number, path, tuple(patterns[0]), tuple(patterns[1]), indexed_at)
+
+
+def segment_files(files: object) -> dict[str, tuple[int, str]]:
+    """The files of a segment, {name: (length, SHA-256)}, as the catalogue writes them down."""
+    read = parsed(files)
+    if not isinstance(read, dict) or not all(
+        isinstance(entry, list) and tuple(map(type, entry)) == (int, str) for entry in read.values()
+    ):
+        _unreadable("a segment")
+    return {name: (length, digest) for name, (length, digest) in read.items()}
+
+
+def parsed(text: object) -> Any:
+    """JSON that the catalogue wrote; raises IndexCorruptError for what it cannot have written."""
+    try:
+        return json.loads(text) if isinstance(text, str) else _unreadable("a value")
+    except ValueError:
+        _unreadable("a value")
+
+
+def _unreadable(what: str) -> NoReturn:
+    raise IndexCorruptError(f"The catalogue is damaged: it holds {what} that cannot be read; {REPAIR}")
 
 
 def seal_of(values: tuple[object, ...]) -> bytes:

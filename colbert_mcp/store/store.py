@@ -5,12 +5,12 @@ follows. A kill at any point leaves the previous generation whole: a segment tha
 next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of how files are read.
 """
 
+import logging
 import os
 import shutil
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from colbert_mcp.store.batch import Batch, PutDocument, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.derived import DerivedVectors
+from colbert_mcp.store.failures import CATALOGUE_ERRORS, store_error, told, told_of_catalogue
 from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.records import VectorRecord, provenance
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from colbert_mcp.store.vectors import Vectors
 
 _DEAD_SHARE = 0.25
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -62,11 +64,13 @@ class Store:
             connect(catalogue, immutable=True).close()
             return cls(directory, config, None)
         lock = IndexLock(directory)
-        lock.acquire()
+        with told(directory):
+            lock.acquire()
         try:
-            if not catalogue.exists():
-                create(catalogue)
-            store = cls(directory, config, (Writer(connect(catalogue, writable=True)), lock))
+            with told(directory):
+                if not catalogue.exists():
+                    create(catalogue)
+                store = cls(directory, config, (Writer(connect(catalogue, writable=True)), lock))
             store._clean()
         except BaseException:
             lock.release()
@@ -81,9 +85,13 @@ class Store:
         self.vectors.close()
         if self._owned is not None:
             writer, lock = self._owned
-            writer.checkpoint()
-            writer.close()
-            lock.release()
+            try:
+                writer.checkpoint()
+            except CATALOGUE_ERRORS as error:  # what was committed is in the log, and is folded in another time
+                logger.warning("%s", store_error(error, self.directory))
+            finally:
+                writer.close()
+                lock.release()
 
     @property
     def read_only(self) -> bool:
@@ -106,18 +114,23 @@ class Store:
             # A stale list of rows with fresh texts would be a wrong citation: all are of one generation.
             generation = reader.generation
             with self._cache:
-                if self._live is None or self._live[0] != generation:
-                    self._live = (generation, LiveRows.of(reader.rows()))
-                live = self._live[1]
+                known = self._live is not None and self._live[0] == generation
+                live = self._live[1] if self._live is not None and known else LiveRows.of(reader.rows())
                 segments = {number: self._segment(number, files) for number, files in reader.segments().items()}
-                self._segments = segments
-            return Snapshot(connection, live, segments)
-        except sqlite3.DatabaseError as error:
+                if not known:
+                    live.check(segments)
+                self._live, self._segments = (generation, live), segments
+            return Snapshot(self.directory, connection, live, segments)
+        except CATALOGUE_ERRORS as error:
             connection.close()
-            raise IndexCorruptError(f"{self._catalogue} cannot be read ({error}); {REPAIR}") from error
+            raise store_error(error, self.directory) from error
         except BaseException:
             connection.close()
             raise
+
+    def guard(self) -> AbstractContextManager[None]:
+        """For questions to the ``writer`` outside of a transaction: what fails in SQLite becomes a StoreError."""
+        return told_of_catalogue(self.directory)
 
     def check_fingerprint(self, fingerprint: dict[str, object]) -> None:
         """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any.
@@ -139,22 +152,26 @@ class Store:
 
     def batch(self, fingerprint: dict[str, object], dimension: int, dense_dimension: int) -> Batch:
         """An empty batch for the next commit; the first one ties the index to the encoder."""
-        if self.writer.fingerprint is None:
-            with self.writer.transaction(searched=False):
-                self.writer.set_fingerprint(fingerprint)
-        number = self.writer.next_segment()
-        return Batch(number, lambda: SegmentWriter(self._path(number), dimension, dense_dimension))
+        with told(self.directory):
+            if self.writer.fingerprint is None:
+                with self.writer.transaction(searched=False):
+                    self.writer.set_fingerprint(fingerprint)
+            number = self.writer.next_segment()
+        return Batch(self.directory, number, lambda: SegmentWriter(self._path(number), dimension, dense_dimension))
 
     def rows_of_texts(self, text_hashes: Sequence[str]) -> dict[str, RowReference]:
         """The rows, by SHA-256, of those texts whose embeddings the index holds.
 
         They are good for the next commit: only that may merge the segments they are in.
         """
-        found = self.writer.rows_of_texts(text_hashes)
-        if not found:
-            return {}
-        files = self.writer.segments()
+        with self.guard():
+            found = self.writer.rows_of_texts(text_hashes)
+            if not found:
+                return {}
+            files = self.writer.segments()
         numbers = {segment for segment, _ in found.values()}
+        if not numbers <= files.keys():
+            raise IndexCorruptError(f"The catalogue is damaged: passages are in segments that it lacks; {REPAIR}")
         with self._cache:
             segments = {number: self._segment(number, files[number]) for number in numbers}
             self._segments |= segments
@@ -174,15 +191,16 @@ class Store:
         self.vectors.open()
         gone: list[str] = []
         try:
-            files = batch.writer.finish() if batch.writer is not None else None
-            with self.writer.transaction():
-                if files is not None:
-                    self.writer.put_segment(batch.segment, files)
-                for document in batch.documents:
-                    gone += self.writer.put_document(document.new, root, now())
-        except (OSError, sqlite3.Error) as error:
+            with told(self.directory):
+                files = batch.writer.finish() if batch.writer is not None else None
+                with self.writer.transaction():
+                    if files is not None:
+                        self.writer.put_segment(batch.segment, files)
+                    for document in batch.documents:
+                        gone += self.writer.put_document(document.new, root, now())
+        except StoreError:
             self.abandon(batch)
-            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+            raise
         generation = self.writer.generation
 
         def follow(vectors: "Vectors") -> None:
@@ -195,9 +213,12 @@ class Store:
         return self.writer.generation
 
     def drop_documents(self, documents: Sequence[int], *, forget: bool = False) -> int:
-        """Take documents out of the index; returns how many passages left. ``forget`` also deletes former passages."""
+        """Take documents out of the index; returns how many passages left. ``forget`` also deletes former passages.
+
+        Raises StoreError where the disk refuses it.
+        """
         self.vectors.open()
-        with self.writer.transaction():
+        with told(self.directory), self.writer.transaction():
             gone = self.writer.drop_documents(documents, now(), forget=forget)
         generation = self.writer.generation
         self.vectors.follow(lambda vectors: vectors.delete(gone, generation))
@@ -213,18 +234,16 @@ class Store:
         unless another root holds them; ``stamps``: new times of documents whose bytes are the same. Raises StoreError
         where the disk refuses it.
         """
-        orphans = self.writer.held_by_no_other(gone, root)
+        with self.guard():
+            orphans = self.writer.held_by_no_other(gone, root)
         if orphans:
             self.vectors.open()
-        try:
-            with self.writer.transaction(searched=bool(orphans)):
-                self.writer.link(joined, root)
-                self.writer.unlink(gone, root)
-                self.writer.touch(stamps)
-                left = self.writer.drop_documents(orphans, now(), forget=False) if orphans else []
-                self.writer.finish_root(root, now())
-        except sqlite3.Error as error:
-            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        with told(self.directory), self.writer.transaction(searched=bool(orphans)):
+            self.writer.link(joined, root)
+            self.writer.unlink(gone, root)
+            self.writer.touch(stamps)
+            left = self.writer.drop_documents(orphans, now(), forget=False) if orphans else []
+            self.writer.finish_root(root, now())
         if orphans:
             generation = self.writer.generation
             self.vectors.follow(lambda vectors: vectors.delete(left, generation))
@@ -233,9 +252,22 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Writer]:
-        """Catalogue changes that concern no passage (roots, links, tombstones): no new generation."""
-        with self.writer.transaction(searched=False):
+        """Catalogue changes that concern no passage (roots, links, tombstones): no new generation.
+
+        Raises StoreError where the disk refuses them.
+        """
+        with told_of_catalogue(self.directory), self.writer.transaction(searched=False):
             yield self.writer
+
+    def note(self, key: str, value: str) -> None:
+        """Keep a value for later runs; what the disk refuses of it is only logged, since nothing depends on it."""
+        try:
+            with self.transaction() as writer:
+                writer.set_meta(key, value)
+        except StoreError as error:
+            if isinstance(error, IndexCorruptError):
+                raise
+            logger.warning("%s", error)
 
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
@@ -247,6 +279,14 @@ class Store:
         }
 
     def _merge_if_due(self) -> None:
+        """``_merge_due``; a commit has succeeded whether or not this does."""
+        try:
+            with told(self.directory):
+                self._merge_due()
+        except StoreError as error:
+            logger.warning("Segments could not be merged: %s", error)
+
+    def _merge_due(self) -> None:
         """Merge the smallest segments above the limit, and rewrite those of which a quarter is dead."""
         sizes = self.writer.segment_rows()
         chosen = {number for number, (rows, alive) in sizes.items() if alive < (1 - _DEAD_SHARE) * rows}
@@ -259,13 +299,17 @@ class Store:
     def _merge(self, numbers: list[int]) -> None:
         target = self.writer.next_segment()
         live = {number: self.writer.rows_of(number) for number in numbers}
-        files = self._write_merged(target, live) if any(live.values()) else None
-        with self.writer.transaction():
-            if files is not None:
-                self.writer.put_segment(target, files)
-                copied = ((number, row) for number in numbers for row in live[number])
-                self.writer.move_rows((target, new, *old) for new, old in enumerate(copied))
-            self.writer.drop_segments(numbers)
+        try:
+            files = self._write_merged(target, live) if any(live.values()) else None
+            with self.writer.transaction():
+                if files is not None:
+                    self.writer.put_segment(target, files)
+                    copied = ((number, row) for number in numbers for row in live[number])
+                    self.writer.move_rows((target, new, *old) for new, old in enumerate(copied))
+                self.writer.drop_segments(numbers)
+        except BaseException:
+            shutil.rmtree(self._path(target), ignore_errors=True)
+            raise
         with self.snapshot() as snapshot:
             moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
             self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
@@ -274,27 +318,40 @@ class Store:
     def _write_merged(self, target: int, live: dict[int, list[int]]) -> SegmentFiles:
         fingerprint = self.writer.fingerprint or {}
         dimensions = [int(str(fingerprint[name])) for name in ("dimension", "dense_dimension")]
+        files = self.writer.segments()
         writer = SegmentWriter(self._path(target), *dimensions)
-        for number, rows in live.items():
-            writer.copy(self._path(number), rows)
-        return writer.finish()
+        try:
+            for number, rows in live.items():
+                writer.copy(self._path(number), rows, files[number])
+            return writer.finish()
+        finally:
+            writer.abandon()
 
     def _collect_garbage(self) -> None:
-        for number in self.writer.garbage():
+        for number in set(self.writer.garbage()) - self.writer.segments().keys():
             shutil.rmtree(self._path(number), ignore_errors=True)
             if not self._path(number).exists():
                 self.writer.garbage_collected(number)
 
     def _clean(self) -> None:
-        """Delete what an interrupted run left: segments that the catalogue does not name; and what has expired."""
-        self._tokens.mkdir(exist_ok=True)
+        """Delete what an interrupted run left, and what has expired; what fails is told by the call that meets it."""
+        try:
+            with told(self.directory):
+                self._tokens.mkdir(exist_ok=True)
+                self._delete_unnamed()
+                self._collect_garbage()
+                expired = datetime.now(UTC) - timedelta(days=self._config.keep_former_days)
+                self.writer.purge_former(expired.isoformat(timespec="seconds"))
+        except StoreError as error:
+            logger.warning("The index was not tidied up: %s", error)
+
+    def _delete_unnamed(self) -> None:
+        """Delete segments that the catalogue does not name, unless it looks as if it had lost some names."""
         named = {f"{number:06}" for number in self.writer.segments()}
-        for path in self._tokens.iterdir():
-            if path.name not in named:
-                shutil.rmtree(path, ignore_errors=True)
-        self._collect_garbage()
-        expired = datetime.now(UTC) - timedelta(days=self._config.keep_former_days)
-        self.writer.purge_former(expired.isoformat(timespec="seconds"))
+        found = {path.name for path in self._tokens.iterdir()}
+        if named <= found and self.writer.names_all_segments():
+            for name in found - named:
+                shutil.rmtree(self._tokens / name, ignore_errors=True)
 
     @contextmanager
     def _vector_source(self) -> Iterator[tuple[Iterator[VectorRecord], int, int]]:

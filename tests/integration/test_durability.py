@@ -337,12 +337,14 @@ def test_a_segment_is_named_together_with_its_documents_or_not_at_all(
     open_engine: EngineFactory, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> list[str]:
-        raise sqlite3.OperationalError("database or disk is full")
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
 
     engine = open_engine()
     with monkeypatch.context() as patch:
         patch.setattr(Writer, "put_document", full)
-        with pytest.raises(StoreError, match="disk is full"):
+        with pytest.raises(StoreError, match="No space left"):
             engine.index_path(notes)
     with catalogue(tmp_path / "index") as database:
         assert database.execute("SELECT count(*) FROM segments").fetchone() == (0,)
@@ -442,7 +444,7 @@ def test_rows_are_not_copied_from_a_file_that_ends_too_soon(tmp_path: Path) -> N
     file.write_bytes(file.read_bytes()[:-1])
     copy = SegmentWriter(tmp_path / "copy", 8, 8)
     with pytest.raises(IndexCorruptError, match=r"tokens\.npy is shorter"):
-        copy.copy(tmp_path / "whole", [0])
+        copy.copy(tmp_path / "whole", [0], {})
     copy.abandon()
 
 

@@ -154,11 +154,13 @@ def test_a_disk_that_refuses_the_end_of_a_run_leaves_what_was_there(
     (tree / "01.txt").unlink()
 
     def full(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(Writer, "finish_root", full)
-        with pytest.raises(StoreError, match="disk is full"):
+        with pytest.raises(StoreError, match="No space left"):
             engine.index_path(tree)
     assert len(engine.list_sources().documents) == 3
     assert engine.index_path(tree).removed == 1
