@@ -7,22 +7,18 @@ beside it. Knows nothing of MCP or of terminals.
 import os
 import sys
 import threading
-import time
 from collections.abc import Sequence
 
-from colbert_mcp.changes import patterns_of
 from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
 from colbert_mcp.documents import check_root, display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.errors import (
-    ColbertMCPError,
     PathNotAllowedError,
     QueryError,
-    StoreError,
 )
-from colbert_mcp.indexing import check_indexable, fingerprint, index, seems_made_with
+from colbert_mcp.indexing import check_indexable, fingerprint
 from colbert_mcp.inventory import sources, status
 from colbert_mcp.planning import planned
 from colbert_mcp.removal import remove
@@ -39,23 +35,12 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.retrieval import Request, explained, search
-from colbert_mcp.runs import Run
+from colbert_mcp.running import Runs
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import Mode, ProgressCallback
 from colbert_mcp.verification import Claim, verify
 
 MAX_NEIGHBOURS = 20
-_KEPT_RUNS = 20
-_LOADING = "Loading the model."
-
-
-class _Task:
-    """A run in its thread, and what ended it if it failed."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.finished = threading.Event()  # not Thread.join, which an interrupt makes believe that the thread has ended
-        self.error: Exception | None = None
 
 
 class Engine:
@@ -67,10 +52,7 @@ class Engine:
         self._encoder = encoder
         self._encoder_lock = threading.Lock()
         self._checked = False
-        self._runs: dict[bytes, _Task] = {}
-        self._runs_lock = threading.Lock()
-        self._closed = False
-        self._writing = threading.Lock()
+        self._runs = Runs(config, store, self._ready_encoder, lambda: self.model_loaded)
 
     @classmethod
     def open(cls, config: Config, *, create_missing: bool, encoder: Encoder | None = None) -> "Engine":
@@ -81,14 +63,8 @@ class Engine:
 
     def close(self) -> None:
         """Cancel what runs, and close the index cleanly."""
-        with self._runs_lock:
-            self._closed = True
-            tasks = list(self._runs.values())
-        for task in tasks:
-            task.run.cancelled.set()
-        for task in tasks:
-            task.finished.wait()
-        with self._writing:
+        self._runs.close()
+        with self._runs.writing:
             self._store.close()
 
     def warm_up(self) -> None:
@@ -99,7 +75,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether an indexing run is going on."""
-        return any(not task.finished.is_set() for task in list(self._runs.values()))
+        return self._runs.busy
 
     @property
     def model_loaded(self) -> bool:
@@ -132,8 +108,7 @@ class Engine:
             encoder = None if self._encoder is None else self._ready_encoder()
             run = planned(self._store, encoder, self._config, (target, include, exclude), verify=verify)
             return run.output(list_skipped)
-        task = self._start(target, include, exclude, progress, verify=verify)
-        return self._outcome(task, wait_seconds, list_skipped)
+        return self._runs.start(target, include, exclude, progress, verify=verify).outcome(wait_seconds, list_skipped)
 
     def wait_for_run(
         self, path: str | os.PathLike[str], wait_seconds: float | None, list_skipped: int = 50
@@ -142,19 +117,16 @@ class Engine:
 
         Raises StoreError where this engine knows of no run over it.
         """
-        return self._outcome(self._run_of(path), wait_seconds, list_skipped)
+        return self._runs.latest(path).outcome(wait_seconds, list_skipped)
 
     def run_bytes(self, path: str | os.PathLike[str]) -> tuple[int, int]:
         """How many bytes of files the latest run over a root has done, and of how many."""
-        run = self._run_of(path).run
+        run = self._runs.latest(path).run
         return run.bytes_done, run.bytes_total
 
     def cancel(self, path: str | os.PathLike[str]) -> None:
         """Stop the run over a root after the batch at hand; what was committed stays."""
-        task = self._runs.get(real_path(path))
-        if task is not None:
-            task.run.cancelled.set()
-            task.run.notice = "It stops after the batch at hand."
+        self._runs.cancel(path)
 
     def search(
         self,
@@ -175,7 +147,7 @@ class Engine:
         each passage matched which of the query, and which words of the query no passage is about.
         """
         paths = (path,) if isinstance(path, str) else tuple(path or ())
-        notice = self._runs_notice()
+        notice = self._runs.notice()
         request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope), notice, explain)
         request.check()
         encoder = None if mode == "lexical" else self._ready_encoder()
@@ -225,7 +197,7 @@ class Engine:
         """Whether the quote stands in the indexed text of a passage, or of a file (``path``: absolute, relative to the
         working directory or an indexed root, or a ``file:`` URL), or anywhere. Raises QueryError.
         """
-        claim = Claim(quote, passage_id, path, tuple(scope), self._runs_notice())
+        claim = Claim(quote, passage_id, path, tuple(scope), self._runs.notice())
         with self._store.snapshot() as snapshot:
             return verify(snapshot, claim, self._config.documents.max_file_bytes)
 
@@ -248,14 +220,13 @@ class Engine:
         """
         target = real_path(path)
         self._check_scope(target, scope)
-        with self._writing, self._store.guard():
-            self._check_open()
+        with self._runs.writing, self._store.guard():
+            self._runs.check_open()
             return remove(self._store, target, scope)
 
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""
-        runs = [task.run.output() for path, task in list(self._runs.items()) if in_scope(path, scope)]
-        return status(self._store, self._encoder, self._config.model.name, runs, scope)
+        return status(self._store, self._encoder, self._config.model.name, self._runs.outputs(scope), scope)
 
     def _checked_root(
         self,
@@ -270,94 +241,6 @@ class Engine:
         check_root(target, [real_path(root) for root in self._config.index.roots])
         check_indexable(target, [*(include or ()), *(exclude or ())])
         return target
-
-    def _start(
-        self,
-        target: bytes,
-        include: Sequence[str] | None,
-        exclude: Sequence[str] | None,
-        progress: ProgressCallback | None,
-        *,
-        verify: bool,
-    ) -> _Task:
-        writer = self._store.writer
-        with self._runs_lock, self._store.guard():
-            self._check_open()
-            running = self._runs.pop(target, None)
-            if running is not None and not running.finished.is_set():
-                self._runs[target] = running
-                return running
-            run = Run(
-                target,
-                *patterns_of(writer, target, include, exclude),
-                progress=progress,
-                verify=verify,
-                notice=None if self._may_wait_for_model() else _LOADING,
-            )
-            task = self._runs[target] = _Task(run)
-            threading.Thread(target=self._carry_out, args=(task,), name="indexing").start()
-            self._forget_old_runs()
-            return task
-
-    def _carry_out(self, task: _Task) -> None:
-        run = task.run
-        try:
-            if run.notice is not None:
-                self._load_for(run)
-            with self._writing, self._store.guard():
-                run.started = time.monotonic()
-                # Where nothing has changed, no model is loaded.
-                index(run, self._store, lambda: self._load_for(run), self._config.documents, self._config.store)
-            run.state = "cancelled" if run.cancelled.is_set() else "done"
-        except Exception as error:  # noqa: BLE001  # raised again in the threads that wait for the run
-            task.error = error
-            run.notice = str(error) if isinstance(error, ColbertMCPError) else "The program failed; see the log."
-            run.state = "failed"
-        finally:
-            run.seconds = time.monotonic() - run.started
-            task.finished.set()
-
-    def _run_of(self, path: str | os.PathLike[str]) -> _Task:
-        target = real_path(path)
-        task = self._runs.get(target)
-        if task is None:
-            raise StoreError(
-                f"No run over {display_path(target)} is known: the engine was started anew. Index it again; what was "
-                "committed is kept."
-            )
-        return task
-
-    def _may_wait_for_model(self) -> bool:
-        """Whether a run may begin without the model, which it needs only if it finds something new."""
-        return self._encoder is None and seems_made_with(self._store.writer.fingerprint, self._config.model)
-
-    def _load_for(self, run: Run) -> Encoder:
-        """The model; loading it is told, and does not count as time of the run."""
-        run.notice, before = _LOADING, time.monotonic()
-        encoder = self._ready_encoder()
-        run.notice, run.started = None, run.started + time.monotonic() - before
-        return encoder
-
-    def _outcome(self, task: _Task, wait_seconds: float | None, list_skipped: int = 50) -> IndexOutput:
-        # NaN and negative waits are none, and the longest is what the platform's clock takes.
-        if wait_seconds is not None:
-            wait_seconds = min(wait_seconds, threading.TIMEOUT_MAX) if wait_seconds > 0 else 0
-        task.finished.wait(wait_seconds)
-        if task.error is not None:
-            raise task.error
-        return task.run.output(list_skipped)
-
-    def _runs_notice(self) -> str | None:
-        runs = [task.run for task in list(self._runs.values()) if not task.finished.is_set()]
-        if not runs:
-            return None
-        done, total = sum(run.files_done for run in runs), sum(run.files_total for run in runs)
-        return f"Indexing is going on ({done} of {total} files): what is not committed yet is not found."
-
-    def _forget_old_runs(self) -> None:
-        finished = [path for path, task in self._runs.items() if task.finished.is_set()]
-        for path in finished[: max(0, len(self._runs) - _KEPT_RUNS)]:
-            del self._runs[path]
 
     def _cited(
         self, snapshot: Snapshot, passage_id: str, scope: Sequence[bytes]
@@ -376,10 +259,6 @@ class Engine:
                 self._store.check_fingerprint(fingerprint(self._encoder))
                 self._checked = True
             return self._encoder
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreError("The index is closed; open it again.")
 
     def _check_scope(self, path: bytes, scope: Sequence[bytes]) -> None:
         if not in_scope(path, scope):

@@ -16,9 +16,11 @@ import pytest
 from fake_encoder import FakeEncoder
 
 import colbert_mcp.engine
+import colbert_mcp.running
 import colbert_mcp.stdio
 from colbert_mcp import errors
-from colbert_mcp.cli import NOT_VERIFIED, main
+from colbert_mcp.cli import main
+from colbert_mcp.cli.asking import NOT_VERIFIED
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
@@ -274,16 +276,16 @@ def test_control_and_bidi_characters_do_not_reach_the_terminal(run: Run, tmp_pat
 def test_interrupted_indexing_keeps_what_was_committed(
     run: Run, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = colbert_mcp.engine.Engine._outcome
+    original = colbert_mcp.running.Task.outcome
     calls = []
 
-    def interrupted(self: colbert_mcp.engine.Engine, *arguments: object, **named: object) -> IndexOutput:
+    def interrupted(self: colbert_mcp.running.Task, *arguments: object, **named: object) -> IndexOutput:
         calls.append(arguments)
         if len(calls) == 1:
             raise KeyboardInterrupt
         return original(self, *arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(colbert_mcp.engine.Engine, "_outcome", interrupted)
+    monkeypatch.setattr(colbert_mcp.running.Task, "outcome", interrupted)
     code, out, _ = run("index", notes)
     assert code == 130
     assert "cancelled" in out or "done" in out
@@ -373,7 +375,7 @@ def test_an_interrupted_run_is_stopped_and_no_other_begun(
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "otter.txt").write_text("The otter sleeps.\n")
-    original = colbert_mcp.engine.Engine._outcome
+    original = colbert_mcp.running.Task.outcome
     calls = []
 
     def until_interrupted() -> None:
@@ -381,16 +383,16 @@ def test_an_interrupted_run_is_stopped_and_no_other_begun(
         called.wait(10)
         calls[0].run.cancelled.wait(10)
 
-    def interrupted(self: colbert_mcp.engine.Engine, task: Any, *arguments: Any) -> IndexOutput:
-        calls.append(task)
+    def interrupted(self: colbert_mcp.running.Task, *arguments: Any) -> IndexOutput:
+        calls.append(self)
         called.set()
         if len(calls) == 1:
             reached.wait(10)
             raise KeyboardInterrupt
-        return original(self, task, *arguments)
+        return original(self, *arguments)
 
     monkeypatch.setattr(colbert_mcp.engine, "load_encoder", lambda _: FakeEncoder(before_batch=until_interrupted))
-    monkeypatch.setattr(colbert_mcp.engine.Engine, "_outcome", interrupted)
+    monkeypatch.setattr(colbert_mcp.running.Task, "outcome", interrupted)
     code, out, _ = run("index", tmp_path / "one", tmp_path / "two", "--json")
     assert code == 130
     assert [output["state"] for output in json.loads(out)] == ["cancelled"]

@@ -228,7 +228,7 @@ def test_closing_stops_what_runs_and_waits_for_it(notes: Path, tmp_path: Path, m
     stopped: list[bool] = []
 
     def load(_: object) -> FakeEncoder:
-        (task,) = engine._runs.values()
+        (task,) = engine._runs.tasks.values()
         stopped.append(task.run.cancelled.wait(10))
         return FakeEncoder()
 
@@ -236,7 +236,7 @@ def test_closing_stops_what_runs_and_waits_for_it(notes: Path, tmp_path: Path, m
     with opened(tmp_path) as engine:
         assert engine.index_path(notes, wait_seconds=0).notice == "Loading the model."
     assert stopped == [True]
-    (task,) = engine._runs.values()
+    (task,) = engine._runs.tasks.values()
     assert task.run.state == "cancelled"
 
 

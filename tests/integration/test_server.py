@@ -275,7 +275,7 @@ def test_cancelling_the_call_stops_the_run_and_the_next_one_resumes(open_engine:
                     group.start_soon(client.call_tool, "index_path", {"path": str(notes)})
                     await anyio.to_thread.run_sync(started.wait)
                     scope.cancel()
-            while not any(task.run.cancelled.is_set() for task in engine._runs.values()):
+            while not any(task.run.cancelled.is_set() for task in engine._runs.tasks.values()):
                 await anyio.sleep(0.01)
             go_on.set()
             assert engine.wait_for_run(notes, None).state == "cancelled"

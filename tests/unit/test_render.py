@@ -9,15 +9,8 @@ import pytest
 from pydantic import BaseModel
 from rich.text import Text
 
-from colbert_mcp.render.terminal import (
-    emphasised,
-    index_lines,
-    passage_lines,
-    remove_lines,
-    search_lines,
-    sources_lines,
-    status_lines,
-)
+from colbert_mcp.render.passages import emphasised, passage_lines, search_lines
+from colbert_mcp.render.upkeep import index_lines, remove_lines, sources_lines, status_lines
 from colbert_mcp.results import (
     IndexOutput,
     Passage,

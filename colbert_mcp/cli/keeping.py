@@ -1,0 +1,94 @@
+"""Commands that keep an index and say what it holds: index, sources, status, remove; and the processes around it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from colbert_mcp.attach import Index, opened_to_plan
+from colbert_mcp.cli.output import INTERRUPTED, print_json, print_lines, show_result
+from colbert_mcp.config import Config
+from colbert_mcp.errors import UnreadableDocumentError
+from colbert_mcp.progress import progress_bar
+from colbert_mcp.results import IndexOutput
+
+
+def serve(options: argparse.Namespace, config: Config) -> int:
+    """Serve MCP on standard input and output."""
+    from colbert_mcp.stdio import serve  # mcp loads for this command alone
+
+    for root in options.root:
+        if not Path(root).expanduser().exists():
+            raise UnreadableDocumentError(f"There is no folder {root}; --root takes one that is there.")
+    serve(config, options.root, standalone=options.standalone)
+    return 0
+
+
+def engine(options: argparse.Namespace, config: Config) -> int:
+    """Show or end the engine of the index."""
+    from colbert_mcp.launch import engine_output, stop_engine
+    from colbert_mcp.render.upkeep import engine_lines
+    from colbert_mcp.rendezvous import Rendezvous
+
+    rendezvous = Rendezvous(config.index_path.resolve())
+    output = engine_output(rendezvous) if options.action == "status" else stop_engine(rendezvous)
+    return show_result(output, options, engine_lines)
+
+
+def index(options: argparse.Namespace, config: Config) -> int:
+    """Index folders or files, or plan it."""
+    from colbert_mcp.render.upkeep import index_lines
+
+    outputs: list[IndexOutput] = []
+    interrupted = False
+    with opened_to_plan(config) if options.dry_run else Index.open(config=config) as index:
+        for path in options.path:
+            with progress_bar(shown=not options.json) as progress:
+                try:
+                    output = index.index_path(
+                        path,
+                        options.include,
+                        options.exclude,
+                        progress=progress,
+                        list_skipped=sys.maxsize if options.list_skipped else 50,
+                        verify=options.verify,
+                        dry_run=options.dry_run,
+                    )
+                except KeyboardInterrupt:
+                    interrupted = True
+                    index.cancel(path)
+                    output = index.wait_for_run(path, None)
+            outputs.append(output)
+            if not options.json:
+                print_lines(index_lines(output, list_skipped=options.list_skipped))
+            if interrupted:
+                break
+    if options.json:
+        print_json(outputs)
+    return INTERRUPTED if interrupted else 0
+
+
+def status(options: argparse.Namespace, config: Config) -> int:
+    """Show what the index holds and its model."""
+    from colbert_mcp.render.upkeep import status_lines
+
+    with Index.open(config=config, create=False) as index:
+        output = index.index_status()
+    return show_result(output, options, status_lines)
+
+
+def sources(options: argparse.Namespace, config: Config) -> int:
+    """List what is indexed."""
+    from colbert_mcp.render.upkeep import sources_lines
+
+    with Index.open(config=config, create=False) as index:
+        output = index.list_sources(options.path, limit=options.limit)
+    return show_result(output, options, sources_lines)
+
+
+def remove(options: argparse.Namespace, config: Config) -> int:
+    """Take a folder or file out of the index."""
+    from colbert_mcp.render.upkeep import remove_lines
+
+    with Index.open(config=config, create=False) as index:
+        output = index.remove_path(options.path)
+    return show_result(output, options, remove_lines)

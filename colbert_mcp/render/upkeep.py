@@ -1,0 +1,152 @@
+"""An index, its runs, sources and engine as a person reads of them in a terminal."""
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from colbert_mcp.render.escaping import visible
+from colbert_mcp.render.parts import counted, megabytes, safe
+from colbert_mcp.results import (
+    EXPECTED_SKIPS,
+    EngineOutput,
+    IndexOutput,
+    IndexPlan,
+    RemoveOutput,
+    SourcesOutput,
+    StatusOutput,
+)
+
+_LISTED = 20
+
+
+def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[Text]:
+    """What a run did, and what it skipped and why; files skipped for an expected reason only with ``list_skipped``."""
+    reused = f"; {counted(output.reused, 'passage')} reused" if output.reused else ""
+    if output.plan is not None:
+        yield _plan_line(output, output.plan, reused)
+    else:
+        yield _run_line(output, reused)
+    for reason, count in output.skipped_by_reason.items():
+        yield Text(f"  skipped {count:,}: {safe(reason)}", style="dim")
+    problems = [item for item in output.problems if list_skipped or item.reason not in EXPECTED_SKIPS]
+    for problem in problems if list_skipped else problems[:_LISTED]:
+        yield Text(f"    {safe(problem.path)}: {safe(problem.reason)}", style="dim")
+    if len(problems) > _LISTED and not list_skipped:
+        yield Text("    and more; --list-skipped lists them all.")
+    if output.notice:
+        yield Text(visible(output.notice), style="yellow")
+
+
+def _run_line(output: IndexOutput, reused: str) -> Text:
+    rate = f", {output.tokens / output.seconds:,.0f} tokens/s" if output.seconds > 0 and output.tokens else ""
+    return Text.assemble(
+        (f"{safe(output.path)}: {output.state}", "bold"),
+        f". {counted(output.indexed, 'file')} indexed ({counted(output.chunks, 'passage')}, {output.tokens:,} tokens"
+        f"{reused}) in {output.seconds:.1f} s{rate}; {output.unchanged:,} unchanged, {output.removed:,} removed, "
+        f"{output.skipped:,} skipped.",
+    )
+
+
+def _plan_line(output: IndexOutput, plan: IndexPlan, reused: str) -> Text:
+    about = "about " if plan.estimated else ""
+    seconds = "time not known before a first run" if plan.seconds is None else f"about {plan.seconds:,.0f} s"
+    size = "" if plan.bytes is None else f" and {megabytes(plan.bytes)} of disk"
+    return Text.assemble(
+        (f"{safe(output.path)}: {output.state}, nothing was indexed", "bold"),
+        f". {plan.new:,} new and {counted(plan.changed, 'changed file')} ({about}{counted(output.chunks, 'passage')} "
+        f"to encode, {output.tokens:,} tokens{reused}), {seconds}{size}; {output.unchanged:,} unchanged, "
+        f"{output.removed:,} to be removed, {output.skipped:,} skipped.",
+    )
+
+
+def status_lines(output: StatusOutput) -> Iterator[Text]:
+    """The index, the model, and what is going on."""
+    size = ", ".join(f"{safe(name)} {megabytes(count)}" for name, count in output.bytes.items())
+    facts = {
+        "index": safe(output.index) + (" (read-only)" if output.read_only else ""),
+        "holds": ", ".join(
+            [counted(output.documents, "file"), counted(output.passages, "passage"), f"{output.tokens:,} tokens"]
+        )
+        + ", "
+        f"{counted(output.roots, 'root')}; generation {output.generation}",
+        "text": _ledger(output),
+        "disk": size,
+        "model": f"{safe(output.model)}, document_length {output.document_length or 'not known yet'}",
+        "device": safe(f"{output.device}, {output.dtype}") if output.device else "not loaded",
+        "version": safe(output.version),
+    }
+    for name, value in facts.items():
+        yield Text.assemble((f"{name:8}", "bold"), value)
+    for run in output.runs:
+        yield from index_lines(run)
+
+
+def _ledger(output: StatusOutput) -> str:
+    ledger = output.ledger
+    return (
+        f"{output.characters:,} characters, {ledger.unchunked:,} more in no passage; of them the model does not see "
+        f"{ledger.unknown:,} (words it does not know), {ledger.skipped:,} (punctuation it skips), "
+        f"{ledger.untokenized:,} (no token)"
+    )
+
+
+def engine_lines(output: EngineOutput) -> Iterator[Text]:
+    """The engine of an index, or that there is none."""
+    if output.stopped:
+        yield Text.assemble(f"The engine of {safe(output.index)} has ended.")
+        return
+    if not output.running:
+        yield Text.assemble(f"No engine runs for {safe(output.index)}.")
+        return
+    if output.silent_pid is not None:
+        yield Text.assemble(
+            f"The engine of {safe(output.index)} (process {output.silent_pid}) does not answer. End it with: "
+            "colbert-mcp engine stop"
+        )
+        return
+    if output.engine is None:
+        yield Text.assemble(f"The engine of {safe(output.index)} is starting, ending, or of another version.")
+        return
+    engine = output.engine
+    memory = "unknown" if engine.memory_bytes is None else megabytes(engine.memory_bytes)
+    facts = {
+        "index": safe(engine.index),
+        "process": f"{engine.pid} on port {engine.port}, version {safe(engine.version)}",
+        "up": f"{engine.uptime_seconds:,.0f} s, since {safe(engine.started)}",
+        "idle": f"{engine.idle_seconds:,.0f} s; leaves after {engine.idle_minutes:g} minutes without a call",
+        "clients": f"{engine.clients}",
+        "model": safe(engine.model) + ("" if engine.model_loaded else ", not loaded"),
+        "memory": memory,
+        "log": safe(engine.log),
+    }
+    for name, value in facts.items():
+        yield Text.assemble((f"{name:8}", "bold"), value)
+
+
+def sources_lines(output: SourcesOutput) -> Iterator[Text]:
+    """The roots and their files."""
+    for root in output.roots:
+        patterns = "".join(f" --include {p}" for p in root.include) + "".join(f" --exclude {p}" for p in root.exclude)
+        when = safe(root.indexed_at or "") or "not finished yet"
+        yield Text.assemble(
+            (safe(root.path), "bold cyan"),
+            safe(patterns),
+            f"  {counted(root.documents, 'file')}, {counted(root.passages, 'passage')}, {when}",
+        )
+    for document in output.documents:
+        yield Text(
+            f"  {safe(document.path)}  {safe(document.format)}, {counted(document.passages, 'passage')}",
+            style="dim",
+        )
+    if output.truncated:
+        left = output.total_documents - len(output.documents)
+        yield Text(f"  and {left:,} more files; raise --limit to see them.", style="dim")
+
+
+def remove_lines(output: RemoveOutput) -> Iterator[Text]:
+    """What left the index."""
+    kept = f"; {counted(output.kept_documents, 'file')} kept, which another root holds" if output.kept_documents else ""
+    gone = f"{counted(output.removed_documents, 'file')} and {counted(output.removed_passages, 'passage')}"
+    yield Text(f"{safe(output.path)}: {gone} removed from the index{kept}.")
+    if output.notice:
+        yield Text(visible(output.notice), style="yellow")
