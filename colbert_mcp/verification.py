@@ -23,7 +23,7 @@ from colbert_mcp.errors import PassageNotFoundError, QueryError, UnreadableDocum
 from colbert_mcp.folding import Folded
 from colbert_mcp.quotes import Closest, Finding, Quote, closest, find, find_elided, read_quote
 from colbert_mcp.results import QuoteEdit, QuoteMatch, Verdict, VerifyOutput
-from colbert_mcp.store import Reader, Snapshot, StoredPassage
+from colbert_mcp.store import Reader, Snapshot, StoredPassage, not_whole
 from colbert_mcp.types import Status
 
 MOST_MATCHES = 10
@@ -242,6 +242,8 @@ class _Verifier:
             return Stretch((stored,))
         span = stored.chunk.span
         around = self._reader.passages_between(stored.path, span.char_start - self._reach, span.char_end + self._reach)
+        if stored.passage_id not in (passage.passage_id for passage in around):
+            raise not_whole(stored.path)
         return Stretch(tuple(around))
 
     def _held(self, stretch: Stretch, start: int, end: int) -> list[_Place]:

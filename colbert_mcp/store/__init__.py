@@ -8,7 +8,7 @@ neither models nor how files are read.
 
 from colbert_mcp.store.batch import Batch, EncodedChunk, RowReference
 from colbert_mcp.store.catalog import Reader
-from colbert_mcp.store.rows import StoredDocument, StoredPassage
+from colbert_mcp.store.rows import StoredDocument, StoredPassage, not_whole
 from colbert_mcp.store.snapshot import Snapshot
 from colbert_mcp.store.store import Store, now
 
@@ -21,5 +21,6 @@ __all__ = [
     "Store",
     "StoredDocument",
     "StoredPassage",
+    "not_whole",
     "now",
 ]

@@ -22,6 +22,7 @@ from colbert_mcp.store.rows import (
     Root,
     StoredDocument,
     StoredPassage,
+    not_whole,
     parsed,
     seal_of,
     segment_files,
@@ -335,6 +336,8 @@ class Reader:
             (passage.chunk_id, passage.ordinal - before, passage.ordinal + after),
         )
         around = _consecutive([stored_passage(row) for row in rows], passage.path)
+        if not around or not around[0].ordinal <= passage.ordinal <= around[-1].ordinal:
+            raise not_whole(passage.path)
         return (
             [other.chunk for other in around if other.ordinal < passage.ordinal],
             [other.chunk for other in around if other.ordinal > passage.ordinal],
@@ -393,7 +396,7 @@ def _consecutive(passages: list[StoredPassage], path: bytes) -> list[StoredPassa
     """The passages, if they follow each other in the file: what is left out between two would pass for blanks."""
     first = passages[0].ordinal if passages else 0
     if any(found.path != path or found.ordinal != at for at, found in enumerate(passages, first)):
-        raise IndexCorruptError(f"The passages of {display_path(path)} are not whole in the index; {REPAIR}")
+        raise not_whole(path)
     return passages
 
 

@@ -118,6 +118,11 @@ def parsed(text: object) -> Any:
         _unreadable("a value")
 
 
+def not_whole(path: bytes) -> IndexCorruptError:
+    """What to raise where passages of a file are missing between or beside others."""
+    return IndexCorruptError(f"The passages of {display_path(path)} are not whole in the index; {REPAIR}")
+
+
 def _unreadable(what: str) -> NoReturn:
     raise IndexCorruptError(f"The catalogue is damaged: it holds {what} that cannot be read; {REPAIR}")
 

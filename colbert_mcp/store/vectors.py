@@ -49,15 +49,18 @@ class Vectors:
         marker.touch()
         existing = sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
         number = existing[-1] if existing else 0
-        if not (clean and existing and self._open(number) and self._agrees(generation, count)):
+        sound = clean and existing and self._open(number) and self._agrees(generation, count)
+        if not sound:
             self._close_client()
             number += 1
-            on_rebuild()
-            self._create(number)
-            self.upsert(records, generation)
+        # Before a new one is made: on a full disk there is room for one only, and no other is of any use.
         for old in existing:
             if old != number:
                 shutil.rmtree(directory / f"{old:03}", ignore_errors=True)
+        if not sound:
+            on_rebuild()
+            self._create(number)
+            self.upsert(records, generation)
 
     def upsert(self, records: Iterable[VectorRecord], generation: int) -> None:
         """Insert or replace records and note the generation they belong to."""
