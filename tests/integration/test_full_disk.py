@@ -153,6 +153,25 @@ def test_whatever_meets_a_full_disk_fails_alone(disk: Path, tmp_path: Path, left
     engine.close()
 
 
+def test_an_index_on_a_disk_without_a_byte_left_is_searched(disk: Path, tmp_path: Path) -> None:
+    index = disk / "index"
+    engine = opened(index)
+    engine.index_path(write_files(tmp_path / "tree", range(3)))
+    before = texts(engine)
+    engine.close()
+    with filled(disk):
+        engine = opened(index)
+        assert texts(engine) == before
+        write_files(tmp_path / "tree", range(3, 5))
+        with pytest.raises(StoreError, match="No space left|cannot be written"):
+            engine.index_path(tmp_path / "tree")
+        assert texts(engine) == before
+        engine.close()
+    engine = opened(index)
+    assert engine.index_path(tmp_path / "tree").indexed == 2
+    engine.close()
+
+
 def test_an_index_that_could_not_be_made_for_want_of_space_is_made_later(disk: Path, tmp_path: Path) -> None:
     tree = write_files(tmp_path / "tree", range(2))
     with filled(disk, 8_192), pytest.raises(StoreError, match="No space left|SQLITE"):
