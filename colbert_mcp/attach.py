@@ -8,7 +8,7 @@ this loads neither torch nor numpy. Knows nothing of MCP tools or of terminals.
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from colbert_mcp.errors import ColbertMCPError, IndexLockedError, UnreadableDocu
 from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import (
     AnswerOutput,
+    CheckOutput,
     ExplainOutput,
     IndexOutput,
     PassageOutput,
@@ -181,6 +182,12 @@ class Index:
     def remove_path(self, path: str | os.PathLike[str]) -> RemoveOutput:
         """Take a root, folder or file out of the index; see ``Engine.remove_path``."""
         return self._engine.remove_path(path, scope=self._scope)
+
+    def check(
+        self, *, read_data: bool = False, repair: bool = False, step: Callable[[str], None] | None = None
+    ) -> CheckOutput:
+        """Verify the whole index and its sources, and repair it if asked to; see ``Engine.check``."""
+        return self._engine.check(read_data=read_data, repair=repair, step=step, scope=self._scope)
 
     def index_status(self) -> StatusOutput:
         """The index, the model and what is going on."""

@@ -27,7 +27,7 @@ from colbert_mcp.documents import in_scope, real_path
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PathNotAllowedError
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
-from colbert_mcp.results import EngineStatus, ExplainOutput, IndexOutput, RunOutput, SearchOutput
+from colbert_mcp.results import CheckOutput, EngineStatus, ExplainOutput, IndexOutput, RunOutput, SearchOutput
 from colbert_mcp.server import READS, WRITES, add_tool, answer, build_server, local_path, quick_answer
 from colbert_mcp.types import Mode
 from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, decode_roots
@@ -224,6 +224,11 @@ class Host:
         async def cancel_run(path: str) -> Annotated[CallToolResult, EngineStatus]:
             """Stop the run over a root after the batch at hand; what was committed stays."""
             return await answer(lambda: self._cancelled(path))
+
+        @add_tool(server, "Verify the index", WRITES)
+        async def check(read_data: bool, repair: bool) -> Annotated[CallToolResult, CheckOutput]:
+            """Compare every part of the index with the others and with its sources; repair it if asked to."""
+            return await answer(lambda: attachment.index().check(read_data=read_data, repair=repair))
 
         @add_tool(server, "Show the engine", READS)
         async def engine_status() -> Annotated[CallToolResult, EngineStatus]:

@@ -31,6 +31,7 @@ from colbert_mcp.errors import (
 from colbert_mcp.rendezvous import Endpoint
 from colbert_mcp.results import (
     AnswerOutput,
+    CheckOutput,
     EngineStatus,
     ExplainOutput,
     IndexOutput,
@@ -170,6 +171,17 @@ class RemoteEngine:
     def remove_path(self, path: str | os.PathLike[str], *, scope: Sequence[bytes] = ()) -> RemoveOutput:
         """See ``Engine.remove_path``."""
         return self._write("remove_path", {"path": _sent(path)}, RemoveOutput, scope)
+
+    def check(
+        self,
+        *,
+        read_data: bool = False,
+        repair: bool = False,
+        step: Callable[[str], None] | None = None,
+        scope: Sequence[bytes] = (),
+    ) -> CheckOutput:
+        """See ``Engine.check``; ``step`` is told nothing."""
+        return self._write("check", {"read_data": read_data, "repair": repair}, CheckOutput, scope)
 
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """See ``Engine.index_status``."""

@@ -22,8 +22,11 @@ from colbert_mcp.store.rows import (
     Root,
     StoredDocument,
     StoredPassage,
+    below,
+    consecutive,
     not_whole,
     parsed,
+    paths_below,
     seal_of,
     segment_files,
     stored_document,
@@ -307,11 +310,11 @@ class Reader:
             " AND c.char_end > ? AND c.char_start < ? ORDER BY c.ordinal",
             (path, start, end),
         )
-        return _consecutive([stored_passage(row) for row in rows], path)
+        return consecutive([stored_passage(row) for row in rows], path)
 
     def matching(self, expression: str, scope: Sequence[bytes]) -> Iterator[StoredPassage]:
         """The live passages below the paths of a scope (empty: all) that match an FTS5 expression, best first."""
-        where, values = _below(scope)
+        where, values = below(scope)
         rows = self._db.execute(
             "SELECT fts.rowid FROM fts CROSS JOIN chunks c ON c.id = fts.rowid JOIN documents d ON d.id = c.document"
             f" WHERE fts MATCH ? AND {where} ORDER BY bm25(fts, 1.0, 0.5), fts.rowid",
@@ -321,7 +324,7 @@ class Reader:
 
     def holding(self, text: str, scope: Sequence[bytes]) -> Iterator[StoredPassage]:
         """The live passages below the paths of a scope in which the very characters stand; reads every chunk."""
-        where, values = _below(scope)
+        where, values = below(scope)
         rows = self._db.execute(
             f"{LIVE_PASSAGES} WHERE instr(c.text, ?) > 0 AND {where} ORDER BY c.id", (text, *values)
         )
@@ -335,7 +338,7 @@ class Reader:
             " AND c.ordinal BETWEEN ? AND ? ORDER BY c.ordinal",
             (passage.chunk_id, passage.ordinal - before, passage.ordinal + after),
         )
-        around = _consecutive([stored_passage(row) for row in rows], passage.path)
+        around = consecutive([stored_passage(row) for row in rows], passage.path)
         if not around or not around[0].ordinal <= passage.ordinal <= around[-1].ordinal:
             raise not_whole(passage.path)
         return (
@@ -364,7 +367,7 @@ class Reader:
         """The live passage of a document that holds a character."""
         where = "WHERE d.path = ? AND c.char_start <= ? AND c.char_end > ?"
         row = self._db.execute(f"{LIVE_PASSAGES} {where}", (path, char, char)).fetchone()
-        return None if row is None else _consecutive([stored_passage(row)], path)[0]
+        return None if row is None else consecutive([stored_passage(row)], path)[0]
 
     def passages_with_rows(self, segment: int | None = None) -> Iterator[tuple[StoredPassage, int, int]]:
         """(passage, segment, row) of every live chunk (of one segment), ordered by segment and row."""
@@ -384,24 +387,3 @@ class Reader:
             marks = ",".join("?" * len(batch))
             for row in self._db.execute(f"{LIVE_PASSAGES} WHERE {column} IN ({marks})", batch):
                 yield stored_passage(row)
-
-
-def paths_below(path: bytes) -> tuple[bytes, bytes]:
-    """The half-open range of paths that lie under a folder ("0" is the byte after "/")."""
-    prefix = path.rstrip(b"/")
-    return prefix + b"/", prefix + b"0"
-
-
-def _consecutive(passages: list[StoredPassage], path: bytes) -> list[StoredPassage]:
-    """The passages, if they follow each other in the file: what is left out between two would pass for blanks."""
-    first = passages[0].ordinal if passages else 0
-    if any(found.path != path or found.ordinal != at for at, found in enumerate(passages, first)):
-        raise not_whole(path)
-    return passages
-
-
-def _below(scope: Sequence[bytes]) -> tuple[str, list[bytes]]:
-    """A condition on ``d.path``: it is one of the real paths of a scope or lies below it; and its values."""
-    condition = " OR ".join(["d.path = ? OR (d.path >= ? AND d.path < ?)"] * len(scope))
-    values = [value for root in scope for value in (root, *paths_below(root))]
-    return f"({condition or 'TRUE'})", values

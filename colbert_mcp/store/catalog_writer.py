@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from colbert_mcp.store.catalog import Reader, paths_below
+from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.failures import CATALOGUE_ERRORS
-from colbert_mcp.store.rows import CHUNK, seal_of
+from colbert_mcp.store.rows import CHUNK, paths_below, seal_of
 from colbert_mcp.store.tokens import SegmentFiles
 from colbert_mcp.types import Chunk, Coverage, DocumentRecord, FileStamp
 
@@ -211,6 +211,32 @@ class Writer(Reader):
         """Whether every segment that a passage has its row in is one that the catalogue names."""
         query = "SELECT NOT EXISTS (SELECT 1 FROM chunks WHERE segment NOT IN (SELECT id FROM segments))"
         return bool(self._db.execute(query).fetchone()[0])
+
+    def rebuild_lookups(self) -> None:
+        """Make SQLite's own look-up tables anew from the rows."""
+        self._db.execute("REINDEX")
+
+    def rebuild_words(self) -> None:
+        """Make the words that BM25 counts anew from the passages."""
+        self._db.execute("INSERT INTO fts (fts) VALUES ('rebuild')")
+
+    def delete_orphans(self) -> None:
+        """Delete rows of documents and roots that are not there."""
+        for table in ("chunks", "extracts", "document_roots"):
+            self._db.execute(f"DELETE FROM {table} WHERE document NOT IN (SELECT id FROM documents)")
+        self._db.execute("DELETE FROM document_roots WHERE root NOT IN (SELECT id FROM roots)")
+
+    def delete_documents(self, documents: Iterable[int]) -> None:
+        """Delete documents whose passages are damaged, so that none becomes a former one."""
+        for document in documents:
+            self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
+            self._db.execute("DELETE FROM documents WHERE id = ?", (document,))
+        # What is deleted may not be what the words were taken from.
+        self.rebuild_words()
+
+    def delete_former(self, passage_ids: Iterable[str]) -> None:
+        """Delete former passages."""
+        self._db.executemany("DELETE FROM former WHERE passage_id = ?", ((number,) for number in passage_ids))
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database and truncate it."""

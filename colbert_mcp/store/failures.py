@@ -57,11 +57,11 @@ def store_error(error: OSError | sqlite3.Error | UnicodeDecodeError, directory: 
     """The StoreError, or IndexCorruptError, that tells of a failure in an index directory and what mends it."""
     if isinstance(error, OSError):
         if error.errno in _FULL:
-            return _no_space(directory)
+            return no_space(directory)
         return StoreError(f"Cannot write the index {directory}: {error.strerror or error}. What was committed is kept.")
     code = _primary_code(error)
-    if code == sqlite3.SQLITE_FULL:
-        return _no_space(directory)
+    if code == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return no_space(directory)
     name = getattr(error, "sqlite_errorname", "a text that is none")
     if is_passing(error):
         return StoreError(
@@ -81,7 +81,8 @@ def _primary_code(error: sqlite3.Error | UnicodeDecodeError) -> int:
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
 
 
-def _no_space(directory: Path) -> StoreError:
+def no_space(directory: Path) -> StoreError:
+    """What to raise where the disk of an index directory is full."""
     return StoreError(
         f"No space left on the disk of the index {directory}: free some and index again; what was committed is kept."
     )

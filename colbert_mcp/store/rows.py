@@ -141,3 +141,24 @@ def stored_passage(row: tuple[Any, ...]) -> StoredPassage:
         raise IndexCorruptError(f"Passage {passage_id!a}{of} is damaged in the index; {REPAIR}")
     stamp = None if chunk_id is None else FileStamp(*row[_SEALED_WIDTH + 2 : _SEALED_WIDTH + 4])
     return StoredPassage(passage_id, chunk_id, ordinal, _chunk_of(sealed), path, stamp, *facts)
+
+
+def paths_below(path: bytes) -> tuple[bytes, bytes]:
+    """The half-open range of paths that lie under a folder ("0" is the byte after "/")."""
+    prefix = path.rstrip(b"/")
+    return prefix + b"/", prefix + b"0"
+
+
+def consecutive(passages: list[StoredPassage], path: bytes) -> list[StoredPassage]:
+    """The passages, if they follow each other in the file: what is left out between two would pass for blanks."""
+    first = passages[0].ordinal if passages else 0
+    if any(found.path != path or found.ordinal != at for at, found in enumerate(passages, first)):
+        raise not_whole(path)
+    return passages
+
+
+def below(scope: Sequence[bytes]) -> tuple[str, list[bytes]]:
+    """A condition on ``d.path``: it is one of the real paths of a scope or lies below it; and its values."""
+    condition = " OR ".join(["d.path = ? OR (d.path >= ? AND d.path < ?)"] * len(scope))
+    values = [value for root in scope for value in (root, *paths_below(root))]
+    return f"({condition or 'TRUE'})", values

@@ -1,7 +1,6 @@
 """One generation of the index, seen whole: a read transaction, the segments it names, and which of their rows live."""
 
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,21 +48,28 @@ class Snapshot:
     """A reader's view; use it as a context manager. Its catalogue questions are ``reader``."""
 
     def __init__(
-        self, directory: Path, connection: sqlite3.Connection, live: LiveRows, segments: dict[int, Segment]
+        self,
+        directory: Path,
+        reader: Reader,
+        live: LiveRows,
+        segments: dict[int, Segment],
+        close: Callable[[], None],
     ) -> None:
         self._directory = directory
         self._segments = segments
         self._live = live
         self._by_chunk = np.argsort(live.chunks, kind="stable")
-        self.reader = Reader(connection)
-        self.generation = self.reader.generation
+        self._close = close
+        self.reader = reader
+        self.generation = reader.generation
 
     def __enter__(self) -> "Snapshot":
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Close it; what SQLite says of damage becomes IndexCorruptError."""
-        self.reader.close()
+        self._segments = {}  # not read any more, so they may be unmapped and deleted
+        self._close()
         if isinstance(error, CATALOGUE_ERRORS):
             raise store_error(error, self._directory) from error
 

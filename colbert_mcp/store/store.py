@@ -6,45 +6,48 @@ next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of
 """
 
 import logging
-import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import StoreConfig
-from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
+from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError, StoreError
+from colbert_mcp.store import merging
 from colbert_mcp.store.batch import Batch, PutDocument, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.derived import DerivedVectors
-from colbert_mcp.store.failures import CATALOGUE_ERRORS, store_error, told, told_of_catalogue
+from colbert_mcp.store.failures import CATALOGUE_ERRORS, no_space, store_error, told, told_of_catalogue
 from colbert_mcp.store.lock import IndexLock
+from colbert_mcp.store.log import Log
+from colbert_mcp.store.opening import check_directory, check_read_only, has_log, is_read_only
 from colbert_mcp.store.records import VectorRecord, provenance
+from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
-from colbert_mcp.store.tokens import Segment, SegmentFiles, SegmentWriter, open_segment
+from colbert_mcp.store.tokens import Segment, SegmentWriter
 from colbert_mcp.types import FileStamp
 
 if TYPE_CHECKING:
     from colbert_mcp.store.vectors import Vectors
-
-_DEAD_SHARE = 0.25
 logger = logging.getLogger(__name__)
 
 
 class Store:
     """An open index. One thread writes at a time; any number read through snapshots."""
 
-    def __init__(self, directory: Path, config: StoreConfig, owned: tuple[Writer, IndexLock] | None) -> None:
+    def __init__(self, directory: Path, config: StoreConfig, writer: Writer | None, lock: IndexLock | None) -> None:
         self.directory = directory
         self._config = config
-        self._owned = owned
+        self._writer = writer
+        self._lock = lock
         self._catalogue = directory / CATALOGUE
         self._tokens = directory / "tokens"
-        self._segments: dict[int, Segment] = {}
+        self._segments = Segments(self._tokens)
+        self._log = None if writer is None else Log(self._catalogue)
         self._live: tuple[int, LiveRows] | None = None
         self._cache = threading.Lock()
         self._closed = False
@@ -53,16 +56,16 @@ class Store:
 
     @classmethod
     def open(cls, directory: Path, config: StoreConfig, *, create_missing: bool) -> "Store":
-        """Open an index, for reading only where its directory cannot be written.
+        """Open an index, for reading only where its directory cannot be written, or has not a byte left.
 
-        Raises IndexNotFoundError, IndexLockedError, IndexMismatchError or IndexCorruptError.
+        Raises IndexNotFoundError, IndexLockedError, IndexMismatchError, IndexCorruptError or StoreError.
         """
-        _check_directory(directory, create_missing)
+        check_directory(directory, create_missing)
         catalogue = directory / CATALOGUE
-        if _is_read_only(directory):
-            _check_read_only(directory)
+        if is_read_only(directory):
+            check_read_only(directory)
             connect(catalogue, immutable=True).close()
-            return cls(directory, config, None)
+            return cls(directory, config, None, None)
         lock = IndexLock(directory)
         with told(directory):
             lock.acquire()
@@ -70,8 +73,9 @@ class Store:
             with told(directory):
                 if not catalogue.exists():
                     create(catalogue)
-                store = cls(directory, config, (Writer(connect(catalogue, writable=True)), lock))
-            store._clean()
+            store = cls(directory, config, _writer(directory), lock)
+            if not store.read_only:
+                store._clean()
         except BaseException:
             lock.release()
             raise
@@ -83,62 +87,80 @@ class Store:
             return
         self._closed = True
         self.vectors.close()
-        if self._owned is not None:
-            writer, lock = self._owned
-            try:
-                writer.checkpoint()
-            except CATALOGUE_ERRORS as error:  # what was committed is in the log, and is folded in another time
-                logger.warning("%s", store_error(error, self.directory))
-            finally:
-                writer.close()
-                lock.release()
+        try:
+            if self._writer is not None:
+                self._writer.checkpoint()
+        except CATALOGUE_ERRORS as error:  # what was committed is in the log, and is folded in another time
+            logger.warning("%s", store_error(error, self.directory))
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+            if self._lock is not None:
+                self._lock.release()
+
+    @property
+    def tokens(self) -> Path:
+        """The folder of the segments."""
+        return self._tokens
 
     @property
     def read_only(self) -> bool:
         """Whether the index can be searched but not changed."""
-        return self._owned is None
+        return self._writer is None
 
     @property
     def writer(self) -> Writer:
         """The catalogue's writing side; raises StoreError on an index that cannot be written."""
-        if self._owned is None:
+        if self._writer is None and self._lock is not None:
+            with self._cache:  # there may be space by now
+                self._writer = self._writer or _writer(self.directory)
+                if self._writer is None:
+                    raise no_space(self.directory)
+                self._log = Log(self._catalogue)
+        if self._writer is None:
             raise StoreError(f"The index {self.directory} cannot be written; choose another with --index.")
-        return self._owned[0]
+        return self._writer
 
     def snapshot(self) -> Snapshot:
-        """The present generation, seen whole; use it as a context manager."""
-        connection = connect(self._catalogue, immutable=self.read_only)
-        try:
-            connection.execute("BEGIN")
-            reader = Reader(connection)
-            # A stale list of rows with fresh texts would be a wrong citation: all are of one generation.
-            generation = reader.generation
-            with self._cache:
-                known = self._live is not None and self._live[0] == generation
-                live = self._live[1] if self._live is not None and known else LiveRows.of(reader.rows())
-                segments = {number: self._segment(number, files) for number, files in reader.segments().items()}
-                if not known:
-                    live.check(segments)
-                self._live, self._segments = (generation, live), segments
-            return Snapshot(self.directory, connection, live, segments)
-        except CATALOGUE_ERRORS as error:
-            connection.close()
-            raise store_error(error, self.directory) from error
-        except BaseException:
-            connection.close()
-            raise
+        """The present generation, seen whole; use it as a context manager. What it reads stays until it is closed."""
+        with self._segments.opening(), ExitStack() as opened:
+            if self._log is not None:
+                self._log.read()
+                opened.callback(self._log.leave)
+            connection = connect(self._catalogue, immutable=self.read_only)
+            opened.callback(connection.close)
+            try:
+                connection.execute("BEGIN")
+                reader = Reader(connection)
+                files = reader.segments()
+                segments = self._segments.pin(files)
+                opened.callback(self._segments.unpin, list(files))
+                live = self._live_rows(reader, segments)
+                return Snapshot(self.directory, reader, live, segments, opened.pop_all().close)
+            except CATALOGUE_ERRORS as error:
+                raise store_error(error, self.directory) from error
 
     def guard(self) -> AbstractContextManager[None]:
         """For questions to the ``writer`` outside of a transaction: what fails in SQLite becomes a StoreError."""
         return told_of_catalogue(self.directory)
+
+    def _live_rows(self, reader: Reader, segments: dict[int, Segment]) -> LiveRows:
+        # A stale list of rows with fresh texts would be a wrong citation: all are of one generation.
+        generation = reader.generation
+        with self._cache:
+            if self._live is None or self._live[0] != generation:
+                live = LiveRows.of(reader.rows())
+                live.check(segments)
+                self._live = (generation, live)
+            return self._live[1]
 
     def check_fingerprint(self, fingerprint: dict[str, object]) -> None:
         """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any.
 
         The ``model`` in it is a name for people and is not compared.
         """
-        with self.snapshot() as snapshot:
-            stored = snapshot.reader.fingerprint
+        with self.guard(), closing(Reader(connect(self._catalogue, immutable=self.read_only))) as reader:
+            stored = reader.fingerprint
         if stored is None:
             return
         keys = stored.keys() | fingerprint.keys()
@@ -152,12 +174,14 @@ class Store:
 
     def batch(self, fingerprint: dict[str, object], dimension: int, dense_dimension: int) -> Batch:
         """An empty batch for the next commit; the first one ties the index to the encoder."""
-        with told(self.directory):
+        with self.guard():
             if self.writer.fingerprint is None:
                 with self.writer.transaction(searched=False):
                     self.writer.set_fingerprint(fingerprint)
             number = self.writer.next_segment()
-        return Batch(self.directory, number, lambda: SegmentWriter(self._path(number), dimension, dense_dimension))
+        return Batch(
+            self.directory, number, lambda: SegmentWriter(self._segments.path(number), dimension, dense_dimension)
+        )
 
     def rows_of_texts(self, text_hashes: Sequence[str]) -> dict[str, RowReference]:
         """The rows, by SHA-256, of those texts whose embeddings the index holds.
@@ -172,16 +196,14 @@ class Store:
         numbers = {segment for segment, _ in found.values()}
         if not numbers <= files.keys():
             raise IndexCorruptError(f"The catalogue is damaged: passages are in segments that it lacks; {REPAIR}")
-        with self._cache:
-            segments = {number: self._segment(number, files[number]) for number in numbers}
-            self._segments |= segments
+        segments = {number: self._segments.mapped(number, files[number]) for number in numbers}
         return {digest: _reference(number, row, segments[number]) for digest, (number, row) in found.items()}
 
     def abandon(self, batch: Batch) -> None:
         """Delete what a batch has written."""
         if batch.writer is not None:
             batch.writer.abandon()
-            shutil.rmtree(self._path(batch.segment), ignore_errors=True)
+            shutil.rmtree(self._segments.path(batch.segment), ignore_errors=True)
 
     def commit(self, batch: Batch, root: int) -> int:
         """Make a batch part of the index; returns the new generation.
@@ -190,17 +212,9 @@ class Store:
         """
         self.vectors.open()
         gone: list[str] = []
-        try:
-            with told(self.directory):
-                files = batch.writer.finish() if batch.writer is not None else None
-                with self.writer.transaction():
-                    if files is not None:
-                        self.writer.put_segment(batch.segment, files)
-                    for document in batch.documents:
-                        gone += self.writer.put_document(document.new, root, now())
-        except StoreError:
-            self.abandon(batch)
-            raise
+        with self._committing(batch):
+            for document in batch.documents:
+                gone += self.writer.put_document(document.new, root, now())
         generation = self.writer.generation
 
         def follow(vectors: "Vectors") -> None:
@@ -212,13 +226,38 @@ class Store:
         self._merge_if_due()
         return self.writer.generation
 
+    def replace_segments(self, batch: Batch, moved: Sequence[tuple[int, int, int]], damaged: Sequence[int]) -> None:
+        """Put a batch's rows in the place of damaged segments: ``moved`` is (new row, old segment, old row).
+
+        Chroma is rebuilt afterwards by whoever calls this. Raises StoreError where the disk refuses it.
+        """
+        with self._committing(batch):
+            self.writer.move_rows((batch.segment, *item) for item in moved)
+            self.writer.drop_segments(damaged)
+        with self.guard():
+            self._collect_garbage()
+
+    @contextmanager
+    def _committing(self, batch: Batch) -> Iterator[None]:
+        """A transaction that also names a batch's segment, whose files are made durable first."""
+        try:
+            with told(self.directory):
+                files = batch.writer.finish() if batch.writer is not None else None
+                with self.writer.transaction():
+                    if files is not None:
+                        self.writer.put_segment(batch.segment, files)
+                    yield
+        except StoreError:
+            self.abandon(batch)
+            raise
+
     def drop_documents(self, documents: Sequence[int], *, forget: bool = False) -> int:
         """Take documents out of the index; returns how many passages left. ``forget`` also deletes former passages.
 
         Raises StoreError where the disk refuses it.
         """
         self.vectors.open()
-        with told(self.directory), self.writer.transaction():
+        with self.guard(), self.writer.transaction():
             gone = self.writer.drop_documents(documents, now(), forget=forget)
         generation = self.writer.generation
         self.vectors.follow(lambda vectors: vectors.delete(gone, generation))
@@ -238,7 +277,7 @@ class Store:
             orphans = self.writer.held_by_no_other(gone, root)
         if orphans:
             self.vectors.open()
-        with told(self.directory), self.writer.transaction(searched=bool(orphans)):
+        with self.guard(), self.writer.transaction(searched=bool(orphans)):
             self.writer.link(joined, root)
             self.writer.unlink(gone, root)
             self.writer.touch(stamps)
@@ -256,7 +295,7 @@ class Store:
 
         Raises StoreError where the disk refuses them.
         """
-        with told_of_catalogue(self.directory), self.writer.transaction(searched=False):
+        with self.guard(), self.writer.transaction(searched=False):
             yield self.writer
 
     def note(self, key: str, value: str) -> None:
@@ -271,36 +310,43 @@ class Store:
 
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
-        catalogue = sum(file.stat().st_size for file in self.directory.glob(f"{CATALOGUE}*"))
         return {
-            "catalogue": catalogue,
-            "tokens": _folder_size(self._tokens),
-            "chroma": _folder_size(self.directory / "chroma"),
+            "catalogue": _size(self.directory.glob(f"{CATALOGUE}*")),
+            "tokens": _size(self._tokens.rglob("*")),
+            "chroma": _size((self.directory / "chroma").rglob("*")),
         }
 
     def _merge_if_due(self) -> None:
-        """``_merge_due``; a commit has succeeded whether or not this does."""
+        """Merge the smallest segments above the limit, and rewrite those of which a quarter is dead.
+
+        A commit has succeeded whether or not this does: what fails is only logged.
+        """
         try:
             with told(self.directory):
-                self._merge_due()
+                chosen = merging.due(self.writer.segment_rows(), self._config.max_segments)
+                if chosen:
+                    self._merge(chosen)
+                else:
+                    self._collect_garbage()
         except StoreError as error:
             logger.warning("Segments could not be merged: %s", error)
 
-    def _merge_due(self) -> None:
-        """Merge the smallest segments above the limit, and rewrite those of which a quarter is dead."""
-        sizes = self.writer.segment_rows()
-        chosen = {number for number, (rows, alive) in sizes.items() if alive < (1 - _DEAD_SHARE) * rows}
-        if len(sizes) > self._config.max_segments:
-            merged = max(2, self._config.max_segments // 2)  # one alone would be copied and leave as many
-            chosen.update(sorted(sizes, key=lambda number: sizes[number][1])[:merged])
-        if chosen:
-            self._merge(sorted(chosen))
-
     def _merge(self, numbers: list[int]) -> None:
+        target = self._rewrite(numbers)
+        with self.snapshot() as snapshot:
+            moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
+            self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
+
+    def _rewrite(self, numbers: list[int]) -> int:
+        """Put the live rows of segments into a new one, which is returned; Chroma does not know of it yet."""
         target = self.writer.next_segment()
         live = {number: self.writer.rows_of(number) for number in numbers}
+        files = None
+        if any(live.values()):
+            fingerprint = self.writer.fingerprint or {}
+            dimensions = int(str(fingerprint["dimension"])), int(str(fingerprint["dense_dimension"]))
+            files = merging.write_merged(self._segments, target, live, self.writer.segments(), dimensions)
         try:
-            files = self._write_merged(target, live) if any(live.values()) else None
             with self.writer.transaction():
                 if files is not None:
                     self.writer.put_segment(target, files)
@@ -308,29 +354,19 @@ class Store:
                     self.writer.move_rows((target, new, *old) for new, old in enumerate(copied))
                 self.writer.drop_segments(numbers)
         except BaseException:
-            shutil.rmtree(self._path(target), ignore_errors=True)
+            shutil.rmtree(self._segments.path(target), ignore_errors=True)
             raise
-        with self.snapshot() as snapshot:
-            moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
-            self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
         self._collect_garbage()
-
-    def _write_merged(self, target: int, live: dict[int, list[int]]) -> SegmentFiles:
-        fingerprint = self.writer.fingerprint or {}
-        dimensions = [int(str(fingerprint[name])) for name in ("dimension", "dense_dimension")]
-        files = self.writer.segments()
-        writer = SegmentWriter(self._path(target), *dimensions)
-        try:
-            for number, rows in live.items():
-                writer.copy(self._path(number), rows, files[number])
-            return writer.finish()
-        finally:
-            writer.abandon()
+        return target
 
     def _collect_garbage(self) -> None:
-        for number in set(self.writer.garbage()) - self.writer.segments().keys():
-            shutil.rmtree(self._path(number), ignore_errors=True)
-            if not self._path(number).exists():
+        """Delete the directories that no generation names and no snapshot reads; the others are tried again."""
+        named = self.writer.segment_rows()
+        queued = [number for number in self.writer.garbage() if number not in named]
+        self._segments.retire(queued)
+        self._segments.collect()
+        for number in queued:
+            if not self._segments.path(number).exists():
                 self.writer.garbage_collected(number)
 
     def _clean(self) -> None:
@@ -347,7 +383,7 @@ class Store:
 
     def _delete_unnamed(self) -> None:
         """Delete segments that the catalogue does not name, unless it looks as if it had lost some names."""
-        named = {f"{number:06}" for number in self.writer.segments()}
+        named = {f"{number:06}" for number in self.writer.segment_rows()}
         found = {path.name for path in self._tokens.iterdir()}
         if named <= found and self.writer.names_all_segments():
             for name in found - named:
@@ -358,11 +394,17 @@ class Store:
         with self.snapshot() as snapshot:
             yield _stored_records(snapshot, None), snapshot.generation, len(snapshot)
 
-    def _path(self, segment: int) -> Path:
-        return self._tokens / f"{segment:06}"
 
-    def _segment(self, number: int, files: dict[str, tuple[int, str]]) -> Segment:
-        return self._segments.get(number) or open_segment(self._path(number), files)
+def _writer(directory: Path) -> Writer | None:
+    """The catalogue's writing side; None where the disk has no room for what SQLite keeps beside an open catalogue."""
+    try:
+        return Writer(connect(directory / CATALOGUE, writable=True))
+    except StoreError as error:
+        if type(error) is not StoreError or has_log(directory):
+            raise
+        connect(directory / CATALOGUE, immutable=True).close()
+        logger.warning("The index can only be searched: %s", error)
+        return None
 
 
 def now() -> str:
@@ -391,38 +433,10 @@ def _stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorReco
         yield VectorRecord(passage.passage_id, segment.dense[row], passage.chunk.text, metadata)
 
 
-def _check_directory(directory: Path, create_missing: bool) -> None:
-    """Raise unless the directory is an index or, with ``create_missing``, may become one."""
-    if (directory / CATALOGUE).is_file():
-        return
-    if directory.exists() and not directory.is_dir():
-        raise IndexNotFoundError(f"{directory} is a file, not an index directory; choose another with --index.")
-    left = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
-    if {"tokens", "chroma"} & left:
-        raise IndexCorruptError(f"{directory} has lost its {CATALOGUE}; delete the directory and index again.")
-    if left - {"lock", "owner.json", "engine"}:
-        raise IndexNotFoundError(f"{directory} is not an index and holds other files; choose an empty directory.")
-    if not create_missing:
-        raise IndexNotFoundError(
-            f"There is no index at {directory}; make one with: colbert-mcp index PATH --index {directory}"
-        )
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StoreError(f"Cannot make the index directory {directory}: {error.strerror}.") from error
-
-
-def _check_read_only(directory: Path) -> None:
-    log = directory / f"{CATALOGUE}-wal"
-    if log.exists() and log.stat().st_size:
-        raise StoreError(
-            f"{directory} cannot be written and was not closed cleanly; open it once where it can be written."
-        )
-
-
-def _is_read_only(directory: Path) -> bool:
-    return not all(os.access(path, os.W_OK) for path in (directory, directory / CATALOGUE) if path.exists())
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+def _size(files: Iterable[Path]) -> int:
+    """Bytes of those of the files that are still there: some may be deleted meanwhile."""
+    total = 0
+    for file in files:
+        with suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total

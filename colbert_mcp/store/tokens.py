@@ -113,6 +113,8 @@ class SegmentWriter:
             if _length_and_hash(directory / name) != tuple(expected):
                 raise IndexCorruptError(f"{directory / name} is damaged; {REPAIR}")
         offsets = np.load(directory / "offsets.npy", allow_pickle=False)
+        if rows and not 0 <= rows[0] <= rows[-1] < len(offsets) - 1:
+            raise IndexCorruptError(f"The catalogue is damaged: {directory} lacks rows of passages; {REPAIR}")
         for first, last in _runs(rows):
             token_rows = int(offsets[first]), int(offsets[last])
             for name, file in self._files.items():

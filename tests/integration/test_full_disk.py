@@ -163,12 +163,12 @@ def test_an_index_on_a_disk_without_a_byte_left_is_searched(disk: Path, tmp_path
         engine = opened(index)
         assert texts(engine) == before
         write_files(tmp_path / "tree", range(3, 5))
-        with pytest.raises(StoreError, match="No space left|cannot be written"):
+        with pytest.raises(StoreError, match="No space left"):
             engine.index_path(tmp_path / "tree")
         assert texts(engine) == before
-        engine.close()
-    engine = opened(index)
-    assert engine.index_path(tmp_path / "tree").indexed == 2
+    assert engine.index_path(tmp_path / "tree").indexed == 2  # as soon as there is space
+    assert engine.search("file 4", path="004.txt").results
+    assert len(engine.list_sources().documents) == 5
     engine.close()
 
 
@@ -203,7 +203,7 @@ def test_a_limit_on_the_size_of_files_is_told_and_keeps_what_was_committed(tmp_p
         "assert texts(engine)\n"
         "engine.close()\n"
     )
-    many = write_files(tmp_path / "many", range(60), 60)
+    many = write_files(tmp_path / "many", range(20), 60)
     paths = [str(PROJECT), str(PROJECT / "tests"), str(PROJECT / "tests" / "integration")]
     command = [sys.executable, "-c", code, index, many, *paths]
     child = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -211,5 +211,5 @@ def test_a_limit_on_the_size_of_files_is_told_and_keeps_what_was_committed(tmp_p
     assert str(index) in child.stdout
     engine = opened(index)
     assert engine.index_path(many).state == "done"
-    assert len(engine.list_sources().documents) == 63
+    assert len(engine.list_sources().documents) == 23
     engine.close()
