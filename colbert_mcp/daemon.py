@@ -28,6 +28,7 @@ from colbert_mcp.engine import Engine
 from colbert_mcp.errors import ColbertMCPError, IndexLockedError
 from colbert_mcp.hosting import Attendance, Host, new_endpoint
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.store.failures import store_error
 
 _LOCK_SECONDS = 5.0  # clients hold the lock for moments, to see whether there is an engine
 _GRACE_SECONDS = 2
@@ -50,6 +51,10 @@ def main(encoder: Encoder | None = None) -> None:
     except ColbertMCPError as error:
         report.failed(error)
         code = error.exit_code
+    except OSError as error:
+        told = store_error(error, config.index_path)
+        report.failed(told)
+        code = told.exit_code
     except Exception:  # noqa: BLE001  # told in the log, the only place that is left
         _log.exception("The engine failed")
         code = 1
@@ -143,10 +148,10 @@ class _Server:
         )
         self._http = _Http(settings)
         with _signals(self.leave):
+            listening.listen(128)
+            self._rendezvous.publish(self._endpoint)  # before the group, which would wrap what a full disk says
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch, host, check_seconds)
-                listening.listen(128)
-                self._rendezvous.publish(self._endpoint)
                 ready()
                 try:
                     await self._http.serve([listening])

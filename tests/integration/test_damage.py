@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from damaged import Ordeals, add_killed, build, damages, files_of
 from support import EngineFactory
+from test_shared_engine import Served
 
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import IndexCorruptError
+from colbert_mcp.launch import stop_engine
+from colbert_mcp.rendezvous import Rendezvous
 
 NOT_SEALED = {"id", "document", "tokens", "unknown", "skipped", "untokenized", "segment", "row", "retired_at"}
 
@@ -398,3 +401,48 @@ def test_what_is_left_beside_an_index_may_hold_anything(ordeals: Ordeals) -> Non
         answer = ordeals.run(copy, chroma=name == "chroma/open")
         assert not ordeals.wrong(answer), name
         assert answer["errors"] == [], name
+
+
+def test_a_file_cut_off_under_a_running_engine_costs_one_engine(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    engine = open_engine()
+    engine.index_path(notes)
+    engine.close()
+    (segment,) = (index / "tokens").iterdir()
+    raw = (segment / "tokens.npy").read_bytes()
+    with Served(index) as client:
+        assert not client.call("search", query="queen").get("isError")
+        first = Rendezvous(index).endpoint()
+        (segment / "tokens.npy").write_bytes(b"")  # reading its pages ends the engine with SIGBUS
+        ended = client.call("search", query="queen")
+        assert ended["isError"]
+        assert "ended in the middle" in str(ended["content"]) or "tokens.npy has 0 bytes" in str(ended["content"])
+        told = client.call("search", query="queen")
+        assert told["isError"]
+        assert "tokens.npy has 0 bytes instead of" in str(told["content"])
+        (segment / "tokens.npy").write_bytes(raw)
+        assert client.call("search", query="queen")["structuredContent"]["results"]
+        last = Rendezvous(index).endpoint()
+        assert first is not None
+        assert last is not None
+        assert first.pid != last.pid
+    stop_engine(Rendezvous(index))
+
+
+def test_an_engine_that_chroma_ends_is_followed_by_one_that_rebuilds_it(tmp_path: Path) -> None:
+    build(tmp_path)
+    index = tmp_path / "index"
+    header = next(index.glob("chroma/001/*/header.bin"))
+    raw = header.read_bytes()
+    header.write_bytes(raw[:41] + bytes([raw[41] ^ 4]) + raw[42:])
+    with Served(index) as client:
+        # The first call may meet the end of the engine, which is then told.
+        first = client.call("search", query="the river and its bank")
+        assert not first.get("isError") or "engine" in str(first["content"])
+        second = client.call("search", query="the river and its bank")
+        assert second["structuredContent"]["results"]
+    stop_engine(Rendezvous(index))
+    assert not (index / "chroma" / "001").exists()
+    assert not (index / "chroma" / "open").exists()

@@ -11,9 +11,12 @@ import pytest
 from fake_encoder import FakeEncoder
 from support import PROJECT
 
+from colbert_mcp.attach import EngineAttachment
 from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import StoreError
+from colbert_mcp.launch import stop_engine
+from colbert_mcp.rendezvous import Rendezvous
 
 SIZE = 24_000_000
 
@@ -213,3 +216,20 @@ def test_a_limit_on_the_size_of_files_is_told_and_keeps_what_was_committed(tmp_p
     assert engine.index_path(many).state == "done"
     assert len(engine.list_sources().documents) == 23
     engine.close()
+
+
+def test_an_engine_that_finds_no_space_says_so_and_starts_later(disk: Path, tmp_path: Path) -> None:
+    index = disk / "index"
+    engine = opened(index)
+    engine.index_path(write_files(tmp_path / "tree", range(2)))
+    engine.close()
+    config = Config(index=IndexConfig(path=str(index)), store=StoreConfig(chroma=False))
+    command = (sys.executable, str(PROJECT / "tests" / "programs" / "engine.py"))
+    attachment = EngineAttachment(config, (), command)
+    with filled(disk), pytest.raises(StoreError, match="No space left"):
+        attachment.index().search("river bank")
+    try:
+        assert attachment.index().search("river bank").results
+    finally:
+        attachment.close()
+        stop_engine(Rendezvous(index))
