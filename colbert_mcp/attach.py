@@ -8,7 +8,7 @@ this loads neither torch nor numpy. Knows nothing of MCP tools or of terminals.
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from colbert_mcp.errors import ColbertMCPError, IndexLockedError, UnreadableDocu
 from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import (
     AnswerOutput,
+    CheckOutput,
     ExplainOutput,
     IndexOutput,
     PassageOutput,
@@ -182,6 +183,12 @@ class Index:
         """Take a root, folder or file out of the index; see ``Engine.remove_path``."""
         return self._engine.remove_path(path, scope=self._scope)
 
+    def check(
+        self, *, read_data: bool = False, repair: bool = False, step: Callable[[str], None] | None = None
+    ) -> CheckOutput:
+        """Verify the whole index and its sources, and repair it if asked to; see ``Engine.check``."""
+        return self._engine.check(read_data=read_data, repair=repair, step=step, scope=self._scope)
+
     def index_status(self) -> StatusOutput:
         """The index, the model and what is going on."""
         return self._engine.index_status(scope=self._scope)
@@ -232,7 +239,15 @@ class Attachment:
     def _open(self) -> Index:
         from colbert_mcp.engine import Engine
 
-        return Index(Engine.open(self._config, create_missing=True), _real_paths(self._roots))
+        engine = Engine.open(self._config, create_missing=True)
+        try:
+            index = Index(engine, _real_paths(self._roots))
+            if self._config.server.watch and not engine.read_only:
+                engine.watch()
+        except ColbertMCPError:
+            engine.close()
+            raise
+        return index
 
     def _warm_up(self) -> None:
         try:

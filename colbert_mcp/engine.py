@@ -7,11 +7,12 @@ beside it. Knows nothing of MCP or of terminals.
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
+from colbert_mcp.debounce import Timing
 from colbert_mcp.documents import check_root, display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.errors import (
@@ -19,11 +20,14 @@ from colbert_mcp.errors import (
     QueryError,
 )
 from colbert_mcp.indexing import check_indexable, fingerprint
+from colbert_mcp.integrity import check, output
 from colbert_mcp.inventory import sources, status
+from colbert_mcp.mending import repair as mend
 from colbert_mcp.planning import planned
 from colbert_mcp.removal import remove
 from colbert_mcp.results import (
     AnswerOutput,
+    CheckOutput,
     ExplainOutput,
     IndexOutput,
     Passage,
@@ -39,6 +43,7 @@ from colbert_mcp.running import Runs
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import Mode, ProgressCallback
 from colbert_mcp.verification import Claim, verify
+from colbert_mcp.watching import Watcher
 
 MAX_NEIGHBOURS = 20
 
@@ -52,6 +57,9 @@ class Engine:
         self._encoder = encoder
         self._encoder_lock = threading.Lock()
         self._checked = False
+        self._watcher_lock = threading.Lock()
+        self._closed = False
+        self._watcher: Watcher | None = None
         self._runs = Runs(config, store, self._ready_encoder, lambda: self.model_loaded)
 
     @classmethod
@@ -62,7 +70,11 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Cancel what runs, and close the index cleanly."""
+        """Watch no more, cancel what runs, and close the index cleanly."""
+        with self._watcher_lock:
+            watcher, self._watcher, self._closed = self._watcher, None, True
+        if watcher is not None:
+            watcher.close()
         self._runs.close()
         with self._runs.writing:
             self._store.close()
@@ -72,10 +84,26 @@ class Engine:
         self._store.vectors.start()
         self._ready_encoder()
 
+    def watch(self, timing: Timing | None = None, finished: Callable[[IndexOutput], None] = lambda _: None) -> None:
+        """Keep the roots fresh from now on; ``finished`` is told of each run that a change leads to.
+
+        Raises StoreError where the index can only be read.
+        """
+        with self._watcher_lock:
+            if self._watcher is None and not self._closed:
+                self._watcher = Watcher(
+                    self._store, self._runs, self._config.documents, timing=timing, finished=finished
+                )
+
     @property
     def busy(self) -> bool:
-        """Whether an indexing run is going on."""
+        """Whether an indexing run is going on that somebody asked for."""
         return self._runs.busy
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the index can only be read."""
+        return self._store.read_only
 
     @property
     def model_loaded(self) -> bool:
@@ -222,11 +250,51 @@ class Engine:
         self._check_scope(target, scope)
         with self._runs.writing:
             self._runs.check_open()
-            return remove(self._store, target, scope)
+            output = remove(self._store, target, scope)
+        if (watcher := self._watcher) is not None:
+            watcher.refresh()
+        return output
+
+    def check(
+        self,
+        *,
+        read_data: bool = False,
+        repair: bool = False,
+        step: Callable[[str], None] | None = None,
+        scope: Sequence[bytes] = (),
+    ) -> CheckOutput:
+        """Compare every part of the index with the others, and every passage with its source; waits for a run.
+
+        ``read_data`` also hashes the segments' files and compares Chroma's texts and vectors. With ``repair``, what can
+        be repaired is, and all is checked again; ``step`` is told what is being done. Raises StoreError, and
+        PathNotAllowedError under a scope: it concerns all of the index.
+        """
+        if scope:
+            raise PathNotAllowedError("A check looks at the whole index; run it without limits (--root).")
+        if repair:
+            _ = self._store.writer
+
+        def going(what: str) -> None:
+            self._runs.check_open()
+            if step is not None:
+                step(what)
+
+        documents = self._config.documents
+        index = display_path(bytes(self._store.directory))
+        with self._runs.writing:
+            self._runs.check_open()
+            found = check(self._store, documents.max_file_bytes, read_data=read_data, step=going)
+            if not repair or not found.faults:
+                return output(index, found)
+            done = mend(self._store, found, self._ready_encoder, (documents, self._config.store), going)
+            after = check(self._store, documents.max_file_bytes, read_data=read_data, step=going)
+            return output(index, found, after, done)
 
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""
-        return status(self._store, self._encoder, self._config.model.name, self._runs.outputs(scope), scope)
+        watching = None if (watcher := self._watcher) is None else watcher.outputs(scope)
+        runs = self._runs.outputs(scope)
+        return status(self._store, self._encoder, self._config.model.name, runs, watching, scope)
 
     def _checked_root(
         self,

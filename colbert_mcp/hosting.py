@@ -27,13 +27,13 @@ from colbert_mcp.documents import in_scope, real_path
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PathNotAllowedError
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
-from colbert_mcp.results import EngineStatus, ExplainOutput, IndexOutput, RunOutput, SearchOutput
+from colbert_mcp.results import CheckOutput, EngineStatus, ExplainOutput, IndexOutput, RunOutput, SearchOutput
 from colbert_mcp.server import READS, WRITES, add_tool, answer, build_server, local_path, quick_answer
 from colbert_mcp.types import Mode
-from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, decode_roots
+from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, WATCH_TOOL, decode_roots
 
 _MAX_BODY_BYTES = 16_000_000
-_UNCOUNTED = {STATUS_TOOL}
+_UNCOUNTED = {STATUS_TOOL, WATCH_TOOL}
 _ROOTS: ContextVar[tuple[bytes, ...]] = ContextVar("roots", default=())
 
 
@@ -225,6 +225,16 @@ class Host:
             """Stop the run over a root after the batch at hand; what was committed stays."""
             return await answer(lambda: self._cancelled(path))
 
+        @add_tool(server, "Verify the index", WRITES)
+        async def check(read_data: bool, repair: bool) -> Annotated[CallToolResult, CheckOutput]:
+            """Compare every part of the index with the others and with its sources; repair it if asked to."""
+            return await answer(lambda: attachment.index().check(read_data=read_data, repair=repair))
+
+        @add_tool(server, "Watch the indexed roots", WRITES)
+        async def watch_roots() -> Annotated[CallToolResult, EngineStatus]:
+            """Keep the indexed roots fresh as they change, as long as this engine lives."""
+            return await answer(self._watching)
+
         @add_tool(server, "Show the engine", READS)
         async def engine_status() -> Annotated[CallToolResult, EngineStatus]:
             """Say what this engine is, who uses it, and what it takes."""
@@ -237,6 +247,10 @@ class Host:
             status = await quick_answer(self._status)
             self._leave()
             return status
+
+    def _watching(self) -> EngineStatus:
+        self._engine.watch()
+        return self._status()
 
     def _run(self, path: str, wait_seconds: float, list_skipped: int) -> RunOutput:
         named = _in_roots(path)

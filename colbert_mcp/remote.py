@@ -31,6 +31,7 @@ from colbert_mcp.errors import (
 from colbert_mcp.rendezvous import Endpoint
 from colbert_mcp.results import (
     AnswerOutput,
+    CheckOutput,
     EngineStatus,
     ExplainOutput,
     IndexOutput,
@@ -44,7 +45,15 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.types import IndexingProgress, Mode, ProgressCallback
-from colbert_mcp.wire import ERROR_META, BrokenCallError, Caller, NotSentError, RefusedCallError, SilentCallError
+from colbert_mcp.wire import (
+    ERROR_META,
+    WATCH_TOOL,
+    BrokenCallError,
+    Caller,
+    NotSentError,
+    RefusedCallError,
+    SilentCallError,
+)
 
 _POLL_SECONDS = 0.5
 _LISTED = 50
@@ -171,6 +180,17 @@ class RemoteEngine:
         """See ``Engine.remove_path``."""
         return self._write("remove_path", {"path": _sent(path)}, RemoveOutput, scope)
 
+    def check(
+        self,
+        *,
+        read_data: bool = False,
+        repair: bool = False,
+        step: Callable[[str], None] | None = None,
+        scope: Sequence[bytes] = (),
+    ) -> CheckOutput:
+        """See ``Engine.check``; ``step`` is told nothing."""
+        return self._write("check", {"read_data": read_data, "repair": repair}, CheckOutput, scope)
+
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """See ``Engine.index_status``."""
         return self._read("index_status", {}, StatusOutput, scope)
@@ -240,8 +260,17 @@ class RemoteEngine:
         endpoint = self._locate()
         with self._comparing:
             if self._compared is None or self._compared[0] != endpoint:
-                self._compared = endpoint, settings_notice(self._config, endpoint)
+                notice = settings_notice(self._config, endpoint)
+                self._ask_to_watch(endpoint)
+                self._compared = endpoint, notice
             return self._compared
+
+    def _ask_to_watch(self, endpoint: Endpoint) -> None:
+        """Where watching is wanted, ask it of an engine that was started without; it does as long as it lives."""
+        if self._config.server.watch and not endpoint.config.get("server", {}).get("watch"):
+            # The call that is to be made meets the same trouble, and tells it.
+            with suppress(NotSentError, BrokenCallError, RefusedCallError, SilentCallError):
+                self._caller.call(endpoint, WATCH_TOOL, {})
 
 
 def settings_notice(config: Config, endpoint: Endpoint) -> str | None:

@@ -5,6 +5,14 @@ count as in ``types``.
 """
 
 from colbert_mcp.results.base import Result
+from colbert_mcp.results.health import (
+    CheckCounts,
+    CheckOutput,
+    CheckProblem,
+    DoctorOutput,
+    Finding,
+    SourceCounts,
+)
 from colbert_mcp.results.passages import (
     ExplainOutput,
     Explanation,
@@ -39,16 +47,23 @@ from colbert_mcp.results.upkeep import (
     SourceRoot,
     SourcesOutput,
     StatusOutput,
+    WatchedRoot,
+    WatchState,
 )
 
 __all__ = [
     "EXPECTED_SKIPS",
     "VERIFIED",
     "AnswerOutput",
+    "CheckCounts",
+    "CheckOutput",
+    "CheckProblem",
+    "DoctorOutput",
     "EngineOutput",
     "EngineStatus",
     "ExplainOutput",
     "Explanation",
+    "Finding",
     "IndexOutput",
     "IndexPlan",
     "Ledger",
@@ -64,6 +79,7 @@ __all__ = [
     "RunState",
     "SearchOutput",
     "Skipped",
+    "SourceCounts",
     "SourceDocument",
     "SourceRoot",
     "SourcesOutput",
@@ -72,4 +88,6 @@ __all__ = [
     "TokenMatch",
     "Verdict",
     "VerifyOutput",
+    "WatchState",
+    "WatchedRoot",
 ]

@@ -52,11 +52,15 @@ class Writer(Reader):
         try:
             yield
             if searched and self._db.total_changes != before:
-                self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+                self.advance()
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
+
+    def advance(self) -> None:
+        """Begin a new generation: what is searched has changed."""
+        self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
 
     def set_fingerprint(self, fingerprint: dict[str, object]) -> None:
         """Tie the index to an encoder."""
@@ -198,6 +202,32 @@ class Writer(Reader):
         """A segment number that no committed segment ever had, so none whose directory may still be there."""
         row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'segments'").fetchone()
         return 1 if row is None else int(row[0]) + 1
+
+    def rebuild_lookups(self) -> None:
+        """Make SQLite's own look-up tables anew from the rows."""
+        self._db.execute("REINDEX")
+
+    def rebuild_words(self) -> None:
+        """Make the words that BM25 counts anew from the passages."""
+        self._db.execute("INSERT INTO fts (fts) VALUES ('rebuild')")
+
+    def delete_orphans(self) -> None:
+        """Delete rows of documents and roots that are not there."""
+        for table in ("chunks", "extracts", "document_roots"):
+            self._db.execute(f"DELETE FROM {table} WHERE document NOT IN (SELECT id FROM documents)")
+        self._db.execute("DELETE FROM document_roots WHERE root NOT IN (SELECT id FROM roots)")
+
+    def delete_documents(self, documents: Iterable[int]) -> None:
+        """Delete documents whose passages are damaged, so that none becomes a former one."""
+        for document in documents:
+            self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
+            self._db.execute("DELETE FROM documents WHERE id = ?", (document,))
+        # What is deleted may not be what the words were taken from.
+        self.rebuild_words()
+
+    def delete_former(self, passage_ids: Iterable[str]) -> None:
+        """Delete former passages."""
+        self._db.executemany("DELETE FROM former WHERE passage_id = ?", ((number,) for number in passage_ids))
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database and truncate it."""

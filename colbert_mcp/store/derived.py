@@ -8,8 +8,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from colbert_mcp.maxsim import Floats
 from colbert_mcp.store.records import VectorRecord
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 State = Literal["off", "closed", "opening", "rebuilding", "ready", "failed"]
 Source = Callable[[], AbstractContextManager[tuple[Iterator[VectorRecord], int, int]]]
+MARKER = "open"  # stands beside Chroma while it is open
+_PAGE = 500
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -33,6 +37,7 @@ class DerivedVectors:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self.state: State = "closed" if enabled else "off"
+        self.rebuilt = False  # whether what was found at the last opening could not be used
 
     def start(self) -> None:
         """Begin to open it, once."""
@@ -65,6 +70,38 @@ class DerivedVectors:
             return self._vectors.nearest(dense, k) if self._vectors is not None else []
         return []
 
+    def compare(self, passage_ids: set[str], records: Iterator[VectorRecord], *, data: bool) -> list[str]:
+        """What it holds otherwise than the catalogue: ``passage_ids`` is every live passage, ``records`` are those to
+        be compared one by one. Searches may come in between.
+        """
+        missing, surplus, other = set(passage_ids), 0, 0
+        offset = 0
+        while found := self._asked(lambda vectors: vectors.ids(_PAGE, offset)):  # noqa: B023
+            offset += len(found)
+            surplus += len(set(found) - passage_ids)
+            missing -= set(found)
+        while batch := list(islice(records, _PAGE)):
+            there = [record for record in batch if record.passage_id not in missing]
+            other += self._asked(lambda vectors: vectors.differing(there, data=data)) or 0  # noqa: B023
+        if self.state != "ready":
+            return ["it cannot be read"]
+        counts = {"passages are missing": len(missing), "records belong to none": surplus, "records differ": other}
+        return [f"{count} {what}" for what, count in counts.items() if count]
+
+    def rebuild(self) -> None:
+        """Make it anew from the catalogue and the segments, and wait; nothing where it is off."""
+        if self.state == "off":
+            return
+        self._join()
+        with self._guard():
+            if self._vectors is not None:
+                self._vectors.abandon()
+        self._vectors = None
+        self._set("closed")
+        self._directory.mkdir(exist_ok=True)
+        (self._directory / MARKER).touch()
+        self.open()
+
     def close(self) -> None:
         """Close it cleanly if it is sound, for good; a failed one keeps its marker and is rebuilt the next time."""
         with self._changed:
@@ -77,6 +114,12 @@ class DerivedVectors:
         self._vectors = None
         self._set("off")
 
+    def _asked(self, question: "Callable[[Vectors], T]") -> T | None:
+        """The answer to a question; None where it fails."""
+        with self._guard():
+            return question(self._vectors) if self._vectors is not None else None
+        return None
+
     def _join(self) -> None:
         if self._thread is not None:
             self._thread.join()
@@ -86,10 +129,12 @@ class DerivedVectors:
             from colbert_mcp.store.vectors import Vectors  # chromadb loads here, beside the model and not before it
 
             with self._source() as (records, generation, count):
-                self._vectors = Vectors(
-                    self._directory, records, generation, count, on_rebuild=lambda: self._set("rebuilding")
-                )
+                self._vectors = Vectors(self._directory, records, generation, count, on_rebuild=self._rebuilding)
             self._set("ready")
+
+    def _rebuilding(self) -> None:
+        self.rebuilt = True
+        self._set("rebuilding")
 
     def _set(self, state: State) -> None:
         with self._changed:

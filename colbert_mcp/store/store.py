@@ -8,8 +8,8 @@ next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from colbert_mcp.store.batch import Batch, PutDocument, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.derived import DerivedVectors
+from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.log import Log
 from colbert_mcp.store.opening import check_directory, check_read_only, is_read_only
@@ -89,6 +90,11 @@ class Store:
             lock.release()
 
     @property
+    def tokens(self) -> Path:
+        """The folder of the segments."""
+        return self._tokens
+
+    @property
     def read_only(self) -> bool:
         """Whether the index can be searched but not changed."""
         return self._owned is None
@@ -131,8 +137,8 @@ class Store:
 
         The ``model`` in it is a name for people and is not compared.
         """
-        with self.snapshot() as snapshot:
-            stored = snapshot.reader.fingerprint
+        with closing(Reader(connect(self._catalogue, immutable=self.read_only))) as reader:
+            stored = reader.fingerprint
         if stored is None:
             return
         keys = stored.keys() | fingerprint.keys()
@@ -199,15 +205,43 @@ class Store:
         self._merge_if_due()
         return self.writer.generation
 
-    def drop_documents(self, documents: Sequence[int], *, forget: bool = False) -> int:
-        """Take documents out of the index; returns how many passages left. ``forget`` also deletes former passages."""
+    def replace_segments(self, batch: Batch, moved: Sequence[tuple[int, int, int]], damaged: Sequence[int]) -> None:
+        """Put a batch's rows in the place of damaged segments: ``moved`` is (new row, old segment, old row).
+
+        Chroma is rebuilt afterwards by whoever calls this. Raises StoreError where the disk refuses it.
+        """
+        try:
+            files = batch.writer.finish() if batch.writer is not None else None
+            with self.writer.transaction():
+                if files is not None:
+                    self.writer.put_segment(batch.segment, files)
+                self.writer.move_rows((batch.segment, *item) for item in moved)
+                self.writer.drop_segments(damaged)
+        except (OSError, sqlite3.Error) as error:
+            self.abandon(batch)
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        self._collect_garbage()
+
+    def forget(self, choose: Callable[[Writer], Sequence[int]]) -> tuple[int, int]:
+        """Take documents and their former passages out of the index; returns how many documents and passages left.
+
+        ``choose`` says which, and its own changes are part of the same commit. Raises StoreError where the disk refuses
+        it.
+        """
         self.vectors.open()
-        with self.writer.transaction():
-            gone = self.writer.drop_documents(documents, now(), forget=forget)
-        generation = self.writer.generation
-        self.vectors.follow(lambda vectors: vectors.delete(gone, generation))
-        self._merge_if_due()
-        return len(gone)
+        try:
+            with self.writer.transaction(searched=False):
+                documents = choose(self.writer)
+                gone = self.writer.drop_documents(documents, now(), forget=True) if documents else []
+                if documents:
+                    self.writer.advance()
+        except sqlite3.Error as error:
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        if documents:
+            generation = self.writer.generation
+            self.vectors.follow(lambda vectors: vectors.delete(gone, generation))
+            self._merge_if_due()
+        return len(documents), len(gone)
 
     def settle(
         self, root: int, *, joined: Sequence[int], gone: Sequence[int], stamps: Sequence[tuple[int, FileStamp]]
@@ -293,8 +327,10 @@ class Store:
 
     def _clean(self) -> None:
         """Delete what an interrupted run left: segments that the catalogue does not name; and what has expired."""
-        self._tokens.mkdir(exist_ok=True)
-        named = {f"{number:06}" for number in self.writer.segments()}
+        if not self._tokens.exists():
+            self._tokens.mkdir()
+            fsync_directory(self.directory)
+        named = {f"{number:06}" for number in self.writer.segment_rows()}
         for path in self._tokens.iterdir():
             if path.name not in named:
                 shutil.rmtree(path, ignore_errors=True)

@@ -19,10 +19,11 @@ import numpy.typing as npt
 from chromadb.config import Settings
 from chromadb.errors import ChromaError
 
+from colbert_mcp.store.derived import MARKER
+from colbert_mcp.store.durability import fsync_directory, fsync_tree
 from colbert_mcp.store.records import Provenance, VectorRecord
 
 COLLECTION = "passages"
-_MARKER = "open"
 _BATCH = 1000
 _SEARCH_WIDTH = 400
 # Every change replays what its log holds since the last sync, so the log is kept short. A kill means a rebuild anyway.
@@ -44,9 +45,10 @@ class Vectors:
         """Open it, or rebuild it from ``records`` (read only then) where it cannot be trusted."""
         self._directory = directory
         directory.mkdir(exist_ok=True)
-        marker = directory / _MARKER
+        marker = directory / MARKER
         clean = not marker.exists()
         marker.touch()
+        fsync_directory(directory)  # before Chroma writes anything
         existing = sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
         number = existing[-1] if existing else 0
         if not (clean and existing and self._open(number) and self._agrees(generation, count)):
@@ -91,10 +93,26 @@ class Vectors:
         found = self._collection.query(query_embeddings=dense[None], n_results=min(k, count, _SEARCH_WIDTH), include=[])
         return list(found["ids"][0])
 
+    def ids(self, limit: int, offset: int) -> list[str]:
+        """The ids of some records, in an order of its own."""
+        return list(self._collection.get(limit=limit, offset=offset, include=[])["ids"])
+
+    def differing(self, records: Sequence[VectorRecord], *, data: bool) -> int:
+        """How many of the records it holds otherwise, or not at all; with ``data``, texts and vectors count too."""
+        wanted: Any = ["metadatas", *(["documents", "embeddings"] if data else [])]
+        found: Any = self._collection.get(ids=[record.passage_id for record in records], include=wanted)
+        rows = {passage_id: row for row, passage_id in enumerate(found["ids"])}
+        return sum(not _same(found, rows.get(record.passage_id), record, data=data) for record in records)
+
+    def abandon(self) -> None:
+        """Close it as if it had been killed: it is rebuilt at the next opening."""
+        self._close_client()
+
     def close(self) -> None:
         """Close cleanly: only then is it trusted at the next opening."""
         self._close_client()
-        (self._directory / _MARKER).unlink(missing_ok=True)
+        fsync_tree(self._directory)  # Chroma does not sync its index files
+        (self._directory / MARKER).unlink(missing_ok=True)
 
     def _set_generation(self, generation: int) -> None:
         self._collection.modify(metadata={"generation": generation})
@@ -139,6 +157,15 @@ class Vectors:
         client = self.__dict__.pop("_client", None)
         if client is not None:
             client.close()
+
+
+def _same(found: Any, row: int | None, record: VectorRecord, *, data: bool) -> bool:
+    if row is None or found["metadatas"][row] != record.provenance:
+        return False
+    return not data or (
+        found["documents"][row] == record.text
+        and np.array_equal(np.asarray(found["embeddings"][row], np.float32), record.dense.astype(np.float32))
+    )
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

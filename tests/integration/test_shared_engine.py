@@ -170,6 +170,19 @@ def test_the_api_and_the_command_line_join_the_engine_that_runs(
     assert printed.results[0].id == found.id
 
 
+def test_an_engine_checks_and_repairs_its_index(config: Config, engine: Endpoint, notes: Path) -> None:
+    stray = config.index_path / "tokens" / "stray"
+    with Index.open(config=config) as index:
+        index.index_path(notes)
+        stray.write_text("x")
+        found = index.check(read_data=True)
+        assert (found.sound, [problem.where for problem in found.problems]) == (False, [str(stray)])
+        assert (index.check(repair=True).sound, stray.exists()) == (True, False)
+    with Index.open(config=config, roots=[notes]) as limited, pytest.raises(PathNotAllowedError):
+        limited.check()
+    assert Rendezvous(config.index_path).endpoint() == engine
+
+
 def test_errors_keep_their_class_and_sentence_on_the_way(config: Config, engine: Endpoint, tmp_path: Path) -> None:
     with Index.open(config=config) as index:
         for error, sentence, call in (

@@ -47,6 +47,7 @@ def test_public_names() -> None:
         "explain",
         "remove_path",
         "index_status",
+        "check",
         "close",
     ):
         assert callable(getattr(colbert_mcp.Index, name))
