@@ -126,11 +126,15 @@ class _Indexing:
 
     def run(self) -> None:
         """Discover, then index what is new or changed, then let go of what is gone."""
+        if self._run.watched and all(root.path != self._run.path for root in self._store.writer.roots()):
+            self._run.cancelled.set()  # it was removed meanwhile, and nobody asked for it again
+            return
         with self._store.transaction() as writer:
             self._root = writer.put_root(self._run.path, self._run.include, self._run.exclude)
             writer.clear_tombstones(self._run.path)
         own = real_path(self._store.directory)
         changes = compare(self._store.writer, self._run, self._documents, own, READER)
+        check_indexable(self._run.path, ())  # a root that is gone by now has not lost its files one by one
         self._run.report()
         try:
             for candidate in changes.candidates:
