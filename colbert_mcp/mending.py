@@ -100,10 +100,10 @@ class _Mending:
         self.done.append("made the look-up tables and BM25's words anew from the passages")
 
     def _delete(self, path: "os.PathLike[str]") -> None:
-        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)
         self.done.append(f"deleted {os.fspath(path)}, which belonged to no segment")
 
     def _leftovers(self) -> None:
@@ -159,7 +159,7 @@ class _Mending:
         roots = {root.id: root for _, holders in again for root in holders}
         for root in roots.values():
             self._step(f"indexing {display_path(root.path)} again")
-            if os.path.exists(root.path):  # noqa: PTH110  # or everything below it would be taken out
+            if os.path.exists(root.path):  # or everything below it would be taken out
                 with self._told(display_path(root.path)):
                     index(Run(root.path, root.include, root.exclude), self._store, self._load, *self._settings)
         present = {document.record.path for document in self._writer.documents()}

@@ -60,7 +60,7 @@ class Rendezvous:
         if not self.folder.is_dir():
             return False
         try:
-            return _is_held(self.folder / "lock")
+            return is_held(self.folder / "lock")
         except OSError:  # there is no lock yet, or it is someone else's
             return False
 
@@ -113,7 +113,7 @@ class Rendezvous:
                 return None
 
 
-def _is_held(lock: Path) -> bool:
+def is_held(lock: Path) -> bool:
     """Whether a process has a lock. Who asks shares it with others who ask, who would else be taken for the engine."""
     if fcntl is None:
         try:
