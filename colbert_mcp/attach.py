@@ -2,8 +2,8 @@
 wait.
 
 One process owns an index. An ``Index`` joins the engine that does, else opens the index in its own process; an
-``EngineAttachment`` starts an engine where there is none. Importing this loads neither torch nor numpy. Knows nothing
-of MCP tools or of terminals.
+``EngineAttachment`` starts an engine where there is none, and so does an ``Index`` whose engine has left. Importing
+this loads neither torch nor numpy. Knows nothing of MCP tools or of terminals.
 """
 
 import os
@@ -63,7 +63,8 @@ class Index:
     ) -> "Index":
         """Open the index directory ``path`` (default: the configured one), making it if ``create``.
 
-        Where an engine runs for it, as ``serve`` starts one, the index is used through it, with the engine's settings.
+        Where an engine runs for it, as ``serve`` starts one, the index is used through it, with the engine's settings;
+        an engine of an older version is replaced, and one that has left since is started again by the next call.
         ``roots`` limits indexing and search to these folders. Raises ConfigError, or StoreError: IndexNotFoundError,
         IndexLockedError, IndexMismatchError, IndexCorruptError.
         """
@@ -269,9 +270,9 @@ def _joined(config: Config) -> "RemoteEngine | None":
     from colbert_mcp.remote import RemoteEngine
 
     launcher = _launcher(config)
-    if launcher.find() is None:
+    if launcher.join() is None:
         return None
-    remote = RemoteEngine(launcher.found, config)
+    remote = RemoteEngine(launcher.again, config)
     try:
         remote.warm_up()  # the settings are compared here, and not at the first call
     except ColbertMCPError:

@@ -45,7 +45,7 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.types import IndexingProgress, Mode, ProgressCallback
-from colbert_mcp.wire import ERROR_META, BrokenCallError, Caller, NotSentError, RefusedCallError
+from colbert_mcp.wire import ERROR_META, BrokenCallError, Caller, NotSentError, RefusedCallError, SilentCallError
 
 _POLL_SECONDS = 0.5
 _LISTED = 50
@@ -234,6 +234,8 @@ class RemoteEngine:
                 result = self._caller.call(endpoint, tool, arguments, scope)
             except NotSentError:
                 continue
+            except SilentCallError:
+                break
             except RefusedCallError:
                 raise StoreError(
                     f"The engine of {self._config.index_path} could not answer {tool}: what was sent may be too large, "

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import Config
-from colbert_mcp.doctor.place import held
 from colbert_mcp.errors import ColbertMCPError, IndexMismatchError
+from colbert_mcp.ownership import LOCK, is_held
 from colbert_mcp.results import Finding
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _chroma(config: Config, index: Path) -> Iterator[Finding]:
     folder = index / "chroma"
     if not config.store.chroma:
         yield Finding(topic="chroma", state="ok", what="switched off ([store] chroma)")
-    elif held(index):
+    elif is_held(index / LOCK):
         yield Finding(topic="chroma", state="ok", what="in use by whoever holds the index")
     elif not folder.is_dir():
         yield Finding(topic="chroma", state="ok", what="not there yet; it is made at the next opening")

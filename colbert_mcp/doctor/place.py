@@ -1,6 +1,5 @@
 """The directory of the index: its size, the disk, its file system, who may read it, and who holds it."""
 
-import json
 import os
 import shlex
 import shutil
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from colbert_mcp.config import Config
-from colbert_mcp.rendezvous import Rendezvous, is_held
+from colbert_mcp.ownership import LOCK, is_held, owner_of
+from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import Finding
 
 # File systems of other machines, whose locks and memory maps may not be what they are here.
@@ -58,27 +58,11 @@ def holder(config: Config) -> Iterator[Finding]:
             memory = "" if engine.memory_bytes is None else f", {engine.memory_bytes / 1e6:,.0f} MB"
             what = f"process {engine.pid} serves {engine.clients} clients with {engine.model} ({loaded}{memory})"
             yield Finding(topic="engine", state="ok", what=f"{what}; its log is {engine.log}")
-    elif held(index):
-        what = f"no engine runs; {_owner(index)} holds the index"
+    elif is_held(index / LOCK):
+        what = f"no engine runs; {owner_of(index)} holds the index"
         yield Finding(topic="engine", state="ok", what=what)
     else:
         yield Finding(topic="engine", state="ok", what="none runs, and nobody holds the index")
-
-
-def held(index: Path) -> bool:
-    """Whether a process holds an index."""
-    try:
-        return is_held(index / "lock")
-    except OSError:
-        return False
-
-
-def _owner(index: Path) -> str:
-    try:
-        owner = json.loads((index / "owner.json").read_text(encoding="utf-8"))
-        return f"process {owner['pid']} ({owner['command'].strip()})"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "another process"
 
 
 def _access(index: Path) -> Iterator[Finding]:

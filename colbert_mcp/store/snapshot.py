@@ -1,7 +1,7 @@
 """One generation of the index, seen whole: a read transaction, the segments it names, and which of their rows live."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,19 +36,21 @@ class LiveRows:
 class Snapshot:
     """A reader's view; use it as a context manager. Its catalogue questions are ``reader``."""
 
-    def __init__(self, connection: sqlite3.Connection, live: LiveRows, segments: dict[int, Segment]) -> None:
+    def __init__(self, reader: Reader, live: LiveRows, segments: dict[int, Segment], close: Callable[[], None]) -> None:
         self._segments = segments
         self._live = live
         self._by_chunk = np.argsort(live.chunks, kind="stable")
-        self.reader = Reader(connection)
-        self.generation = self.reader.generation
+        self._close = close
+        self.reader = reader
+        self.generation = reader.generation
 
     def __enter__(self) -> "Snapshot":
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Close it; what SQLite or its texts say of damage becomes IndexCorruptError."""
-        self.reader.close()
+        self._segments = {}  # not read any more, so they may be unmapped and deleted
+        self._close()
         if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError):
             raise IndexCorruptError(f"The catalogue is damaged ({error}); {REPAIR}") from error
 

@@ -5,32 +5,33 @@ follows. A kill at any point leaves the previous generation whole: a segment tha
 next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of how files are read.
 """
 
-import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import StoreConfig
-from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
+from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError, StoreError
+from colbert_mcp.store import merging
 from colbert_mcp.store.batch import Batch, PutDocument, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.derived import DerivedVectors
 from colbert_mcp.store.lock import IndexLock
+from colbert_mcp.store.log import Log
+from colbert_mcp.store.opening import check_directory, check_read_only, is_read_only
 from colbert_mcp.store.records import VectorRecord, provenance
+from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
-from colbert_mcp.store.tokens import Segment, SegmentFiles, SegmentWriter, open_segment
+from colbert_mcp.store.tokens import Segment, SegmentWriter
 from colbert_mcp.types import FileStamp
 
 if TYPE_CHECKING:
     from colbert_mcp.store.vectors import Vectors
-
-_DEAD_SHARE = 0.25
 
 
 class Store:
@@ -42,7 +43,8 @@ class Store:
         self._owned = owned
         self._catalogue = directory / CATALOGUE
         self._tokens = directory / "tokens"
-        self._segments: dict[int, Segment] = {}
+        self._segments = Segments(self._tokens)
+        self._log = None if owned is None else Log(self._catalogue)
         self._live: tuple[int, LiveRows] | None = None
         self._cache = threading.Lock()
         self._closed = False
@@ -55,10 +57,10 @@ class Store:
 
         Raises IndexNotFoundError, IndexLockedError, IndexMismatchError or IndexCorruptError.
         """
-        _check_directory(directory, create_missing)
+        check_directory(directory, create_missing)
         catalogue = directory / CATALOGUE
-        if _is_read_only(directory):
-            _check_read_only(directory)
+        if is_read_only(directory):
+            check_read_only(directory)
             connect(catalogue, immutable=True).close()
             return cls(directory, config, None)
         lock = IndexLock(directory)
@@ -103,26 +105,30 @@ class Store:
         return self._owned[0]
 
     def snapshot(self) -> Snapshot:
-        """The present generation, seen whole; use it as a context manager."""
-        connection = connect(self._catalogue, immutable=self.read_only)
-        try:
-            connection.execute("BEGIN")
-            reader = Reader(connection)
-            # A stale list of rows with fresh texts would be a wrong citation: all are of one generation.
-            generation = reader.generation
-            with self._cache:
-                if self._live is None or self._live[0] != generation:
-                    self._live = (generation, LiveRows.of(reader.rows()))
-                live = self._live[1]
-                segments = {number: self._segment(number, files) for number, files in reader.segments().items()}
-                self._segments = segments
-            return Snapshot(connection, live, segments)
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            raise IndexCorruptError(f"{self._catalogue} cannot be read ({error}); {REPAIR}") from error
-        except BaseException:
-            connection.close()
-            raise
+        """The present generation, seen whole; use it as a context manager. What it reads stays until it is closed."""
+        with self._segments.opening(), ExitStack() as opened:
+            if self._log is not None:
+                self._log.read()
+                opened.callback(self._log.leave)
+            connection = connect(self._catalogue, immutable=self.read_only)
+            opened.callback(connection.close)
+            try:
+                connection.execute("BEGIN")
+                reader = Reader(connection)
+                files = reader.segments()
+                segments = self._segments.pin(files)
+                opened.callback(self._segments.unpin, list(files))
+                return Snapshot(reader, self._live_rows(reader), segments, opened.pop_all().close)
+            except sqlite3.DatabaseError as error:
+                raise IndexCorruptError(f"{self._catalogue} cannot be read ({error}); {REPAIR}") from error
+
+    def _live_rows(self, reader: Reader) -> LiveRows:
+        # A stale list of rows with fresh texts would be a wrong citation: all are of one generation.
+        generation = reader.generation
+        with self._cache:
+            if self._live is None or self._live[0] != generation:
+                self._live = (generation, LiveRows.of(reader.rows()))
+            return self._live[1]
 
     def check_fingerprint(self, fingerprint: dict[str, object]) -> None:
         """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any.
@@ -148,7 +154,7 @@ class Store:
             with self.writer.transaction(searched=False):
                 self.writer.set_fingerprint(fingerprint)
         number = self.writer.next_segment()
-        return Batch(number, lambda: SegmentWriter(self._path(number), dimension, dense_dimension))
+        return Batch(number, lambda: SegmentWriter(self._segments.path(number), dimension, dense_dimension))
 
     def rows_of_texts(self, text_hashes: Sequence[str]) -> dict[str, RowReference]:
         """The rows, by SHA-256, of those texts whose embeddings the index holds.
@@ -160,16 +166,14 @@ class Store:
             return {}
         files = self.writer.segments()
         numbers = {segment for segment, _ in found.values()}
-        with self._cache:
-            segments = {number: self._segment(number, files[number]) for number in numbers}
-            self._segments |= segments
+        segments = {number: self._segments.mapped(number, files[number]) for number in numbers}
         return {digest: _reference(number, row, segments[number]) for digest, (number, row) in found.items()}
 
     def abandon(self, batch: Batch) -> None:
         """Delete what a batch has written."""
         if batch.writer is not None:
             batch.writer.abandon()
-            shutil.rmtree(self._path(batch.segment), ignore_errors=True)
+            shutil.rmtree(self._segments.path(batch.segment), ignore_errors=True)
 
     def commit(self, batch: Batch, root: int) -> int:
         """Make a batch part of the index; returns the new generation.
@@ -261,50 +265,51 @@ class Store:
 
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
-        catalogue = sum(file.stat().st_size for file in self.directory.glob(f"{CATALOGUE}*"))
         return {
-            "catalogue": catalogue,
-            "tokens": _folder_size(self._tokens),
-            "chroma": _folder_size(self.directory / "chroma"),
+            "catalogue": _size(self.directory.glob(f"{CATALOGUE}*")),
+            "tokens": _size(self._tokens.rglob("*")),
+            "chroma": _size((self.directory / "chroma").rglob("*")),
         }
 
     def _merge_if_due(self) -> None:
         """Merge the smallest segments above the limit, and rewrite those of which a quarter is dead."""
-        sizes = self.writer.segment_rows()
-        chosen = {number for number, (rows, alive) in sizes.items() if alive < (1 - _DEAD_SHARE) * rows}
-        if len(sizes) > self._config.max_segments:
-            merged = max(2, self._config.max_segments // 2)  # one alone would be copied and leave as many
-            chosen.update(sorted(sizes, key=lambda number: sizes[number][1])[:merged])
+        chosen = merging.due(self.writer.segment_rows(), self._config.max_segments)
         if chosen:
-            self._merge(sorted(chosen))
+            self._merge(chosen)
+        else:
+            self._collect_garbage()
 
     def _merge(self, numbers: list[int]) -> None:
+        target = self._rewrite(numbers)
+        with self.snapshot() as snapshot:
+            moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
+            self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
+
+    def _rewrite(self, numbers: list[int]) -> int:
+        """Put the live rows of segments into a new one, which is returned; Chroma does not know of it yet."""
         target = self.writer.next_segment()
         live = {number: self.writer.rows_of(number) for number in numbers}
-        files = self._write_merged(target, live) if any(live.values()) else None
+        files = None
+        if any(live.values()):
+            fingerprint = self.writer.fingerprint or {}
+            dimensions = int(str(fingerprint["dimension"])), int(str(fingerprint["dense_dimension"]))
+            files = merging.write_merged(self._segments, target, live, dimensions)
         with self.writer.transaction():
             if files is not None:
                 self.writer.put_segment(target, files)
                 copied = ((number, row) for number in numbers for row in live[number])
                 self.writer.move_rows((target, new, *old) for new, old in enumerate(copied))
             self.writer.drop_segments(numbers)
-        with self.snapshot() as snapshot:
-            moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
-            self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
         self._collect_garbage()
-
-    def _write_merged(self, target: int, live: dict[int, list[int]]) -> SegmentFiles:
-        fingerprint = self.writer.fingerprint or {}
-        dimensions = [int(str(fingerprint[name])) for name in ("dimension", "dense_dimension")]
-        writer = SegmentWriter(self._path(target), *dimensions)
-        for number, rows in live.items():
-            writer.copy(self._path(number), rows)
-        return writer.finish()
+        return target
 
     def _collect_garbage(self) -> None:
-        for number in self.writer.garbage():
-            shutil.rmtree(self._path(number), ignore_errors=True)
-            if not self._path(number).exists():
+        """Delete the directories that no generation names and no snapshot reads; the others are tried again."""
+        queued = self.writer.garbage()
+        self._segments.retire(queued)
+        self._segments.collect()
+        for number in queued:
+            if not self._segments.path(number).exists():
                 self.writer.garbage_collected(number)
 
     def _clean(self) -> None:
@@ -322,12 +327,6 @@ class Store:
     def _vector_source(self) -> Iterator[tuple[Iterator[VectorRecord], int, int]]:
         with self.snapshot() as snapshot:
             yield _stored_records(snapshot, None), snapshot.generation, len(snapshot)
-
-    def _path(self, segment: int) -> Path:
-        return self._tokens / f"{segment:06}"
-
-    def _segment(self, number: int, files: dict[str, tuple[int, str]]) -> Segment:
-        return self._segments.get(number) or open_segment(self._path(number), files)
 
 
 def now() -> str:
@@ -356,38 +355,10 @@ def _stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorReco
         yield VectorRecord(passage.passage_id, segment.dense[row], passage.chunk.text, metadata)
 
 
-def _check_directory(directory: Path, create_missing: bool) -> None:
-    """Raise unless the directory is an index or, with ``create_missing``, may become one."""
-    if (directory / CATALOGUE).is_file():
-        return
-    if directory.exists() and not directory.is_dir():
-        raise IndexNotFoundError(f"{directory} is a file, not an index directory; choose another with --index.")
-    left = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
-    if {"tokens", "chroma"} & left:
-        raise IndexCorruptError(f"{directory} has lost its {CATALOGUE}; delete the directory and index again.")
-    if left - {"lock", "owner.json", "engine"}:
-        raise IndexNotFoundError(f"{directory} is not an index and holds other files; choose an empty directory.")
-    if not create_missing:
-        raise IndexNotFoundError(
-            f"There is no index at {directory}; make one with: colbert-mcp index PATH --index {directory}"
-        )
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StoreError(f"Cannot make the index directory {directory}: {error.strerror}.") from error
-
-
-def _check_read_only(directory: Path) -> None:
-    log = directory / f"{CATALOGUE}-wal"
-    if log.exists() and log.stat().st_size:
-        raise StoreError(
-            f"{directory} cannot be written and was not closed cleanly; open it once where it can be written."
-        )
-
-
-def _is_read_only(directory: Path) -> bool:
-    return not all(os.access(path, os.W_OK) for path in (directory, directory / CATALOGUE) if path.exists())
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+def _size(files: Iterable[Path]) -> int:
+    """Bytes of those of the files that are still there: some may be deleted meanwhile."""
+    total = 0
+    for file in files:
+        with suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total

@@ -25,8 +25,8 @@ from colbert_mcp.store.records import Provenance, VectorRecord
 COLLECTION = "passages"
 _BATCH = 1000
 _SEARCH_WIDTH = 400
-# The index file is rewritten whole at each sync, so syncs are few; a clean close loses nothing, a kill means a rebuild.
-_SYNC_THRESHOLD = 20_000
+# Every change replays what its log holds since the last sync, so the log is kept short. A kill means a rebuild anyway.
+_SYNC_THRESHOLD = 500
 logger = logging.getLogger(__name__)
 
 

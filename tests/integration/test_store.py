@@ -26,7 +26,9 @@ from colbert_mcp.errors import (
     StoreError,
 )
 from colbert_mcp.store import Store
+from colbert_mcp.store.records import VectorRecord
 from colbert_mcp.store.tokens import SegmentWriter, open_segment, stored_rows
+from colbert_mcp.store.vectors import Vectors
 
 NO_CHROMA = StoreConfig(chroma=False)
 SMALL_COMMITS = StoreConfig(chroma=True, commit_tokens=1, max_segments=3)
@@ -70,6 +72,21 @@ def test_every_chroma_record_leads_to_its_bytes_and_its_tokens_also_after_merges
         rows = slice(record["token_start"], record["token_start"] + record["token_count"])
         expected = encoder.encode_documents(encoder.tokenize([raw.decode()]))[0].token_embeddings
         np.testing.assert_allclose(tokens[rows] * scales[rows, None].astype(np.float32), expected, atol=0.01)
+
+
+def test_chroma_keeps_a_short_log_because_every_change_replays_it(tmp_path: Path) -> None:
+    vectors = Vectors(tmp_path / "chroma", [], 0, 0, lambda: None)
+    for start in range(0, 3000, 200):
+        records = [
+            VectorRecord(f"{number:016}", np.ones(8, np.float16), f"Text {number}.", {"path": f"/{number}"})
+            for number in range(start, start + 200)
+        ]
+        vectors.upsert(records, start)
+    with sqlite3.connect(tmp_path / "chroma" / "001" / "chroma.sqlite3") as database:
+        logged = database.execute("SELECT count(*) FROM embeddings_queue").fetchone()[0]
+    database.close()
+    vectors.close()
+    assert logged <= 1000
 
 
 def test_a_segment_that_no_commit_named_is_deleted_at_the_next_opening(

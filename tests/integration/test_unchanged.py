@@ -185,7 +185,7 @@ def test_many_small_changes_are_few_commits(
     )
     monkeypatch.setattr(engine._store, "_config", StoreConfig(chroma=False, commit_tokens=100))
     monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
-    engine._config = engine._config.model_copy(update={"store": engine._store._config})
+    engine._runs._config = engine._config.model_copy(update={"store": engine._store._config})
     assert engine.index_path(tree).reused == 30
     assert 3 <= len(set(commits)) <= 6, "what waits is bounded by tokens also where nothing is encoded"
 
