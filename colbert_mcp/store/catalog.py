@@ -68,6 +68,7 @@ def create(path: Path) -> None:
         connection.close()
     new.replace(path)
     fsync_directory(path.parent)
+    fsync_directory(path.parent.parent)  # the index directory may be new too
 
 
 def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> sqlite3.Connection:

@@ -240,6 +240,26 @@ def fresh_content(config: Config, index: Path, author: Author) -> dict[str, obje
         return content_of(engine, ["harbour quay", "the pilot of harbour 7"])
 
 
+PUBLISH = """
+import os, signal, sys
+from pathlib import Path
+from colbert_mcp.rendezvous import Endpoint, Rendezvous
+rendezvous = Rendezvous(Path(sys.argv[1]))
+rendezvous.make()
+Endpoint.model_dump_json = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+rendezvous.publish(Endpoint(pid=1, port=1, secret="x" * 32, version="1", started="now", config={}))
+"""
+
+
+def test_what_an_engine_has_left_that_was_killed_while_it_made_itself_known_goes_with_the_next(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", PUBLISH, tmp_path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    folder = tmp_path / "engine"
+    assert len(list(folder.iterdir())) == 1
+    Rendezvous(tmp_path).withdraw()  # what an engine does first
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGINT"], ["SIGTERM", "SIGTERM"]])
 def test_an_engine_told_to_end_while_it_indexes_leaves_nothing_half_written(
     signals: list[str], notes: Path, tmp_path: Path
