@@ -75,6 +75,7 @@ class ServerConfig(_Section):
     """``[server]``: the MCP server and the engine that does its work."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    watch: bool = False
     idle_minutes: float = Field(default=30.0, gt=0)
 
 

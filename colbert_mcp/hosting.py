@@ -30,10 +30,10 @@ from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import CheckOutput, EngineStatus, ExplainOutput, IndexOutput, RunOutput, SearchOutput
 from colbert_mcp.server import READS, WRITES, add_tool, answer, build_server, local_path, quick_answer
 from colbert_mcp.types import Mode
-from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, decode_roots
+from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, WATCH_TOOL, decode_roots
 
 _MAX_BODY_BYTES = 16_000_000
-_UNCOUNTED = {STATUS_TOOL}
+_UNCOUNTED = {STATUS_TOOL, WATCH_TOOL}
 _ROOTS: ContextVar[tuple[bytes, ...]] = ContextVar("roots", default=())
 
 
@@ -230,6 +230,11 @@ class Host:
             """Compare every part of the index with the others and with its sources; repair it if asked to."""
             return await answer(lambda: attachment.index().check(read_data=read_data, repair=repair))
 
+        @add_tool(server, "Watch the indexed roots", WRITES)
+        async def watch_roots() -> Annotated[CallToolResult, EngineStatus]:
+            """Keep the indexed roots fresh as they change, as long as this engine lives."""
+            return await answer(self._watching)
+
         @add_tool(server, "Show the engine", READS)
         async def engine_status() -> Annotated[CallToolResult, EngineStatus]:
             """Say what this engine is, who uses it, and what it takes."""
@@ -242,6 +247,10 @@ class Host:
             status = await quick_answer(self._status)
             self._leave()
             return status
+
+    def _watching(self) -> EngineStatus:
+        self._engine.watch()
+        return self._status()
 
     def _run(self, path: str, wait_seconds: float, list_skipped: int) -> RunOutput:
         named = _in_roots(path)

@@ -38,6 +38,10 @@ def command_parser() -> argparse.ArgumentParser:
         "--standalone", action="store_true", help="load the model in this process, and share it with none"
     )
 
+    serve.add_argument(
+        "--watch", action="store_true", help="keep what is indexed fresh as files change ([server] watch)"
+    )
+
     index = _add_command(commands, "index", keeping.index, "index folders or files, or bring them up to date")
     index.add_argument("path", nargs="+", help="folder or file")
     index.add_argument("--include", action="append", metavar="GLOB", help="only files matching GLOB (repeatable)")

@@ -47,6 +47,8 @@ from colbert_mcp.results.upkeep import (
     SourceRoot,
     SourcesOutput,
     StatusOutput,
+    WatchedRoot,
+    WatchState,
 )
 
 __all__ = [
@@ -86,4 +88,6 @@ __all__ = [
     "TokenMatch",
     "Verdict",
     "VerifyOutput",
+    "WatchState",
+    "WatchedRoot",
 ]

@@ -8,8 +8,8 @@ next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from colbert_mcp.store.batch import Batch, PutDocument, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.derived import DerivedVectors
+from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.log import Log
 from colbert_mcp.store.opening import check_directory, check_read_only, is_read_only
@@ -28,6 +29,7 @@ from colbert_mcp.store.records import VectorRecord, provenance
 from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
 from colbert_mcp.store.tokens import Segment, SegmentWriter
+from colbert_mcp.store.usage import bytes_below, bytes_named
 from colbert_mcp.types import FileStamp
 
 if TYPE_CHECKING:
@@ -220,15 +222,26 @@ class Store:
             raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
         self._collect_garbage()
 
-    def drop_documents(self, documents: Sequence[int], *, forget: bool = False) -> int:
-        """Take documents out of the index; returns how many passages left. ``forget`` also deletes former passages."""
+    def forget(self, choose: Callable[[Writer], Sequence[int]]) -> tuple[int, int]:
+        """Take documents and their former passages out of the index; returns how many documents and passages left.
+
+        ``choose`` says which, and its own changes are part of the same commit. Raises StoreError where the disk refuses
+        it.
+        """
         self.vectors.open()
-        with self.writer.transaction():
-            gone = self.writer.drop_documents(documents, now(), forget=forget)
-        generation = self.writer.generation
-        self.vectors.follow(lambda vectors: vectors.delete(gone, generation))
-        self._merge_if_due()
-        return len(gone)
+        try:
+            with self.writer.transaction(searched=False):
+                documents = choose(self.writer)
+                gone = self.writer.drop_documents(documents, now(), forget=True) if documents else []
+                if documents:
+                    self.writer.advance()
+        except sqlite3.Error as error:
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        if documents:
+            generation = self.writer.generation
+            self.vectors.follow(lambda vectors: vectors.delete(gone, generation))
+            self._merge_if_due()
+        return len(documents), len(gone)
 
     def settle(
         self, root: int, *, joined: Sequence[int], gone: Sequence[int], stamps: Sequence[tuple[int, FileStamp]]
@@ -266,9 +279,9 @@ class Store:
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
         return {
-            "catalogue": _size(self.directory.glob(f"{CATALOGUE}*")),
-            "tokens": _size(self._tokens.rglob("*")),
-            "chroma": _size((self.directory / "chroma").rglob("*")),
+            "catalogue": bytes_named(self.directory, CATALOGUE),
+            "tokens": bytes_below(self._tokens),
+            "chroma": bytes_below(self.directory / "chroma"),
         }
 
     def _merge_if_due(self) -> None:
@@ -314,7 +327,9 @@ class Store:
 
     def _clean(self) -> None:
         """Delete what an interrupted run left: segments that the catalogue does not name; and what has expired."""
-        self._tokens.mkdir(exist_ok=True)
+        if not self._tokens.exists():
+            self._tokens.mkdir()
+            fsync_directory(self.directory)
         named = {f"{number:06}" for number in self.writer.segment_rows()}
         for path in self._tokens.iterdir():
             if path.name not in named:
@@ -353,12 +368,3 @@ def _stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorReco
         start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
         metadata = provenance(passage.path, passage.file_sha256, passage.chunk, number, row, start, end - start)
         yield VectorRecord(passage.passage_id, segment.dense[row], passage.chunk.text, metadata)
-
-
-def _size(files: Iterable[Path]) -> int:
-    """Bytes of those of the files that are still there: some may be deleted meanwhile."""
-    total = 0
-    for file in files:
-        with suppress(OSError):
-            total += file.stat().st_size if file.is_file() else 0
-    return total

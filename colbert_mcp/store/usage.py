@@ -1,0 +1,25 @@
+"""Disk use of folders that others write to meanwhile. Knows files only."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def bytes_below(folder: Path) -> int:
+    """Bytes of the files in a folder and below it; what goes away while they are counted does not count."""
+    size = 0
+    # Not Path.rglob, which fails where a folder goes away before it was listed.
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += Path(directory, name).stat().st_size
+    return size
+
+
+def bytes_named(folder: Path, beginning: str) -> int:
+    """Bytes of the files right in a folder whose names begin so; see ``bytes_below``."""
+    size = 0
+    for file in folder.glob(f"{beginning}*"):
+        with suppress(OSError):
+            size += file.stat().st_size
+    return size
