@@ -231,12 +231,13 @@ class Writer(Reader):
         self._db.execute("DELETE FROM document_roots WHERE root NOT IN (SELECT id FROM roots)")
 
     def delete_documents(self, documents: Iterable[int]) -> None:
-        """Delete documents whose passages are damaged, so that none becomes a former one."""
+        """Delete documents whose passages are damaged, so that none becomes a former one.
+
+        The words that BM25 counts must be those of the passages as they are now.
+        """
         for document in documents:
             self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
             self._db.execute("DELETE FROM documents WHERE id = ?", (document,))
-        # What is deleted may not be what the words were taken from.
-        self.rebuild_words()
 
     def delete_former(self, passage_ids: Iterable[str]) -> None:
         """Delete former passages."""

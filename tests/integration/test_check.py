@@ -22,6 +22,7 @@ from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import ModelNotFoundError, PathNotAllowedError
 from colbert_mcp.results import CheckOutput
+from colbert_mcp.store.rows import CHUNK_WIDTH, LIVE_PASSAGES, seal_of
 
 STORE = StoreConfig(chroma=False, commit_tokens=1)
 WITH_CHROMA = StoreConfig(commit_tokens=1)
@@ -105,6 +106,15 @@ def lost_index_entry(index: Path) -> None:
     file.write_bytes(raw)
 
 
+def moved_and_sealed(index: Path) -> None:
+    """Move a passage by a byte in the file, as if it had been written so: its seal holds, its place does not."""
+    with catalogue(index) as database:
+        row = list(database.execute(f"{LIVE_PASSAGES} WHERE c.text LIKE '%varnish%'").fetchone())
+        row[2], row[3] = row[2] + 1, row[3] + 1
+        values = (row[2], row[3], seal_of(tuple(row[: CHUNK_WIDTH + 8])), row[CHUNK_WIDTH])
+        database.execute("UPDATE chunks SET byte_start = ?, byte_end = ?, seal = ? WHERE passage_id = ?", values)
+
+
 DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a lost file": ("segment", lambda index: (segment_of(index, "varnish") / "pooled.npy").unlink()),
     "a truncated file": ("segment", lambda index: os.truncate(segment_of(index, "varnish") / "scales.npy", 100)),
@@ -131,6 +141,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "words damaged": ("words", sql("UPDATE fts_data SET block = x'00ff00ff' WHERE id > 10")),
     "a look-up": ("lookup", lost_index_entry),
     "a line": ("passage", sql("UPDATE chunks SET line_start = line_start + 1 WHERE text LIKE '%varnish%'")),
+    "the last line": ("passage", sql("UPDATE chunks SET line_end = line_end + 1 WHERE text LIKE '%damper%'")),
+    "bytes, sealed": ("passage", moved_and_sealed),
     "a text": ("passage", sql("UPDATE chunks SET text = replace(text, 'varnish', 'varnost')")),
     "a text that is none": (
         "passage",
@@ -332,7 +344,7 @@ def test_without_the_model_the_rest_is_repaired_and_the_reason_told(
 ) -> None:
     assert undamaged
     DAMAGES["words lost"][1](tmp_path / "index")
-    DAMAGES["a lost file"][1](tmp_path / "index")
+    DAMAGES["another name"][1](tmp_path / "index")
 
     def missing(_: object) -> FakeEncoder:
         raise ModelNotFoundError("There is no model here.")
@@ -344,10 +356,12 @@ def test_without_the_model_the_rest_is_repaired_and_the_reason_told(
     output = engine.check(repair=True)
     assert not output.sound
     assert output.checked.documents == 4
+    assert (tmp_path / "index" / "tokens" / "000001" / "dense.npy").exists()
     assert {problem.kind: problem.repaired for problem in output.problems} == {
         "words": True,
         "segment": False,
         "passage": False,
+        "stray": False,
     }
     assert "could not repair token segments: There is no model here." in output.done
 
