@@ -21,6 +21,7 @@ from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
+    GcOutput,
     IndexOutput,
     PassageOutput,
     RemoveOutput,
@@ -180,6 +181,10 @@ class Index:
     def remove_path(self, path: str | os.PathLike[str]) -> RemoveOutput:
         """Take a root, folder or file out of the index; see ``Engine.remove_path``."""
         return self._engine.remove_path(path, scope=self._scope)
+
+    def gc(self, former_days: int | None = None) -> GcOutput:
+        """Give back disk space; see ``Engine.gc``."""
+        return self._engine.gc(former_days)
 
     def index_status(self) -> StatusOutput:
         """The index, the model and what is going on."""

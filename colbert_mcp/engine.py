@@ -14,17 +14,16 @@ from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
 from colbert_mcp.documents import check_root, display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
-from colbert_mcp.errors import (
-    PathNotAllowedError,
-    QueryError,
-)
+from colbert_mcp.errors import PathNotAllowedError, QueryError
 from colbert_mcp.indexing import check_indexable, fingerprint
 from colbert_mcp.inventory import sources, status
 from colbert_mcp.planning import planned
+from colbert_mcp.reclaiming import reclaim
 from colbert_mcp.removal import remove
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
+    GcOutput,
     IndexOutput,
     Passage,
     PassageOutput,
@@ -41,6 +40,7 @@ from colbert_mcp.types import Mode, ProgressCallback
 from colbert_mcp.verification import Claim, verify
 
 MAX_NEIGHBOURS = 20
+MAX_FORMER_DAYS = 36_500
 
 
 class Engine:
@@ -223,6 +223,18 @@ class Engine:
         with self._runs.writing:
             self._runs.check_open()
             return remove(self._store, target, scope)
+
+    def gc(self, former_days: int | None = None) -> GcOutput:
+        """Give back disk space; former passages older than ``former_days`` (default: ``keep_former_days``) go too.
+
+        Raises QueryError for a number of days out of range, and StoreError where an indexing run or another change is
+        going on, or the disk is too small for a part to be written anew; nothing is lost then.
+        """
+        days = self._config.store.keep_former_days if former_days is None else former_days
+        if not 0 <= days <= MAX_FORMER_DAYS:
+            raise QueryError(f"former_days is {days}; it must be between 0 and {MAX_FORMER_DAYS}.")
+        with self._runs.alone("gc"):
+            return reclaim(self._store, days)
 
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""

@@ -27,7 +27,7 @@ from colbert_mcp.documents import in_scope, real_path
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PathNotAllowedError
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
-from colbert_mcp.results import EngineStatus, ExplainOutput, IndexOutput, RunOutput, SearchOutput
+from colbert_mcp.results import EngineStatus, ExplainOutput, GcOutput, IndexOutput, RunOutput, SearchOutput
 from colbert_mcp.server import READS, WRITES, add_tool, answer, build_server, local_path
 from colbert_mcp.types import Mode
 from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, decode_roots
@@ -224,6 +224,11 @@ class Host:
         async def cancel_run(path: str) -> Annotated[CallToolResult, EngineStatus]:
             """Stop the run over a root after the batch at hand; what was committed stays."""
             return await answer(lambda: self._cancelled(path))
+
+        @add_tool(server, "Give back disk space", WRITES)
+        async def gc(former_days: int | None) -> Annotated[CallToolResult, GcOutput]:
+            """Delete what the index keeps without need, and write its files anew."""
+            return await answer(lambda: attachment.index().gc(former_days))
 
         @add_tool(server, "Show the engine", READS)
         async def engine_status() -> Annotated[CallToolResult, EngineStatus]:

@@ -36,15 +36,17 @@ def remove(store: Store, target: bytes, scope: Sequence[bytes]) -> RemoveOutput:
         leaving = below if not own else below - writer.held_documents()
         writer.forget_former(target)
     passages = store.drop_documents(sorted(leaving), forget=True) if leaving else 0
-    notice = None
+    notices = []
     if not own:
         around = display_path(above[0].path) if in_scope(above[0].path, scope) else "the folder around it"
-        notice = f"It stays out of {around} until it is indexed by its own path."
+        notices.append(f"It stays out of {around} until it is indexed by its own path.")
+    if not store.scrub():
+        notices.append("Its text may stay in Chroma's files until they are written anew: colbert-mcp gc does that.")
     return RemoveOutput(
         path=display_path(target),
         removed_documents=len(leaving),
         removed_passages=passages,
         kept_documents=len(below) - len(leaving),
         generation=writer.generation,
-        notice=notice,
+        notice=" ".join(notices) or None,
     )

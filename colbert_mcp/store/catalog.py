@@ -82,6 +82,15 @@ def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> s
     return connection
 
 
+def rewrite(path: Path) -> None:
+    """Write a catalogue anew without what was deleted, by SQLite's VACUUM: all or nothing, and readers go on."""
+    connection = connect(path, writable=True)  # SQLite refuses on one with a statement under way
+    try:
+        connection.execute("VACUUM")
+    finally:
+        connection.close()
+
+
 def _add_missing_index(connection: sqlite3.Connection, path: Path) -> None:
     """Catalogues of this format that were made before rows were shared have no index by text."""
     try:

@@ -1,6 +1,7 @@
-"""Whether a directory is an index, may become one, and may be written. Opens nothing."""
+"""Whether a directory is an index, may become one, may be written, and has space. Opens nothing."""
 
 import os
+import shutil
 from pathlib import Path
 
 from colbert_mcp.errors import IndexCorruptError, IndexNotFoundError, StoreError
@@ -43,3 +44,13 @@ def check_read_only(directory: Path) -> None:
 def is_read_only(directory: Path) -> bool:
     """Whether an index can be searched but not changed."""
     return not all(os.access(path, os.W_OK) for path in (directory, directory / CATALOGUE) if path.exists())
+
+
+def require_space(directory: Path, count: int) -> None:
+    """Raise StoreError where the disk has fewer free bytes than ``count``, which rewriting something takes at most."""
+    free = shutil.disk_usage(directory).free
+    if free < count:
+        raise StoreError(
+            f"Rewriting a part of {directory} takes up to {count / 1e6:,.1f} MB of free disk space, and there are "
+            f"{free / 1e6:,.1f}. Nothing is lost: free some space and run gc again."
+        )

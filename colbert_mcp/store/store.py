@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.errors import IndexCorruptError, IndexMismatchError, StoreError
 from colbert_mcp.store import merging
-from colbert_mcp.store.batch import Batch, PutDocument, RowReference
-from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
+from colbert_mcp.store.batch import Batch, RowReference
+from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create, rewrite
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.derived import DerivedVectors
 from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.log import Log
-from colbert_mcp.store.opening import check_directory, check_read_only, is_read_only
-from colbert_mcp.store.records import VectorRecord, provenance
+from colbert_mcp.store.opening import check_directory, check_read_only, is_read_only, require_space
+from colbert_mcp.store.records import VectorRecord, batch_records, stored_records
 from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
 from colbert_mcp.store.tokens import Segment, SegmentWriter
@@ -91,6 +91,11 @@ class Store:
     def read_only(self) -> bool:
         """Whether the index can be searched but not changed."""
         return self._owned is None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a search holds on to something that is to be deleted."""
+        return self._segments.held or (self._log is not None and self._log.due)
 
     @property
     def writer(self) -> Writer:
@@ -192,7 +197,7 @@ class Store:
         def follow(vectors: "Vectors") -> None:
             if gone:
                 vectors.delete(gone, generation)
-            vectors.upsert((record for document in batch.documents for record in _records(document)), generation)
+            vectors.upsert((record for document in batch.documents for record in batch_records(document)), generation)
 
         self.vectors.follow(follow)
         self._merge_if_due()
@@ -241,6 +246,67 @@ class Store:
         with self.writer.transaction(searched=False):
             yield self.writer
 
+    def purge(self, days: float) -> int:
+        """Delete former passages retired so many days ago or earlier, and deleted words; returns how many passages."""
+        try:
+            with self.writer.transaction(searched=False):
+                purged = self.writer.purge_former(_before(days))
+                self.writer.optimise_words()
+        except sqlite3.Error as error:
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        return purged
+
+    def compact(self) -> int:
+        """Rewrite segments that have dead rows, and small ones, as one; returns how many.
+
+        Chroma is rebuilt if it must know, which it must be opened for before. Raises StoreError where the disk is too
+        small; nothing is lost then.
+        """
+        chosen = merging.wasteful(self.writer.segment_rows())
+        if chosen:
+            require_space(self._tokens, _size(file for n in chosen for file in self._segments.path(n).iterdir()))
+            self._rewrite(chosen)
+        else:
+            self._collect_garbage()
+        return len(chosen)
+
+    def rebuild_vectors(self) -> bool:
+        """Write Chroma anew if it holds what was deleted or replaced, or lags; returns whether it was.
+
+        Raises StoreError where the disk is too small; nothing is lost then.
+        """
+        if self.vectors.is_lean(self.writer.generation):
+            return False
+        require_space(self.directory, _size((self.directory / "chroma").rglob("*")))
+        self.vectors.rebuild()
+        return True
+
+    def vacuum(self) -> None:
+        """Write the catalogue anew without what was deleted; readers go on.
+
+        Raises StoreError where the disk is too small; nothing is lost then.
+        """
+        require_space(self.directory, _size([self._catalogue]))
+        try:
+            rewrite(self._catalogue)
+        except sqlite3.Error as error:
+            raise StoreError(f"Cannot rewrite {self._catalogue}: {error}; it stays as it is.") from error
+        finally:
+            self.scrub_log()
+
+    def scrub(self) -> bool:
+        """After something was deleted for good: see that its text leaves the log, and Chroma's files if that is cheap.
+
+        Returns whether it has left Chroma's files, or is leaving them.
+        """
+        self.scrub_log()
+        return self.vectors.scrub(self.writer.generation, self.writer.passage_count())
+
+    def scrub_log(self) -> None:
+        """Truncate the catalogue's log as soon as nobody reads."""
+        if self._log is not None:
+            self._log.scrub()
+
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
         return {
@@ -260,7 +326,7 @@ class Store:
     def _merge(self, numbers: list[int]) -> None:
         target = self._rewrite(numbers)
         with self.snapshot() as snapshot:
-            moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
+            moved = ((record.passage_id, record.provenance) for record in stored_records(snapshot, target))
             self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
 
     def _rewrite(self, numbers: list[int]) -> int:
@@ -298,13 +364,12 @@ class Store:
             if path.name not in named:
                 shutil.rmtree(path, ignore_errors=True)
         self._collect_garbage()
-        expired = datetime.now(UTC) - timedelta(days=self._config.keep_former_days)
-        self.writer.purge_former(expired.isoformat(timespec="seconds"))
+        self.writer.purge_former(_before(self._config.keep_former_days))
 
     @contextmanager
     def _vector_source(self) -> Iterator[tuple[Iterator[VectorRecord], int, int]]:
         with self.snapshot() as snapshot:
-            yield _stored_records(snapshot, None), snapshot.generation, len(snapshot)
+            yield stored_records(snapshot, None), snapshot.generation, len(snapshot)
 
 
 def now() -> str:
@@ -312,25 +377,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _records(document: PutDocument) -> Iterator[VectorRecord]:
-    record = document.new.record
-    for new, reference in zip(document.new.chunks, document.references, strict=True):
-        pointer = (new.segment, new.row, reference.token_start, reference.token_count)
-        metadata = provenance(record.path, record.sha256, new.chunk, *pointer)
-        yield VectorRecord(new.passage_id, reference.dense, new.chunk.text, metadata)
+def _before(days: float) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
 
 
 def _reference(number: int, row: int, segment: Segment) -> RowReference:
     start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
     return RowReference(number, row, start, end - start, segment.dense[row])
-
-
-def _stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorRecord]:
-    for passage, number, row in snapshot.reader.passages_with_rows(only):
-        segment = snapshot.segment(number)
-        start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
-        metadata = provenance(passage.path, passage.file_sha256, passage.chunk, number, row, start, end - start)
-        yield VectorRecord(passage.passage_id, segment.dense[row], passage.chunk.text, metadata)
 
 
 def _size(files: Iterable[Path]) -> int:

@@ -43,6 +43,7 @@ class Vectors:
     ) -> None:
         """Open it, or rebuild it from ``records`` (read only then) where it cannot be trusted."""
         self._directory = directory
+        self.replaced = 0  # records deleted or replaced since it was built, whose text its files may still hold
         directory.mkdir(exist_ok=True)
         marker = directory / _MARKER
         clean = not marker.exists()
@@ -55,6 +56,7 @@ class Vectors:
             on_rebuild()
             self._create(number)
             self.upsert(records, generation)
+            self.replaced = 0
         for old in existing:
             if old != number:
                 shutil.rmtree(directory / f"{old:03}", ignore_errors=True)
@@ -62,6 +64,7 @@ class Vectors:
     def upsert(self, records: Iterable[VectorRecord], generation: int) -> None:
         """Insert or replace records and note the generation they belong to."""
         for batch in _batched(records, _BATCH):
+            before = self._collection.count()
             # Chroma merges the metadata of an upsert into what is there: every record has the same keys.
             self._collection.upsert(
                 ids=[record.passage_id for record in batch],
@@ -69,18 +72,21 @@ class Vectors:
                 documents=[record.text for record in batch],
                 metadatas=[record.provenance for record in batch],
             )
+            self.replaced += len(batch) - (self._collection.count() - before)
         self._set_generation(generation)
 
     def delete(self, passage_ids: Sequence[str], generation: int) -> None:
         """Remove records and note the generation."""
         for batch in _batched(passage_ids, _BATCH):
             self._collection.delete(ids=batch)
+            self.replaced += len(batch)
         self._set_generation(generation)
 
     def update_provenance(self, records: Iterable[tuple[str, Provenance]], generation: int) -> None:
         """Replace the metadata of records whose token embeddings have moved."""
         for batch in _batched(records, _BATCH):
             self._collection.update(ids=[item[0] for item in batch], metadatas=[item[1] for item in batch])
+            self.replaced += len(batch)
         self._set_generation(generation)
 
     def nearest(self, dense: npt.NDArray[np.float32], k: int) -> list[str]:
@@ -91,16 +97,27 @@ class Vectors:
         found = self._collection.query(query_embeddings=dense[None], n_results=min(k, count, _SEARCH_WIDTH), include=[])
         return list(found["ids"][0])
 
+    def abandon(self) -> None:
+        """Close it so that the next opening rebuilds it."""
+        self._close_client()
+
     def close(self) -> None:
         """Close cleanly: only then is it trusted at the next opening."""
         self._close_client()
         (self._directory / _MARKER).unlink(missing_ok=True)
 
+    @property
+    def generation(self) -> int:
+        """The generation that it agrees with."""
+        return int((self._collection.metadata or {}).get("generation", -1))
+
     def _set_generation(self, generation: int) -> None:
-        self._collection.modify(metadata={"generation": generation})
+        self._collection.modify(metadata={"generation": generation, "replaced": self.replaced})
 
     def _agrees(self, generation: int, count: int) -> bool:
         metadata = self._collection.metadata or {}
+        replaced = metadata.get("replaced")
+        self.replaced = replaced if isinstance(replaced, int) else 1
         return metadata.get("generation") == generation and self._collection.count() == count
 
     def _open(self, number: int) -> bool:
@@ -118,7 +135,7 @@ class Vectors:
         self._connect(number)
         self._collection = self._client.create_collection(
             COLLECTION,
-            metadata={"generation": -1},
+            metadata={"generation": -1, "replaced": 0},
             embedding_function=None,
             configuration={
                 "hnsw": {

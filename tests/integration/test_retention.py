@@ -129,7 +129,7 @@ def test_searches_go_on_whole_while_commits_merge_segments(open_engine: EngineFa
         try:
             while not done.is_set():
                 question(engine)
-        except BaseException as error:  # told in the thread of the test
+        except BaseException as error:  # noqa: BLE001  # told in the thread of the test
             problems.append(error)
 
     def whole(engine: Engine) -> None:
