@@ -55,8 +55,8 @@ class Vectors:
             number += 1
             on_rebuild()
             self._create(number)
-            self.upsert(records, generation)
             self.replaced = 0
+            self.upsert(records, generation)
         for old in existing:
             if old != number:
                 shutil.rmtree(directory / f"{old:03}", ignore_errors=True)

@@ -11,6 +11,7 @@ from collections import namedtuple
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_encoder import FakeEncoder
 from support import PROJECT, EngineFactory
@@ -23,6 +24,7 @@ from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PassageNotFoundError, QueryError, StoreError
 from colbert_mcp.store import Store
+from colbert_mcp.store.records import VectorRecord
 from colbert_mcp.store.vectors import Vectors
 
 CHROMA = StoreConfig(commit_tokens=400)
@@ -148,6 +150,27 @@ def test_a_second_gc_finds_nothing_to_do(open_engine: EngineFactory, tmp_path: P
     second = engine.gc()
     assert (second.merged, second.chroma_rebuilt, second.generation) == (0, False, first.generation)
     assert len(engine.search("otter", limit=50).results) > 10
+
+
+def test_a_chroma_that_disagreed_and_was_rebuilt_is_known_to_hold_nothing_that_was_deleted(tmp_path: Path) -> None:
+    def opened(generation: int) -> Vectors:
+        records = [VectorRecord(f"{n:016}", np.ones(8, np.float16), "Text.", {"path": "/x"}) for n in range(3)]
+        return Vectors(tmp_path / "chroma", records, generation, 3, lambda: None)
+
+    vectors = opened(1)
+    vectors.delete(["0" * 16], 2)
+    assert vectors.replaced == 1
+    vectors.close()
+    rebuilt = opened(2)
+    assert rebuilt.replaced == 0
+    rebuilt.close()
+    again = opened(2)
+    assert again.replaced == 0
+    again.update_provenance([("0" * 16, {"path": "/y"})], 3)
+    again.close()
+    last = opened(3)
+    assert last.replaced == 1, "the count outlives the process"
+    last.close()
 
 
 def test_what_gc_leaves_answers_as_before(open_engine: EngineFactory, tmp_path: Path) -> None:
