@@ -31,7 +31,9 @@ def sizes(engine: Engine) -> dict[str, int]:
 
 def show(name: str, bytes_by_part: dict[str, int]) -> None:
     """One line."""
-    print(f"{name:28}" + "".join(f"{part} {count / 1e6:8.2f} MB  " for part, count in bytes_by_part.items()), flush=True)
+    print(
+        f"{name:28}" + "".join(f"{part} {count / 1e6:8.2f} MB  " for part, count in bytes_by_part.items()), flush=True
+    )
 
 
 def halves(source: Path, target: Path) -> tuple[Path, Path]:

@@ -131,7 +131,9 @@ def main() -> None:
         status = engine_output(rendezvous).engine
         assert status is not None
         starts = rendezvous.log.read_text(encoding="utf-8").count(" serves ")
-        print(f"{options.clients} at once: {starts - 1} engine started, {status.clients} clients")
+        print(
+            f"{options.clients} at once: {starts - 1} engine started, {len(answered)} answers, {status.clients} clients"
+        )
         print(f"first answer after {max(seconds for _, seconds in answered):.1f} s (the last of them)")
         print(f"resident: engine {resident(status.pid):.0f} MB, serve {statistics.mean(each):.0f} MB each")
         for server, _ in answered:

@@ -2,13 +2,13 @@
 wait.
 
 One process owns an index. An ``Index`` joins the engine that does, else opens the index in its own process; an
-``EngineAttachment`` starts an engine where there is none. Importing this loads neither torch nor numpy. Knows nothing
-of MCP tools or of terminals.
+``EngineAttachment`` starts an engine where there is none, and so does an ``Index`` whose engine has left. Importing
+this loads neither torch nor numpy. Knows nothing of MCP tools or of terminals.
 """
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from colbert_mcp.errors import ColbertMCPError, IndexLockedError, UnreadableDocu
 from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import (
     AnswerOutput,
+    CheckOutput,
     ExplainOutput,
     GcOutput,
     IndexOutput,
@@ -63,7 +64,8 @@ class Index:
     ) -> "Index":
         """Open the index directory ``path`` (default: the configured one), making it if ``create``.
 
-        Where an engine runs for it, as ``serve`` starts one, the index is used through it, with the engine's settings.
+        Where an engine runs for it, as ``serve`` starts one, the index is used through it, with the engine's settings;
+        an engine of an older version is replaced, and one that has left since is started again by the next call.
         ``roots`` limits indexing and search to these folders. Raises ConfigError, or StoreError: IndexNotFoundError,
         IndexLockedError, IndexMismatchError, IndexCorruptError.
         """
@@ -186,6 +188,12 @@ class Index:
         """Give back disk space; see ``Engine.gc``."""
         return self._engine.gc(former_days)
 
+    def check(
+        self, *, read_data: bool = False, repair: bool = False, step: Callable[[str], None] | None = None
+    ) -> CheckOutput:
+        """Verify the whole index and its sources, and repair it if asked to; see ``Engine.check``."""
+        return self._engine.check(read_data=read_data, repair=repair, step=step, scope=self._scope)
+
     def index_status(self) -> StatusOutput:
         """The index, the model and what is going on."""
         return self._engine.index_status(scope=self._scope)
@@ -267,9 +275,9 @@ def _joined(config: Config) -> "RemoteEngine | None":
     from colbert_mcp.remote import RemoteEngine
 
     launcher = _launcher(config)
-    if launcher.find() is None:
+    if launcher.join() is None:
         return None
-    remote = RemoteEngine(launcher.found, config)
+    remote = RemoteEngine(launcher.again, config)
     try:
         remote.warm_up()  # the settings are compared here, and not at the first call
     except ColbertMCPError:

@@ -1,7 +1,7 @@
 """From a stored passage to a citation: what it says, where it stands, and whether its source still says so.
 
-The source is read only to compare hashes; the text that is returned is always the indexed one, and it is hashed before
-it is returned. Knows stored passages and files; nothing of ranking.
+The source is read only to compare hashes; the text that is returned is always the indexed one, whose seal the store
+has compared. Knows stored passages and files; nothing of ranking.
 """
 
 import errno
@@ -24,10 +24,10 @@ from colbert_mcp.documents import (
     read_document,
     text_span,
 )
-from colbert_mcp.errors import DocumentError, IndexCorruptError, PassageNotFoundError
+from colbert_mcp.errors import DocumentError, PassageNotFoundError
 from colbert_mcp.results import Passage, Place
 from colbert_mcp.store import Reader, StoredPassage
-from colbert_mcp.types import EXTRACTED, Part, PartKind, Span, Status, text_hash
+from colbert_mcp.types import EXTRACTED, Part, PartKind, Span, Status
 
 # The text may stand in very many places whose bytes differ (a file saved in another encoding): not all are tried.
 _MOST_PLACES = 100
@@ -170,11 +170,10 @@ class Sources:
 def cite(
     stored: StoredPassage, standing: Standing, *, also_at: Sequence[Place] = (), twin: StoredPassage | None = None
 ) -> Passage:
-    """The citation of a passage; raises IndexCorruptError where its indexed text no longer has its hash.
+    """The citation of a passage.
 
     ``twin`` is the passage of another file that ``standing`` is about, whose file and headings are then cited.
     """
-    check_text(stored)
     chunk, span, part = stored.chunk, standing.span, standing.part
     source = twin or stored
     name = os.path.basename(display_path(source.path))
@@ -218,14 +217,6 @@ def link(path: bytes, kind: str, part: Part | None, line_start: int, line_end: i
 def part_number(part: Part | None, kind: PartKind) -> int | None:
     """The number of a page or cell; None for a part of the other kind, or none."""
     return part.number if part is not None and part.kind == kind else None
-
-
-def check_text(stored: StoredPassage) -> None:
-    """Raise IndexCorruptError where the indexed text of a passage no longer has its hash."""
-    if text_hash(stored.chunk.text) != stored.chunk.text_sha256:
-        raise IndexCorruptError(
-            f"Passage {stored.passage_id} is damaged in the index; delete the index and index again."
-        )
 
 
 def place(stored: StoredPassage) -> Place:

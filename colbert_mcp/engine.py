@@ -7,7 +7,7 @@ beside it. Knows nothing of MCP or of terminals.
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
@@ -16,12 +16,15 @@ from colbert_mcp.documents import check_root, display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.errors import PathNotAllowedError, QueryError
 from colbert_mcp.indexing import check_indexable, fingerprint
+from colbert_mcp.integrity import check, output
 from colbert_mcp.inventory import sources, status
+from colbert_mcp.mending import repair as mend
 from colbert_mcp.planning import planned
 from colbert_mcp.reclaiming import reclaim
 from colbert_mcp.removal import remove
 from colbert_mcp.results import (
     AnswerOutput,
+    CheckOutput,
     ExplainOutput,
     GcOutput,
     IndexOutput,
@@ -235,6 +238,41 @@ class Engine:
             raise QueryError(f"former_days is {days}; it must be between 0 and {MAX_FORMER_DAYS}.")
         with self._runs.alone("gc"):
             return reclaim(self._store, days)
+
+    def check(
+        self,
+        *,
+        read_data: bool = False,
+        repair: bool = False,
+        step: Callable[[str], None] | None = None,
+        scope: Sequence[bytes] = (),
+    ) -> CheckOutput:
+        """Compare every part of the index with the others, and every passage with its source; waits for a run.
+
+        ``read_data`` also hashes the segments' files and compares Chroma's texts and vectors. With ``repair``, what can
+        be repaired is, and all is checked again; ``step`` is told what is being done. Raises StoreError, and
+        PathNotAllowedError under a scope: it concerns all of the index.
+        """
+        if scope:
+            raise PathNotAllowedError("A check looks at the whole index; run it without limits (--root).")
+        if repair:
+            _ = self._store.writer
+
+        def going(what: str) -> None:
+            self._runs.check_open()
+            if step is not None:
+                step(what)
+
+        documents = self._config.documents
+        index = display_path(bytes(self._store.directory))
+        with self._runs.writing:
+            self._runs.check_open()
+            found = check(self._store, documents.max_file_bytes, read_data=read_data, step=going)
+            if not repair or not found.faults:
+                return output(index, found)
+            done = mend(self._store, found, self._ready_encoder, (documents, self._config.store), going)
+            after = check(self._store, documents.max_file_bytes, read_data=read_data, step=going)
+            return output(index, found, after, done)
 
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""

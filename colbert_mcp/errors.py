@@ -20,6 +20,9 @@ ColbertMCPError
 A message says what failed, on which path or value, and how to mend it. It never holds text of an indexed document.
 """
 
+# What mends a damaged index, for the end of a message.
+REPAIR = "run: colbert-mcp check --repair"
+
 
 class ColbertMCPError(Exception):
     """Base of every error raised on purpose; ``exit_code`` is what the command line ends with (one per branch)."""

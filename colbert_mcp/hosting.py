@@ -27,13 +27,13 @@ from colbert_mcp.documents import in_scope, real_path
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PathNotAllowedError
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
-from colbert_mcp.results import EngineStatus, ExplainOutput, GcOutput, IndexOutput, RunOutput, SearchOutput
-from colbert_mcp.server import READS, WRITES, add_tool, answer, build_server, local_path
+from colbert_mcp.results import CheckOutput, EngineStatus, ExplainOutput, GcOutput, IndexOutput, RunOutput, SearchOutput
+from colbert_mcp.server import READS, WRITES, add_tool, answer, build_server, local_path, quick_answer
 from colbert_mcp.types import Mode
-from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, decode_roots
+from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, decode_roots
 
 _MAX_BODY_BYTES = 16_000_000
-_UNCOUNTED = {"engine_status"}
+_UNCOUNTED = {STATUS_TOOL}
 _ROOTS: ContextVar[tuple[bytes, ...]] = ContextVar("roots", default=())
 
 
@@ -230,15 +230,21 @@ class Host:
             """Delete what the index keeps without need, and write its files anew."""
             return await answer(lambda: attachment.index().gc(former_days))
 
+        @add_tool(server, "Verify the index", WRITES)
+        async def check(read_data: bool, repair: bool) -> Annotated[CallToolResult, CheckOutput]:
+            """Compare every part of the index with the others and with its sources; repair it if asked to."""
+            return await answer(lambda: attachment.index().check(read_data=read_data, repair=repair))
+
         @add_tool(server, "Show the engine", READS)
         async def engine_status() -> Annotated[CallToolResult, EngineStatus]:
             """Say what this engine is, who uses it, and what it takes."""
-            return await answer(self._status)
+            # Also when every thread is taken: whoever waits for one asks this to see whether the engine lives.
+            return await quick_answer(self._status)
 
         @add_tool(server, "End the engine", WRITES)
         async def stop_engine() -> Annotated[CallToolResult, EngineStatus]:
             """End this engine; a run stops after the batch at hand."""
-            status = await answer(self._status)
+            status = await quick_answer(self._status)
             self._leave()
             return status
 

@@ -7,6 +7,8 @@ engine of an older version of the program is asked to leave first. Knows nothing
 import json
 import os
 import re
+import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -21,9 +23,10 @@ from pydantic import ValidationError
 
 from colbert_mcp.config import Config
 from colbert_mcp.errors import IndexNotFoundError, StoreError, error_named
+from colbert_mcp.ownership import LOCK, OWNER, in_use, is_held
 from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, EngineStatus
-from colbert_mcp.wire import BrokenCallError, Caller, NotSentError, RefusedCallError
+from colbert_mcp.wire import STATUS_TOOL, BrokenCallError, Caller, NotSentError, RefusedCallError, SilentCallError
 
 _PARENT = str(Path(__file__).parent.parent)
 # The engine is this very program, also where this one was found through its working directory, which -P leaves out.
@@ -37,8 +40,11 @@ from colbert_mcp.daemon import main
 main()
 """
 COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
+_CATALOGUE = "catalog.sqlite"  # as ``store.catalog`` names it, which is not loaded here
 _START_SECONDS = 120.0
 _LEAVE_SECONDS = 60.0
+_ASK_SECONDS = 15.0
+_GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 1_000_000
 T = TypeVar("T")
@@ -68,12 +74,17 @@ class Launcher:
             )
         return endpoint
 
-    def found(self) -> Endpoint:
-        """The engine that runs; raises StoreError where there is none."""
-        endpoint = self.find()
-        if endpoint is None:
-            raise StoreError(f"The engine of {self._index} has ended; open the index again.")
-        return endpoint
+    def join(self) -> Endpoint | None:
+        """The engine that runs, or a new one in the place of an older version's; None where there is none."""
+        if _awaited(self._rendezvous.endpoint, until=lambda: not self._rendezvous.running()) is None:
+            return None
+        return self.ensure()
+
+    def again(self) -> Endpoint:
+        """``ensure`` for who has used the index before: it is not made anew. Raises IndexNotFoundError as well."""
+        if self._rendezvous.endpoint() is None and not (self._index / _CATALOGUE).exists():
+            raise IndexNotFoundError(f"The index {self._index} is gone; index again, or choose another with --index.")
+        return self.ensure()
 
     def ensure(self) -> Endpoint:
         """The engine that runs, else a new one. Raises StoreError, or what keeps a new one from opening the index."""
@@ -98,7 +109,7 @@ class Launcher:
 
     def _prepare(self) -> None:
         """Make the folder, but leave no trace in a directory that is no index and would be refused."""
-        known = {"catalog.sqlite", "engine", "lock", "owner.json"}
+        known = {_CATALOGUE, "engine", LOCK, OWNER}
         if self._index.is_dir() and (left := {path.name for path in self._index.iterdir()}) and not left & known:
             raise IndexNotFoundError(
                 f"{self._index} is not an index and holds other files; choose an empty directory with --index."
@@ -110,6 +121,8 @@ class Launcher:
 
     def _start(self) -> Endpoint:
         """Start an engine that outlives this process, and wait until it can be called, or says why not."""
+        if is_held(self._index / LOCK):  # the engine would find out too, but only after a second or two
+            raise in_use(self._index)
         settings = self._config.model_dump(mode="json")
         settings["index"]["path"] = str(self._index)
         with self._log() as log:
@@ -127,7 +140,7 @@ class Launcher:
         with engine.stdin, engine.stdout, suppress(BrokenPipeError):
             engine.stdin.write(json.dumps(settings).encode())
             engine.stdin.close()
-            answer = engine.stdout.readline()
+            answer = self._first_line(engine)
         endpoint = self._rendezvous.endpoint()
         if endpoint is not None:
             return endpoint
@@ -135,6 +148,19 @@ class Launcher:
             told = json.loads(answer)
             raise error_named(told["error"], told["message"])
         raise StoreError(f"The engine of {self._index} did not start; see {self._rendezvous.log}.")
+
+    def _first_line(self, engine: "subprocess.Popen[bytes]") -> bytes:
+        """What an engine has to say, which it writes at once; one that says nothing for too long is ended."""
+        assert engine.stdout is not None  # noqa: S101  # as asked for
+        with selectors.DefaultSelector() as selector:
+            selector.register(engine.stdout, selectors.EVENT_READ)
+            if selector.select(_START_SECONDS):
+                return engine.stdout.readline()
+        engine.kill()
+        raise StoreError(
+            f"The engine of {self._index} did not start within {_START_SECONDS:g} s; see {self._rendezvous.log}, and "
+            "call again."
+        )
 
     def _log(self) -> IO[bytes]:
         """The engine's log, begun anew once it is long."""
@@ -149,26 +175,59 @@ class Launcher:
 def engine_output(rendezvous: Rendezvous) -> EngineOutput:
     """Whether an engine runs for an index, and what it says of itself; not counted as a call."""
     endpoint = rendezvous.endpoint()
-    status = None if endpoint is None else _ask(endpoint, "engine_status")
-    return EngineOutput(index=str(rendezvous.index), running=rendezvous.running(), engine=status)
+    status, silent = None, None
+    if endpoint is not None:
+        try:
+            status = _ask(endpoint, STATUS_TOOL)
+        except SilentCallError:
+            silent = endpoint.pid
+    return EngineOutput(index=str(rendezvous.index), running=rendezvous.running(), engine=status, silent_pid=silent)
 
 
 def stop_engine(rendezvous: Rendezvous) -> EngineOutput:
-    """Make the engine of an index leave, and wait until it has; an indexing run stops after the batch at hand."""
+    """Make the engine of an index leave, and wait until it has; an indexing run stops after the batch at hand.
+
+    One that does not answer, or does not leave, is ended by force, which harms no commit. Raises StoreError where that
+    fails, or where it is not certain which process it is.
+    """
     running = rendezvous.running()
     endpoint = _awaited(rendezvous.endpoint, until=lambda: not rendezvous.running())
-    status = None if endpoint is None else _ask(endpoint, "stop_engine")
-    if not _awaited(lambda: not rendezvous.running() or None, until=lambda: False, seconds=_LEAVE_SECONDS):
-        process = f"process {endpoint.pid}" if endpoint else "the process"
-        raise StoreError(f"The engine of {rendezvous.index} is still ending; if it does not, end {process} by hand.")
+    status, patience = None, _LEAVE_SECONDS
+    if endpoint is not None:
+        try:
+            status = _ask(endpoint, "stop_engine")
+        except SilentCallError:
+            patience = 0
+    if not _has_ended(rendezvous, patience):
+        _force(rendezvous, endpoint)
     return EngineOutput(index=str(rendezvous.index), running=False, stopped=running, engine=status)
 
 
+def _force(rendezvous: Rendezvous, endpoint: Endpoint | None) -> None:
+    """End an engine by signals, each of which is only sent to what is certainly the engine."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        if endpoint is None or not rendezvous.is_run_by(endpoint.pid):
+            break
+        with suppress(ProcessLookupError):
+            os.kill(endpoint.pid, number)
+        if _has_ended(rendezvous, _GRACE_SECONDS):
+            return
+    if rendezvous.running():
+        process = f"process {endpoint.pid}" if endpoint else "the process"
+        raise StoreError(f"The engine of {rendezvous.index} is still ending; if it does not, end {process} by hand.")
+
+
+def _has_ended(rendezvous: Rendezvous, seconds: float) -> bool:
+    return _awaited(lambda: not rendezvous.running() or None, until=lambda: False, seconds=seconds) is not None
+
+
 def _ask(endpoint: Endpoint, tool: str) -> EngineStatus | None:
+    """What an engine says of itself; None if it is gone or of another version. Raises SilentCallError."""
     caller = Caller()
     try:
-        return EngineStatus.model_validate(caller.call(endpoint, tool, {}).structured_content)
-    except (NotSentError, BrokenCallError, RefusedCallError, ValidationError):  # gone, or another version
+        result = caller.call(endpoint, tool, {}, seconds=_ASK_SECONDS)
+        return EngineStatus.model_validate(result.structured_content)
+    except (NotSentError, BrokenCallError, RefusedCallError, ValidationError):
         return None
     finally:
         caller.close()

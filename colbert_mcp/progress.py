@@ -1,6 +1,7 @@
 """What a terminal shows while a command takes long, on standard error. Knows rich and how far a run is."""
 
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from colbert_mcp.types import IndexingProgress, ProgressCallback
@@ -47,6 +48,29 @@ class _ProgressBar(AbstractContextManager[ProgressCallback]):
 def progress_bar(*, shown: bool) -> AbstractContextManager[ProgressCallback | None]:
     """A bar with rates while an indexing run goes on; nothing where standard error is no terminal."""
     return _ProgressBar() if shown and sys.stderr.isatty() else nullcontext()
+
+
+class _Steps(AbstractContextManager[Callable[[str], None]]):
+    """A sign of life that says what is being done."""
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.markup import escape
+
+        self._escape = escape
+        self._status = Console(stderr=True).status(escape(what))
+
+    def __enter__(self) -> Callable[[str], None]:
+        self._status.start()
+        return lambda what: self._status.update(self._escape(what))
+
+    def __exit__(self, *error: object) -> None:
+        self._status.stop()
+
+
+def steps(what: str, *, shown: bool) -> AbstractContextManager[Callable[[str], None] | None]:
+    """A sign of life that is told what is being done; nothing where standard error is no terminal."""
+    return _Steps(what) if shown and sys.stderr.isatty() else nullcontext()
 
 
 def spinner(what: str, *, shown: bool) -> AbstractContextManager[object]:

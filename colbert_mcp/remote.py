@@ -31,6 +31,7 @@ from colbert_mcp.errors import (
 from colbert_mcp.rendezvous import Endpoint
 from colbert_mcp.results import (
     AnswerOutput,
+    CheckOutput,
     EngineStatus,
     ExplainOutput,
     GcOutput,
@@ -45,7 +46,7 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.types import IndexingProgress, Mode, ProgressCallback
-from colbert_mcp.wire import ERROR_META, BrokenCallError, Caller, NotSentError, RefusedCallError
+from colbert_mcp.wire import ERROR_META, BrokenCallError, Caller, NotSentError, RefusedCallError, SilentCallError
 
 _POLL_SECONDS = 0.5
 _LISTED = 50
@@ -176,6 +177,17 @@ class RemoteEngine:
         """See ``Engine.gc``."""
         return self._write("gc", {"former_days": former_days}, GcOutput)
 
+    def check(
+        self,
+        *,
+        read_data: bool = False,
+        repair: bool = False,
+        step: Callable[[str], None] | None = None,
+        scope: Sequence[bytes] = (),
+    ) -> CheckOutput:
+        """See ``Engine.check``; ``step`` is told nothing."""
+        return self._write("check", {"read_data": read_data, "repair": repair}, CheckOutput, scope)
+
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """See ``Engine.index_status``."""
         return self._read("index_status", {}, StatusOutput, scope)
@@ -227,6 +239,8 @@ class RemoteEngine:
                 result = self._caller.call(endpoint, tool, arguments, scope)
             except NotSentError:
                 continue
+            except SilentCallError:
+                break
             except RefusedCallError:
                 raise StoreError(
                     f"The engine of {self._config.index_path} could not answer {tool}: what was sent may be too large, "

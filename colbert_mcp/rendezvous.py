@@ -9,18 +9,17 @@ engine, and ``log`` is what the engine has to say. Knows nothing of MCP, nor of 
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from colbert_mcp.ownership import is_held
 
 _MAX_BYTES = 1_000_000
+_PROCESSES = Path("/proc")
 
 
 class Endpoint(BaseModel):
@@ -57,12 +56,13 @@ class Rendezvous:
 
     def running(self) -> bool:
         """Whether an engine lives, be it still starting or already ending."""
-        if not self.folder.is_dir():
+        return is_held(self.folder / "lock")
+
+    def is_run_by(self, pid: int) -> bool:
+        """Whether a process is the engine: the lock is held, and the process has it open, where the system tells."""
+        if not self.running():
             return False
-        try:
-            return _is_held(self.folder / "lock")
-        except OSError:  # there is no lock yet, or it is someone else's
-            return False
+        return not _PROCESSES.joinpath("self", "fd").is_dir() or _has_open(pid, self.folder / "lock")
 
     def make(self) -> None:
         """Make the folder, and the index directory around it, for the user alone."""
@@ -113,21 +113,17 @@ class Rendezvous:
                 return None
 
 
-def _is_held(lock: Path) -> bool:
-    """Whether a process has a lock. Who asks shares it with others who ask, who would else be taken for the engine."""
-    if fcntl is None:
-        try:
-            with FileLock(lock, timeout=0):
-                return False
-        except Timeout:
-            return True
-    descriptor = os.open(lock, os.O_RDONLY)
+def _has_open(pid: int, file: Path) -> bool:
+    """Whether a process has a file open (Linux; another user's process is not looked into)."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
+        wanted = file.stat()
+        descriptors = list(_PROCESSES.joinpath(str(pid), "fd").iterdir())
+    except OSError:
+        return False
+    for descriptor in descriptors:
+        with suppress(OSError):
+            if os.path.samestat(descriptor.stat(), wanted):
+                return True
     return False
 
 

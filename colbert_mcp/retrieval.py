@@ -19,7 +19,7 @@ from colbert_mcp.config import SearchConfig
 from colbert_mcp.documents import compile_patterns, is_within, path_matches
 from colbert_mcp.duplicates import near_duplicates
 from colbert_mcp.encoder import Encoder, Query
-from colbert_mcp.errors import EmptyQueryError, IndexCorruptError, QueryError
+from colbert_mcp.errors import REPAIR, EmptyQueryError, IndexCorruptError, QueryError
 from colbert_mcp.evidence import META_KEY, Covered, background, cover, read_calibration, strength, telling_words
 from colbert_mcp.explanation import explain
 from colbert_mcp.lexical import match_expression
@@ -139,8 +139,7 @@ def explained(snapshot: Snapshot, encoder: Encoder, query: str, stored: StoredPa
     alignment = align(snapshot, encoder, encoded, stored)
     if alignment is None:
         raise IndexCorruptError(
-            f"The token embeddings of passage {stored.passage_id} are not those of its text; delete the index and "
-            "index again."
+            f"The token embeddings of passage {stored.passage_id} are not those of its text; {REPAIR}"
         )
     score = round(float(alignment.similarities.max(axis=1).mean()), 4)
     explanation = explain(passage, query, encoded, alignment, heat=True)

@@ -17,7 +17,7 @@ from itertools import islice, pairwise
 from urllib.request import url2pathname
 
 from colbert_mcp.candidates import COMPARED, SEARCHED, Candidates
-from colbert_mcp.citations import Sources, Standing, check_text, find_passage, link, part_number
+from colbert_mcp.citations import Sources, Standing, find_passage, link, part_number
 from colbert_mcp.documents import display_path, in_scope, real_path
 from colbert_mcp.errors import PassageNotFoundError, QueryError, UnreadableDocumentError
 from colbert_mcp.folding import Folded
@@ -184,8 +184,6 @@ class _Verifier:
             status, reason = "modified", "what the quote spans no longer stands together in the file"
         if status in ("modified", "missing"):
             standings, shift = [replace(s, span=p.chunk.span) for p, s in zip(spanned, standings, strict=True)], 0
-        for passage in spanned:
-            check_text(passage)
         first = self._line(spanned[0], standings[0], stretch.base + finding.start)
         last = self._line(spanned[-1], standings[-1], stretch.base + finding.end)
         shift += stretch.base

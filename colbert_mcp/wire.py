@@ -6,7 +6,7 @@ limit the call, percent-encoded in the file system's own bytes. Knows nothing of
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -21,6 +21,9 @@ from colbert_mcp.rendezvous import Endpoint
 CLIENT_HEADER = "x-colbert-mcp-client"
 ROOTS_HEADER = "x-colbert-mcp-roots"
 ERROR_META = "colbert-mcp/error"  # the key of a failed result's _meta that holds the class of the error
+STATUS_TOOL = "engine_status"  # what an engine answers at once, however busy it is
+PATIENCE_SECONDS = 10.0  # then it is asked whether it answers at all
+PROBE_SECONDS = 30.0  # a machine may be so busy that even this takes its time
 _PROTOCOL = "2026-07-28"
 _UNAUTHORIZED = 401
 
@@ -37,10 +40,16 @@ class RefusedCallError(Exception):
     """The engine answered, but not with a tool's result: the call is too large, say, or the engine is at fault."""
 
 
+class SilentCallError(Exception):
+    """The engine does not answer: it hangs or was stopped. Whether the call will be carried out is unknown."""
+
+
 class Caller:
     """Calls engines from any thread, also from one that runs an event loop; a call blocks until it is answered.
 
-    Every call is one request with a connection of its own, so nothing is left of an engine that went away.
+    Every call is one request with a connection of its own, so nothing is left of an engine that went away. A call may
+    take as long as it needs while its engine says how it is when it is asked on the side; an engine that does not is
+    waited for no longer.
     """
 
     def __init__(self) -> None:
@@ -52,18 +61,37 @@ class Caller:
         self._loop.__exit__(None, None, None)
 
     def call(
-        self, endpoint: Endpoint, tool: str, arguments: dict[str, object], roots: Sequence[bytes] = ()
+        self,
+        endpoint: Endpoint,
+        tool: str,
+        arguments: dict[str, object],
+        roots: Sequence[bytes] = (),
+        *,
+        seconds: float | None = None,
     ) -> CallToolResult:
-        """The tool's result, which may be an error of the tool. Raises one of the errors above."""
+        """The tool's result, which may be an error of the tool; with ``seconds``, within so long. Raises one of the
+        errors above.
+        """
         headers = {"authorization": f"Bearer {endpoint.secret}", CLIENT_HEADER: str(os.getpid())}
         if roots:
             headers[ROOTS_HEADER] = encode_roots(roots)
         future = self._portal.start_task_soon(_call, endpoint.url, headers, tool, arguments)
         try:
-            return future.result()
+            while True:
+                try:
+                    return future.result(PATIENCE_SECONDS if seconds is None else seconds)
+                except TimeoutError:  # nothing else is raised as this
+                    if seconds is not None:
+                        raise SilentCallError(tool) from None
+                    self._probe(endpoint)
         except BaseException:
             future.cancel()
             raise
+
+    def _probe(self, endpoint: Endpoint) -> None:
+        """Raise SilentCallError unless the engine says how it is; what else is wrong, the call itself will tell."""
+        with suppress(NotSentError, BrokenCallError, RefusedCallError):
+            self.call(endpoint, STATUS_TOOL, {}, seconds=PROBE_SECONDS)
 
 
 def encode_roots(roots: Sequence[bytes]) -> str:

@@ -1,7 +1,8 @@
 """The command line: a client of the same functions as the MCP server, and the only part that prints.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0, 1 (unexpected), 2 (usage), and one
-for each branch of ``errors``; 8 where ``verify`` met a quotation that does not stand; 130 after Ctrl-C.
+for each branch of ``errors``; 8 where ``verify`` met a quotation that does not stand; 9 where ``check`` leaves damage
+or ``doctor`` an error; 130 after Ctrl-C.
 """
 
 import sys

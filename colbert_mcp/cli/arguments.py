@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from colbert_mcp import __version__
-from colbert_mcp.cli import asking, keeping
+from colbert_mcp.cli import asking, health, keeping
 from colbert_mcp.cli.output import escape
 from colbert_mcp.config import Config
 
@@ -25,7 +25,7 @@ def command_parser() -> argparse.ArgumentParser:
         prog="colbert-mcp",
         description="Passages from your own files that an assistant can quote and prove.",
         epilog="Exit codes: 2 usage, 3 configuration, 4 documents, 5 model, 6 index, 7 query, "
-        "8 a quotation not verified, 130 interrupted.",
+        "8 a quotation not verified, 9 damage found (check) or an error (doctor), 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     _add_common(parser, default=None)
@@ -92,6 +92,12 @@ def command_parser() -> argparse.ArgumentParser:
         commands, "engine", keeping.engine, "show or end the process that holds the index for `serve`"
     )
     engine.add_argument("action", choices=["status", "stop"])
+
+    check = _add_command(commands, "check", health.check, "verify every part of the index and every passage's source")
+    check.add_argument(
+        "--read-data", action="store_true", help="read and hash all files, and Chroma's texts and vectors, too"
+    )
+    check.add_argument("--repair", action="store_true", help="repair what can be repaired, and say what was done")
 
     remove = _add_command(commands, "remove", keeping.remove, "take a folder or file out of the index")
     remove.add_argument("path", help="folder or file; it is not deleted from disk")

@@ -99,6 +99,12 @@ def engine_lines(output: EngineOutput) -> Iterator[Text]:
     if not output.running:
         yield Text.assemble(f"No engine runs for {safe(output.index)}.")
         return
+    if output.silent_pid is not None:
+        yield Text.assemble(
+            f"The engine of {safe(output.index)} (process {output.silent_pid}) does not answer. End it with: "
+            "colbert-mcp engine stop"
+        )
+        return
     if output.engine is None:
         yield Text.assemble(f"The engine of {safe(output.index)} is starting, ending, or of another version.")
         return

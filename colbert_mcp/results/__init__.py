@@ -5,6 +5,14 @@ count as in ``types``.
 """
 
 from colbert_mcp.results.base import Result
+from colbert_mcp.results.health import (
+    CheckCounts,
+    CheckOutput,
+    CheckProblem,
+    DoctorOutput,
+    Finding,
+    SourceCounts,
+)
 from colbert_mcp.results.passages import (
     ExplainOutput,
     Explanation,
@@ -47,10 +55,15 @@ __all__ = [
     "EXPECTED_SKIPS",
     "VERIFIED",
     "AnswerOutput",
+    "CheckCounts",
+    "CheckOutput",
+    "CheckProblem",
+    "DoctorOutput",
     "EngineOutput",
     "EngineStatus",
     "ExplainOutput",
     "Explanation",
+    "Finding",
     "GcOutput",
     "IndexOutput",
     "IndexPlan",
@@ -68,6 +81,7 @@ __all__ = [
     "RunState",
     "SearchOutput",
     "Skipped",
+    "SourceCounts",
     "SourceDocument",
     "SourceRoot",
     "SourcesOutput",

@@ -178,3 +178,4 @@ class EngineOutput(Result):
     running: bool
     stopped: bool = Field(default=False, description="whether this call ended it")
     engine: EngineStatus | None
+    silent_pid: int | None = Field(default=None, description="its process, where that does not answer")

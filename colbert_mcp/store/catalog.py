@@ -3,6 +3,7 @@
 Writers go through one connection; every snapshot reads through a connection of its own, so it sees one generation.
 """
 
+import hashlib
 import json
 import sqlite3
 import urllib.parse
@@ -11,21 +12,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from colbert_mcp.errors import IndexCorruptError, IndexMismatchError
+from colbert_mcp.documents import display_path
+from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError
 from colbert_mcp.lexical import FTS_TOKENIZER
 from colbert_mcp.store.rows import (
-    CHUNK,
-    CHUNK_WIDTH,
+    FORMER_PASSAGES,
     LIVE_PASSAGES,
     Root,
     StoredDocument,
     StoredPassage,
-    chunk_of,
+    seal_of,
     stored_passage,
 )
 from colbert_mcp.types import Chunk, DocumentRecord, FileStamp
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CATALOGUE = "catalog.sqlite"
 _APPLICATION_ID = 0x436F4C42
 _BATCH = 500
@@ -62,7 +63,7 @@ def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> s
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        raise IndexCorruptError(f"{path} cannot be read ({error}); delete the index and index again.") from error
+        raise IndexCorruptError(f"{path} is no database ({error}); delete the index and index again.") from error
     if application != _APPLICATION_ID:
         connection.close()
         raise IndexCorruptError(f"{path} is not a colbert-mcp catalogue; choose another directory with --index.")
@@ -74,7 +75,6 @@ def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> s
         )
     connection.execute("PRAGMA foreign_keys=ON")
     if writable:
-        _add_missing_index(connection, path)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")  # what is removed is overwritten, not only unlinked
     else:
@@ -89,17 +89,6 @@ def rewrite(path: Path) -> None:
         connection.execute("VACUUM")
     finally:
         connection.close()
-
-
-def _add_missing_index(connection: sqlite3.Connection, path: Path) -> None:
-    """Catalogues of this format that were made before rows were shared have no index by text."""
-    try:
-        connection.execute(
-            "CREATE INDEX IF NOT EXISTS chunks_text_sha256 ON chunks (text_sha256) WHERE text_sha256 IS NOT NULL"
-        )
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise IndexCorruptError(f"{path} cannot be read ({error}); delete the index and index again.") from error
 
 
 class Reader:
@@ -256,17 +245,28 @@ class Reader:
         yield from rows
 
     def passages(self, chunks: Sequence[int]) -> dict[int, StoredPassage]:
-        """Stored passages by chunk id."""
-        return {passage.chunk_id: passage for passage in self._live("c.id", chunks) if passage.chunk_id is not None}
+        """Stored passages by chunk id; raises IndexCorruptError where one of them is not there."""
+        found = {passage.chunk_id: passage for passage in self._live("c.id", chunks) if passage.chunk_id is not None}
+        if not found.keys() >= set(chunks):
+            raise IndexCorruptError(f"The catalogue names passages that it does not hold; {REPAIR}")
+        return found
 
     def chunks_of(self, passage_ids: Sequence[str]) -> list[int]:
         """Ids of the live chunks with these passage ids, in the order given; unknown ones are left out."""
-        found = {passage.passage_id: passage.chunk_id for passage in self._live("c.passage_id", passage_ids)}
+        found: dict[str, int] = {}
+        for start in range(0, len(passage_ids), _BATCH):
+            batch = passage_ids[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            found.update(self._db.execute(f"SELECT passage_id, id FROM chunks WHERE passage_id IN ({marks})", batch))
         return [chunk for passage_id in passage_ids if (chunk := found.get(passage_id)) is not None]
 
     def passage(self, passage_id: str) -> StoredPassage | None:
         """A live passage by its id."""
-        return next(iter(self._live("c.passage_id", [passage_id])), None)
+        found = next(iter(self._live("c.passage_id", [passage_id])), None)
+        # SQLite takes the id from its index, so a seal is broken where that leads to another row; if it ever does not:
+        if found is not None and found.passage_id != passage_id:
+            raise IndexCorruptError(f"The catalogue leads to another passage than {passage_id}; {REPAIR}")
+        return found
 
     def equal_passages(self, hashes: Sequence[str]) -> dict[str, list[StoredPassage]]:
         """All live passages whose text has one of the hashes, by hash."""
@@ -282,7 +282,7 @@ class Reader:
             " AND c.char_end > ? AND c.char_start < ? ORDER BY c.ordinal",
             (path, start, end),
         )
-        return [stored_passage(row) for row in rows]
+        return _consecutive([stored_passage(row) for row in rows], path)
 
     def matching(self, expression: str, scope: Sequence[bytes]) -> Iterator[StoredPassage]:
         """The live passages below the paths of a scope (empty: all) that match an FTS5 expression, best first."""
@@ -306,40 +306,38 @@ class Reader:
     def neighbours(self, passage: StoredPassage, before: int, after: int) -> tuple[list[Chunk], list[Chunk]]:
         """The chunks before and after a live passage in its document, in order."""
         rows = self._db.execute(
-            f"SELECT ordinal, {CHUNK} FROM chunks"
-            " WHERE document = (SELECT document FROM chunks WHERE id = ?) AND ordinal BETWEEN ? AND ? ORDER BY ordinal",
+            f"{LIVE_PASSAGES} WHERE c.document = (SELECT document FROM chunks WHERE id = ?)"
+            " AND c.ordinal BETWEEN ? AND ? ORDER BY c.ordinal",
             (passage.chunk_id, passage.ordinal - before, passage.ordinal + after),
-        ).fetchall()
-        chunks = [(row[0], chunk_of(row[1:])) for row in rows]
+        )
+        around = _consecutive([stored_passage(row) for row in rows], passage.path)
         return (
-            [chunk for ordinal, chunk in chunks if ordinal < passage.ordinal],
-            [chunk for ordinal, chunk in chunks if ordinal > passage.ordinal],
+            [other.chunk for other in around if other.ordinal < passage.ordinal],
+            [other.chunk for other in around if other.ordinal > passage.ordinal],
         )
 
     def former(self, passage_id: str) -> StoredPassage | None:
         """A passage of an earlier generation, by its id."""
-        row = self._db.execute(
-            f"SELECT {CHUNK}, path, file_sha256, format, encoding, newline, indexed_at FROM former"
-            " WHERE passage_id = ?",
-            (passage_id,),
-        ).fetchone()
-        if row is None:
-            return None
-        path, *facts = row[CHUNK_WIDTH:]
-        return StoredPassage(passage_id, None, 0, chunk_of(row), path, None, *facts)
+        row = self._db.execute(f"{FORMER_PASSAGES} WHERE passage_id = ?", (passage_id,)).fetchone()
+        return None if row is None else stored_passage(row)
 
     def extracted_text(self, path: bytes) -> tuple[str, str] | None:
         """The text extracted from a document and the SHA-256 of the file that it was extracted from."""
         row = self._db.execute(
-            "SELECT text, sha256 FROM extracts JOIN documents ON documents.id = document WHERE path = ?", (path,)
+            "SELECT text, sha256, seal FROM extracts JOIN documents ON documents.id = document WHERE path = ?", (path,)
         ).fetchone()
-        return None if row is None else (zlib.decompress(row[0]).decode("utf-8"), str(row[1]))
+        if row is None:
+            return None
+        packed, file_sha256, seal = row
+        if not isinstance(packed, bytes) or seal != seal_of((path, file_sha256, hashlib.sha256(packed).digest())):
+            raise IndexCorruptError(f"The text of {display_path(path)} is damaged in the index; {REPAIR}")
+        return zlib.decompress(packed).decode("utf-8"), file_sha256
 
     def passage_at(self, path: bytes, char: int) -> StoredPassage | None:
         """The live passage of a document that holds a character."""
         where = "WHERE d.path = ? AND c.char_start <= ? AND c.char_end > ?"
         row = self._db.execute(f"{LIVE_PASSAGES} {where}", (path, char, char)).fetchone()
-        return None if row is None else stored_passage(row)
+        return None if row is None else _consecutive([stored_passage(row)], path)[0]
 
     def passages_with_rows(self, segment: int | None = None) -> Iterator[tuple[StoredPassage, int, int]]:
         """(passage, segment, row) of every live chunk (of one segment), ordered by segment and row."""
@@ -365,6 +363,14 @@ def paths_below(path: bytes) -> tuple[bytes, bytes]:
     """The half-open range of paths that lie under a folder ("0" is the byte after "/")."""
     prefix = path.rstrip(b"/")
     return prefix + b"/", prefix + b"0"
+
+
+def _consecutive(passages: list[StoredPassage], path: bytes) -> list[StoredPassage]:
+    """The passages, if they follow each other in the file: what is left out between two would pass for blanks."""
+    first = passages[0].ordinal if passages else 0
+    if any(found.path != path or found.ordinal != at for at, found in enumerate(passages, first)):
+        raise IndexCorruptError(f"The passages of {display_path(path)} are not whole in the index; {REPAIR}")
+    return passages
 
 
 def _below(scope: Sequence[bytes]) -> tuple[str, list[bytes]]:

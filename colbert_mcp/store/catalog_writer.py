@@ -1,5 +1,6 @@
 """Changes to the catalogue, each inside a transaction. Knows rows; nothing of arrays, files or Chroma."""
 
+import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from colbert_mcp.store.catalog import Reader, paths_below
-from colbert_mcp.store.rows import CHUNK
+from colbert_mcp.store.rows import CHUNK, seal_of
 from colbert_mcp.store.tokens import SegmentFiles
 from colbert_mcp.types import Chunk, Coverage, DocumentRecord, FileStamp
 
@@ -36,7 +37,7 @@ class NewDocument:
     chunks: list[NewChunk]
 
 
-_ROW_MARKS = ", ".join("?" * 25)
+_ROW_MARKS = ", ".join("?" * 26)
 _OLD_CHUNK = CHUNK.replace(" sha256", " c.sha256")
 
 
@@ -136,11 +137,12 @@ class Writer(Reader):
         self._db.execute("DELETE FROM extracts WHERE document = ?", (document,))
         if new.extract is not None:
             packed = zlib.compress(new.extract.encode("utf-8"))
-            self._db.execute("INSERT INTO extracts VALUES (?, ?)", (document, packed))
+            seal = seal_of((record.path, record.sha256, hashlib.sha256(packed).digest()))
+            self._db.execute("INSERT INTO extracts VALUES (?, ?, ?)", (document, packed, seal))
         self._db.executemany(
-            f"INSERT INTO chunks (passage_id, document, ordinal, {CHUNK}, tokens, unknown, skipped, untokenized,"
+            f"INSERT INTO chunks ({CHUNK}, passage_id, ordinal, seal, document, tokens, unknown, skipped, untokenized,"
             f" segment, row) VALUES ({_ROW_MARKS})",
-            (_new_row(document, ordinal, chunk) for ordinal, chunk in enumerate(chunks)),
+            (_new_row(document, record, ordinal, chunk, now) for ordinal, chunk in enumerate(chunks)),
         )
         self._db.executemany("DELETE FROM former WHERE passage_id = ?", ((chunk.passage_id,) for chunk in chunks))
         return gone
@@ -203,6 +205,32 @@ class Writer(Reader):
         row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'segments'").fetchone()
         return 1 if row is None else int(row[0]) + 1
 
+    def rebuild_lookups(self) -> None:
+        """Make SQLite's own look-up tables anew from the rows."""
+        self._db.execute("REINDEX")
+
+    def rebuild_words(self) -> None:
+        """Make the words that BM25 counts anew from the passages."""
+        self._db.execute("INSERT INTO fts (fts) VALUES ('rebuild')")
+
+    def delete_orphans(self) -> None:
+        """Delete rows of documents and roots that are not there."""
+        for table in ("chunks", "extracts", "document_roots"):
+            self._db.execute(f"DELETE FROM {table} WHERE document NOT IN (SELECT id FROM documents)")
+        self._db.execute("DELETE FROM document_roots WHERE root NOT IN (SELECT id FROM roots)")
+
+    def delete_documents(self, documents: Iterable[int]) -> None:
+        """Delete documents whose passages are damaged, so that none becomes a former one."""
+        for document in documents:
+            self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
+            self._db.execute("DELETE FROM documents WHERE id = ?", (document,))
+        # What is deleted may not be what the words were taken from.
+        self.rebuild_words()
+
+    def delete_former(self, passage_ids: Iterable[str]) -> None:
+        """Delete former passages."""
+        self._db.executemany("DELETE FROM former WHERE passage_id = ?", ((number,) for number in passage_ids))
+
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database and truncate it."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -213,8 +241,9 @@ class Writer(Reader):
             ids = self._db.execute("SELECT passage_id FROM chunks WHERE document = ?", (document,)).fetchall()
             leaving = [row[0] for row in ids if row[0] not in keep]
             self._db.executemany(
-                "INSERT OR REPLACE INTO former SELECT passage_id, path, d.sha256, format, encoding, newline,"
-                f" {_OLD_CHUNK}, indexed_at, ? FROM chunks c JOIN documents d ON d.id = document WHERE passage_id = ?",
+                "INSERT OR REPLACE INTO former SELECT passage_id, path, d.sha256, format, encoding, newline, ordinal,"
+                f" {_OLD_CHUNK}, indexed_at, seal, ? FROM chunks c JOIN documents d ON d.id = document"
+                " WHERE passage_id = ?",
                 ((now, passage_id) for passage_id in leaving),
             )
             self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
@@ -222,12 +251,9 @@ class Writer(Reader):
         return gone
 
 
-def _new_row(document: int, ordinal: int, new: NewChunk) -> tuple[object, ...]:
+def _new_row(document: int, record: DocumentRecord, ordinal: int, new: NewChunk, now: str) -> tuple[object, ...]:
     span, chunk, part, coverage = new.chunk.span, new.chunk, new.chunk.part, new.coverage
-    return (
-        new.passage_id,
-        document,
-        ordinal,
+    cited = (
         span.char_start,
         span.char_end,
         span.byte_start,
@@ -244,10 +270,9 @@ def _new_row(document: int, ordinal: int, new: NewChunk) -> tuple[object, ...]:
         chunk.sha256,
         None if chunk.text_sha256 == chunk.sha256 else chunk.text_sha256,
         chunk.text,
-        new.tokens,
-        coverage.unknown,
-        coverage.skipped,
-        coverage.untokenized,
-        new.segment,
-        new.row,
+        new.passage_id,
+        ordinal,
     )
+    facts = (record.path, record.sha256, record.format, record.encoding, record.newline, now)
+    counts = (new.tokens, coverage.unknown, coverage.skipped, coverage.untokenized)
+    return (*cited, seal_of((*cited, *facts)), document, *counts, new.segment, new.row)

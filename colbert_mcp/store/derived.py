@@ -10,8 +10,9 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from colbert_mcp.maxsim import Floats
 from colbert_mcp.store.records import VectorRecord
@@ -24,6 +25,9 @@ Source = Callable[[], AbstractContextManager[tuple[Iterator[VectorRecord], int, 
 # About two seconds of work, which may be done without being asked for.
 _CHEAP_RECORDS = 2_000
 _PATIENCE_SECONDS = 0.25
+MARKER = "open"  # stands beside Chroma while it is open
+_PAGE = 500
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -39,6 +43,7 @@ class DerivedVectors:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self.state: State = "closed" if enabled else "off"
+        self.rebuilt = False  # whether what was found at the last opening could not be used
 
     def start(self) -> None:
         """Begin to open it, once."""
@@ -83,15 +88,6 @@ class DerivedVectors:
             return vectors is not None and vectors.replaced == 0 and vectors.generation == generation
         return False
 
-    def rebuild(self) -> None:
-        """Write it anew into files of their own, delete the old ones, and wait; one that is not used is deleted."""
-        if not self._enabled:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            return
-        self.open()
-        self._begin_rebuild()
-        self._join()
-
     def scrub(self, generation: int, count: int) -> bool:
         """See that deleted records leave its files, if it holds so few (``count``) that this takes seconds.
 
@@ -105,6 +101,35 @@ class DerivedVectors:
             return False
         self._begin_rebuild()
         return True
+
+    def compare(self, passage_ids: set[str], records: Iterator[VectorRecord], *, data: bool) -> list[str]:
+        """What it holds otherwise than the catalogue: ``passage_ids`` is every live passage, ``records`` are those to
+        be compared one by one. Searches may come in between.
+        """
+        missing, surplus, other = set(passage_ids), 0, 0
+        offset = 0
+        while found := self._asked(lambda vectors: vectors.ids(_PAGE, offset)):  # noqa: B023
+            offset += len(found)
+            surplus += len(set(found) - passage_ids)
+            missing -= set(found)
+        while batch := list(islice(records, _PAGE)):
+            there = [record for record in batch if record.passage_id not in missing]
+            other += self._asked(lambda vectors: vectors.differing(there, data=data)) or 0  # noqa: B023
+        if self.state != "ready":
+            return ["it cannot be read"]
+        counts = {"passages are missing": len(missing), "records belong to none": surplus, "records differ": other}
+        return [f"{count} {what}" for what, count in counts.items() if count]
+
+    def rebuild(self) -> None:
+        """Make it anew from the catalogue and the segments in files of its own, and wait; nothing where it is off."""
+        self._join()
+        self._begin_rebuild()
+        self._join()
+
+    def discard(self) -> None:
+        """Delete what an index that does without it has kept from the time when it did not."""
+        if not self._enabled:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def close(self) -> None:
         """Close it cleanly if it is sound, for good; a failed one keeps its marker and is rebuilt the next time."""
@@ -120,11 +145,19 @@ class DerivedVectors:
 
     def _begin_rebuild(self) -> None:
         with self._changed:
-            if self.state not in ("ready", "failed"):
+            if self.state not in ("closed", "ready", "failed"):
                 return
             self.state = "rebuilding"
+            self._directory.mkdir(exist_ok=True)
+            (self._directory / MARKER).touch()  # what is found there is not to be used
             self._thread = threading.Thread(target=self._open, name="chroma")
             self._thread.start()
+
+    def _asked(self, question: "Callable[[Vectors], T]") -> T | None:
+        """The answer to a question; None where it fails."""
+        with self._guard():
+            return question(self._vectors) if self._vectors is not None else None
+        return None
 
     def _join(self) -> None:
         if self._thread is not None:
@@ -138,10 +171,12 @@ class DerivedVectors:
                 if self._vectors is not None:
                     self._vectors.abandon()
                     self._vectors = None
-                self._vectors = Vectors(
-                    self._directory, records, generation, count, on_rebuild=lambda: self._set("rebuilding")
-                )
+                self._vectors = Vectors(self._directory, records, generation, count, on_rebuild=self._rebuilding)
             self._set("ready")
+
+    def _rebuilding(self) -> None:
+        self.rebuilt |= self.state == "opening"  # else it was asked for
+        self._set("rebuilding")
 
     def _set(self, state: State) -> None:
         with self._changed:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from colbert_mcp.errors import IndexLockedError
+from colbert_mcp.ownership import LOCK, OWNER, in_use
+
+_PROBED_SECONDS = 0.2  # others hold the lock for moments, to see whether there is an owner
 
 
 class IndexLock:
@@ -16,17 +18,15 @@ class IndexLock:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._owner = directory / "owner.json"
-        self._lock = FileLock(directory / "lock")
+        self._owner = directory / OWNER
+        self._lock = FileLock(directory / LOCK)
 
     def acquire(self) -> None:
         """Take the lock or raise IndexLockedError naming the holder; PermissionError on a read-only directory."""
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=_PROBED_SECONDS, poll_interval=_PROBED_SECONDS / 10)
         except Timeout:
-            raise IndexLockedError(
-                f"{self._directory} is in use by {self._holder()}. End that process, or use another index with --index."
-            ) from None
+            raise in_use(self._directory) from None
         owner = {
             "pid": os.getpid(),
             "command": Path(sys.argv[0]).name + " " + " ".join(sys.argv[1:2]),
@@ -38,10 +38,3 @@ class IndexLock:
         """Give the lock back."""
         self._owner.unlink(missing_ok=True)
         self._lock.release()
-
-    def _holder(self) -> str:
-        try:
-            owner = json.loads(self._owner.read_text(encoding="utf-8"))
-            return f"process {owner['pid']} ({owner['command'].strip()}, since {owner['since']})"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return "another process"

@@ -1,10 +1,10 @@
-"""Whether a directory is an index, may become one, may be written, and has space. Opens nothing."""
+"""Whether a directory is an index, may become one, may be written, and takes an encoder. Opens nothing."""
 
 import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from colbert_mcp.errors import IndexCorruptError, IndexNotFoundError, StoreError
+from colbert_mcp.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
 from colbert_mcp.store.catalog import CATALOGUE
 
 
@@ -46,11 +46,20 @@ def is_read_only(directory: Path) -> bool:
     return not all(os.access(path, os.W_OK) for path in (directory, directory / CATALOGUE) if path.exists())
 
 
-def require_space(directory: Path, count: int) -> None:
-    """Raise StoreError where the disk has fewer free bytes than ``count``, which rewriting something takes at most."""
-    free = shutil.disk_usage(directory).free
-    if free < count:
-        raise StoreError(
-            f"Rewriting a part of {directory} takes up to {count / 1e6:,.1f} MB of free disk space, and there are "
-            f"{free / 1e6:,.1f}. Nothing is lost: free some space and run gc again."
+def require_same_encoder(
+    directory: Path, stored: Mapping[str, object] | None, fingerprint: Mapping[str, object]
+) -> None:
+    """Raise IndexMismatchError where an index was made with another encoder; one without a fingerprint takes any.
+
+    The ``model`` in it is a name for people and is not compared.
+    """
+    if stored is None:
+        return
+    keys = stored.keys() | fingerprint.keys()
+    different = sorted(key for key in keys - {"model"} if stored.get(key) != fingerprint.get(key))
+    if different:
+        raise IndexMismatchError(
+            f"The index {directory} was made with the model {stored.get('model')}, and the configured model "
+            f"{fingerprint['model']} differs in {', '.join(different)}. Set [model] back, or use another index "
+            "with --index."
         )

@@ -35,7 +35,8 @@ CREATE INDEX document_roots_root ON document_roots (root);
 -- The text of documents whose format is not text, in which their spans count; zlib over UTF-8.
 CREATE TABLE extracts (
   document INTEGER PRIMARY KEY REFERENCES documents (id) ON DELETE CASCADE,
-  text BLOB NOT NULL
+  text BLOB NOT NULL,
+  seal BLOB NOT NULL         -- over the document's path and hash, and the text
 ) STRICT;
 
 CREATE TABLE chunks (
@@ -63,6 +64,7 @@ CREATE TABLE chunks (
   unknown INTEGER NOT NULL,  -- characters under an unknown token, a skipped one, and none at all
   skipped INTEGER NOT NULL,
   untokenized INTEGER NOT NULL,
+  seal BLOB NOT NULL,        -- over all above but the counts, and the document's own facts (rows.py)
   segment INTEGER NOT NULL,  -- chunks of equal text may share a row
   row INTEGER NOT NULL
 ) STRICT;
@@ -79,6 +81,7 @@ CREATE TABLE former (
   format TEXT NOT NULL,
   encoding TEXT NOT NULL,
   newline TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,
   char_start INTEGER NOT NULL,
   char_end INTEGER NOT NULL,
   byte_start INTEGER,
@@ -96,6 +99,7 @@ CREATE TABLE former (
   text_sha256 TEXT,          -- of the text in UTF-8; NULL where it is the same
   text TEXT NOT NULL,
   indexed_at TEXT NOT NULL,
+  seal BLOB NOT NULL,        -- the one it had when it was live
   retired_at TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX former_path ON former (path);

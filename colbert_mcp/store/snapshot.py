@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from colbert_mcp.errors import IndexCorruptError
+from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.maxsim import Floats, TokenMatrix, best_pooled_matches, maxsim_pooled
 from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.tokens import Segment
@@ -52,7 +52,7 @@ class Snapshot:
         self._segments = {}  # not read any more, so they may be unmapped and deleted
         self._close()
         if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError):
-            raise IndexCorruptError(f"The catalogue is damaged ({error}); delete the index and index again.") from error
+            raise IndexCorruptError(f"The catalogue is damaged ({error}); {REPAIR}") from error
 
     def __len__(self) -> int:
         return len(self._live.chunks)

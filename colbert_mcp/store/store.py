@@ -8,14 +8,14 @@ next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import StoreConfig
-from colbert_mcp.errors import IndexCorruptError, IndexMismatchError, StoreError
+from colbert_mcp.errors import REPAIR, IndexCorruptError, StoreError
 from colbert_mcp.store import merging
 from colbert_mcp.store.batch import Batch, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create, rewrite
@@ -23,10 +23,11 @@ from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.derived import DerivedVectors
 from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.log import Log
-from colbert_mcp.store.opening import check_directory, check_read_only, is_read_only, require_space
+from colbert_mcp.store.opening import check_directory, check_read_only, is_read_only, require_same_encoder
 from colbert_mcp.store.records import VectorRecord, batch_records, stored_records
 from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
+from colbert_mcp.store.space import require_space, size_of
 from colbert_mcp.store.tokens import Segment, SegmentWriter
 from colbert_mcp.types import FileStamp
 
@@ -88,6 +89,11 @@ class Store:
             lock.release()
 
     @property
+    def tokens(self) -> Path:
+        """The folder of the segments."""
+        return self._tokens
+
+    @property
     def read_only(self) -> bool:
         """Whether the index can be searched but not changed."""
         return self._owned is None
@@ -120,7 +126,7 @@ class Store:
                 opened.callback(self._segments.unpin, list(files))
                 return Snapshot(reader, self._live_rows(reader), segments, opened.pop_all().close)
             except sqlite3.DatabaseError as error:
-                raise IndexCorruptError(f"{self._catalogue} cannot be read ({error}); index again.") from error
+                raise IndexCorruptError(f"{self._catalogue} cannot be read ({error}); {REPAIR}") from error
 
     def _live_rows(self, reader: Reader) -> LiveRows:
         # A stale list of rows with fresh texts would be a wrong citation: all are of one generation.
@@ -131,22 +137,10 @@ class Store:
             return self._live[1]
 
     def check_fingerprint(self, fingerprint: dict[str, object]) -> None:
-        """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any.
-
-        The ``model`` in it is a name for people and is not compared.
-        """
-        with self.snapshot() as snapshot:
-            stored = snapshot.reader.fingerprint
-        if stored is None:
-            return
-        keys = stored.keys() | fingerprint.keys()
-        different = sorted(key for key in keys - {"model"} if stored.get(key) != fingerprint.get(key))
-        if different:
-            raise IndexMismatchError(
-                f"The index {self.directory} was made with the model {stored.get('model')}, and the configured model "
-                f"{fingerprint['model']} differs in {', '.join(different)}. Set [model] back, or use another index "
-                "with --index."
-            )
+        """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any."""
+        with closing(Reader(connect(self._catalogue, immutable=self.read_only))) as reader:
+            stored = reader.fingerprint
+        require_same_encoder(self.directory, stored, fingerprint)
 
     def batch(self, fingerprint: dict[str, object], dimension: int, dense_dimension: int) -> Batch:
         """An empty batch for the next commit; the first one ties the index to the encoder."""
@@ -202,6 +196,23 @@ class Store:
         self.vectors.follow(follow)
         self._merge_if_due()
         return self.writer.generation
+
+    def replace_segments(self, batch: Batch, moved: Sequence[tuple[int, int, int]], damaged: Sequence[int]) -> None:
+        """Put a batch's rows in the place of damaged segments: ``moved`` is (new row, old segment, old row).
+
+        Chroma is rebuilt afterwards by whoever calls this. Raises StoreError where the disk refuses it.
+        """
+        try:
+            files = batch.writer.finish() if batch.writer is not None else None
+            with self.writer.transaction():
+                if files is not None:
+                    self.writer.put_segment(batch.segment, files)
+                self.writer.move_rows((batch.segment, *item) for item in moved)
+                self.writer.drop_segments(damaged)
+        except (OSError, sqlite3.Error) as error:
+            self.abandon(batch)
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        self._collect_garbage()
 
     def drop_documents(self, documents: Sequence[int], *, forget: bool = False) -> int:
         """Take documents out of the index; returns how many passages left. ``forget`` also deletes former passages."""
@@ -264,7 +275,7 @@ class Store:
         """
         chosen = merging.wasteful(self.writer.segment_rows())
         if chosen:
-            require_space(self._tokens, _size(file for n in chosen for file in self._segments.path(n).iterdir()))
+            require_space(self._tokens, size_of(file for n in chosen for file in self._segments.path(n).iterdir()))
             self._rewrite(chosen)
         else:
             self._collect_garbage()
@@ -277,8 +288,9 @@ class Store:
         """
         if self.vectors.is_lean(self.writer.generation):
             return False
-        require_space(self.directory, _size((self.directory / "chroma").rglob("*")))
+        require_space(self.directory, size_of((self.directory / "chroma").rglob("*")))
         self.vectors.rebuild()
+        self.vectors.discard()
         return True
 
     def vacuum(self) -> None:
@@ -286,7 +298,7 @@ class Store:
 
         Raises StoreError where the disk is too small; nothing is lost then.
         """
-        require_space(self.directory, _size([self._catalogue]))
+        require_space(self.directory, size_of([self._catalogue]))
         try:
             rewrite(self._catalogue)
         except sqlite3.Error as error:
@@ -310,9 +322,9 @@ class Store:
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
         return {
-            "catalogue": _size(self.directory.glob(f"{CATALOGUE}*")),
-            "tokens": _size(self._tokens.rglob("*")),
-            "chroma": _size((self.directory / "chroma").rglob("*")),
+            "catalogue": size_of(self.directory.glob(f"{CATALOGUE}*")),
+            "tokens": size_of(self._tokens.rglob("*")),
+            "chroma": size_of((self.directory / "chroma").rglob("*")),
         }
 
     def _merge_if_due(self) -> None:
@@ -359,7 +371,7 @@ class Store:
     def _clean(self) -> None:
         """Delete what an interrupted run left: segments that the catalogue does not name; and what has expired."""
         self._tokens.mkdir(exist_ok=True)
-        named = {f"{number:06}" for number in self.writer.segments()}
+        named = {f"{number:06}" for number in self.writer.segment_rows()}
         for path in self._tokens.iterdir():
             if path.name not in named:
                 shutil.rmtree(path, ignore_errors=True)
@@ -384,12 +396,3 @@ def _before(days: float) -> str:
 def _reference(number: int, row: int, segment: Segment) -> RowReference:
     start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
     return RowReference(number, row, start, end - start, segment.dense[row])
-
-
-def _size(files: Iterable[Path]) -> int:
-    """Bytes of those of the files that are still there: some may be deleted meanwhile."""
-    total = 0
-    for file in files:
-        with suppress(OSError):
-            total += file.stat().st_size if file.is_file() else 0
-    return total

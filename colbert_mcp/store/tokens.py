@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from colbert_mcp.errors import IndexCorruptError
+from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.maxsim import Floats, TokenMatrix, pool, quantise
 
 POOLED = 16
@@ -141,11 +141,9 @@ def open_segment(directory: Path, files: dict[str, tuple[int, str]]) -> Segment:
         try:
             found = (directory / name).stat().st_size
         except OSError:
-            raise IndexCorruptError(f"{directory / name} is missing; delete the index and index again.") from None
+            raise IndexCorruptError(f"{directory / name} is missing; {REPAIR}") from None
         if found != length:
-            raise IndexCorruptError(
-                f"{directory / name} has {found} bytes instead of {length}; delete the index and index again."
-            )
+            raise IndexCorruptError(f"{directory / name} has {found} bytes instead of {length}; {REPAIR}")
     tokens = TokenMatrix(
         _map(directory / "tokens.npy", np.int8, 2),
         _map(directory / "scales.npy", np.float16, 1),
@@ -177,9 +175,9 @@ def _map(file: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
     try:
         array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header fails in any way its text can be misread
-        raise IndexCorruptError(f"Cannot map {file}: {error}; delete the index and index again.") from error
+        raise IndexCorruptError(f"Cannot map {file}: {error}; {REPAIR}") from error
     if array.dtype != dtype or array.ndim != dimensions:
-        raise IndexCorruptError(f"{file} holds another array than it should; delete the index and index again.")
+        raise IndexCorruptError(f"{file} holds another array than it should; {REPAIR}")
     return array
 
 
@@ -193,7 +191,7 @@ def _check_shapes(directory: Path, segment: Segment) -> None:
         and bool(np.all(np.diff(offsets) >= 0))
     )
     if not fits:
-        raise IndexCorruptError(f"The arrays in {directory} do not fit together; delete the index and index again.")
+        raise IndexCorruptError(f"The arrays in {directory} do not fit together; {REPAIR}")
 
 
 def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -234,7 +232,7 @@ class _ArrayFile:
             while left:
                 block = file.read(min(left, _COPY_BYTES))
                 if not block:
-                    raise IndexCorruptError(f"{source} is shorter than it should be; delete the index and index again.")
+                    raise IndexCorruptError(f"{source} is shorter than it should be; {REPAIR}")
                 self._file.write(block)
                 left -= len(block)
         self._count += last - first

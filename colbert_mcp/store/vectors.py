@@ -19,11 +19,12 @@ import numpy.typing as npt
 from chromadb.config import Settings
 from chromadb.errors import ChromaError
 
+from colbert_mcp.store import hnsw
+from colbert_mcp.store.derived import MARKER
 from colbert_mcp.store.records import Provenance, VectorRecord
 
 COLLECTION = "passages"
-_MARKER = "open"
-_BATCH = 1000
+_BATCH = 250  # smaller than the log is kept, so that this leaves little room in the database
 _SEARCH_WIDTH = 400
 # Every change replays what its log holds since the last sync, so the log is kept short. A kill means a rebuild anyway.
 _SYNC_THRESHOLD = 500
@@ -43,9 +44,10 @@ class Vectors:
     ) -> None:
         """Open it, or rebuild it from ``records`` (read only then) where it cannot be trusted."""
         self._directory = directory
+        self._written: dict[Path, tuple[int, int]] = {}
         self.replaced = 0  # records deleted or replaced since it was built, whose text its files may still hold
         directory.mkdir(exist_ok=True)
-        marker = directory / _MARKER
+        marker = directory / MARKER
         clean = not marker.exists()
         marker.touch()
         existing = sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
@@ -97,14 +99,25 @@ class Vectors:
         found = self._collection.query(query_embeddings=dense[None], n_results=min(k, count, _SEARCH_WIDTH), include=[])
         return list(found["ids"][0])
 
+    def ids(self, limit: int, offset: int) -> list[str]:
+        """The ids of some records, in an order of its own."""
+        return list(self._collection.get(limit=limit, offset=offset, include=[])["ids"])
+
+    def differing(self, records: Sequence[VectorRecord], *, data: bool) -> int:
+        """How many of the records it holds otherwise, or not at all; with ``data``, texts and vectors count too."""
+        wanted: Any = ["metadatas", *(["documents", "embeddings"] if data else [])]
+        found: Any = self._collection.get(ids=[record.passage_id for record in records], include=wanted)
+        rows = {passage_id: row for row, passage_id in enumerate(found["ids"])}
+        return sum(not _same(found, rows.get(record.passage_id), record, data=data) for record in records)
+
     def abandon(self) -> None:
-        """Close it so that the next opening rebuilds it."""
+        """Close it as if it had been killed: it is rebuilt at the next opening."""
         self._close_client()
 
     def close(self) -> None:
         """Close cleanly: only then is it trusted at the next opening."""
         self._close_client()
-        (self._directory / _MARKER).unlink(missing_ok=True)
+        (self._directory / MARKER).unlink(missing_ok=True)
 
     @property
     def generation(self) -> int:
@@ -113,6 +126,10 @@ class Vectors:
 
     def _set_generation(self, generation: int) -> None:
         self._collection.modify(metadata={"generation": generation, "replaced": self.replaced})
+        written = hnsw.written(self._files)
+        if written != self._written:
+            self._written = written
+            hnsw.blank_unused(self._files)
 
     def _agrees(self, generation: int, count: int) -> bool:
         metadata = self._collection.metadata or {}
@@ -149,13 +166,24 @@ class Vectors:
         )
 
     def _connect(self, number: int) -> None:
-        path = self._directory / f"{number:03}"
-        self._client = chromadb.PersistentClient(path=str(path), settings=Settings(anonymized_telemetry=False))
+        self._files = self._directory / f"{number:03}"
+        self._written = {}
+        self._client = chromadb.PersistentClient(path=str(self._files), settings=Settings(anonymized_telemetry=False))
 
     def _close_client(self) -> None:
         client = self.__dict__.pop("_client", None)
         if client is not None:
             client.close()
+            hnsw.blank_unused(self._files)
+
+
+def _same(found: Any, row: int | None, record: VectorRecord, *, data: bool) -> bool:
+    if row is None or found["metadatas"][row] != record.provenance:
+        return False
+    return not data or (
+        found["documents"][row] == record.text
+        and np.array_equal(np.asarray(found["embeddings"][row], np.float32), record.dense.astype(np.float32))
+    )
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -464,7 +464,7 @@ def test_a_text_that_was_changed_in_the_catalogue_is_not_cited(
     queen = engine.search("queen", mode="lexical").results[0]
     with catalogue(tmp_path / "index") as database:
         database.execute("UPDATE chunks SET text = replace(text, 'swarming', 'honey')")
-    with pytest.raises(IndexCorruptError, match=f"{queen.id} is damaged") as raised:
+    with pytest.raises(IndexCorruptError, match=rf"{queen.id}' of .*bees\.txt is damaged.*check --repair") as raised:
         engine.get_passage(queen.id)
     assert "honey" not in str(raised.value)
     with catalogue(tmp_path / "index") as database:

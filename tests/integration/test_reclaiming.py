@@ -18,12 +18,12 @@ from support import PROJECT, EngineFactory
 
 import colbert_mcp.indexing
 import colbert_mcp.store.derived
-import colbert_mcp.store.opening
+import colbert_mcp.store.space
 import colbert_mcp.store.store
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PassageNotFoundError, QueryError, StoreError
-from colbert_mcp.store import Store
+from colbert_mcp.store import Store, hnsw
 from colbert_mcp.store.records import VectorRecord
 from colbert_mcp.store.vectors import Vectors
 
@@ -89,6 +89,29 @@ def test_nothing_that_was_removed_is_left_in_any_file(open_engine: EngineFactory
     engine.close()
     assert files_that_hold(index, SECRET) == set()
     assert len(open_engine(store=CHROMA).search("otter", limit=50).results) > 10
+
+
+@pytest.mark.parametrize("count", [20, 520])
+def test_what_chroma_writes_of_the_memory_without_using_it_is_blanked(tmp_path: Path, count: int) -> None:
+    chance = np.random.default_rng(1)
+    dense = [chance.random(32, np.float32) for _ in range(count)]
+    records = [VectorRecord(f"{n:016}", dense[n], "Text.", {"path": "/x"}) for n in range(count)]
+    vectors = Vectors(tmp_path / "chroma", records, 1, count, lambda: None)
+    nearest = vectors.nearest(dense[0], 300)
+    vectors.close()
+    (lengths,) = (tmp_path / "chroma").rglob("length.bin")
+    unused = [lengths] if count > 500 else [lengths, lengths.with_name("data_level0.bin")]
+    for file in unused:
+        file.write_bytes((SECRET.encode() * file.stat().st_size)[: file.stat().st_size])
+    if count < 500:  # opened, it would be written anew, of other memory
+        hnsw.blank_unused(lengths.parent.parent)
+    else:
+        Vectors(tmp_path / "chroma", [], 1, count, lambda: pytest.fail("it was rebuilt")).close()
+    assert files_that_hold(tmp_path / "chroma", SECRET) == set()
+    last = Vectors(tmp_path / "chroma", [], 1, count, lambda: pytest.fail("it was rebuilt"))
+    assert last.nearest(dense[0], 300) == nearest
+    assert last.differing(records[:400], data=True) == 0
+    last.close()
 
 
 def test_of_many_passages_the_removed_text_leaves_chroma_when_gc_is_called(
@@ -287,7 +310,7 @@ def test_a_disk_too_small_to_rewrite_a_part_is_told_and_nothing_is_lost(
     before = engine.search("otter river", limit=20)
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as small:
-        small.setattr(colbert_mcp.store.opening.shutil, "disk_usage", lambda _: usage(1_000_000, 999_000, 1_000))
+        small.setattr(colbert_mcp.store.space.shutil, "disk_usage", lambda _: usage(1_000_000, 999_000, 1_000))
         with pytest.raises(StoreError, match=r"free disk space.*run gc again"):
             engine.gc()
     assert engine.search("otter river", limit=20).results == before.results

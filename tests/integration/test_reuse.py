@@ -240,25 +240,6 @@ def test_chroma_records_of_reused_passages_lead_to_their_tokens_also_after_merge
         np.testing.assert_allclose(dense, expected.dense, atol=1e-3)
 
 
-def test_a_catalogue_made_before_rows_were_shared_gets_what_it_needs(
-    open_engine: EngineFactory, encoder: FakeEncoder, tmp_path: Path
-) -> None:
-    write(tmp_path / "tree" / "a.txt", [0, 1], "utf-16")
-    engine = open_engine(encoder)
-    engine.index_path(tmp_path / "tree")
-    engine.close()
-    database = sqlite3.connect(tmp_path / "index" / "catalog.sqlite")
-    database.execute("DROP INDEX chunks_text_sha256")
-    database.close()
-    engine = open_engine(encoder)
-    (tmp_path / "tree" / "a.txt").rename(tmp_path / "tree" / "b.txt")
-    assert engine.index_path(tmp_path / "tree").reused == 2
-    plan = engine._store.writer._db.execute(
-        "EXPLAIN QUERY PLAN SELECT row FROM chunks WHERE text_sha256 IN ('a', 'b')"
-    ).fetchall()
-    assert "chunks_text_sha256" in str(plan)
-
-
 EDIT = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 5), st.lists(st.integers(0, 8), min_size=1, max_size=5)),
     st.tuples(st.just("rename"), st.integers(0, 5), st.integers(0, 5)),

@@ -11,13 +11,15 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 from fake_encoder import FakeEncoder
+from processes import CLIENT, ENGINE, PROGRAMS, Served, kill
 
+import colbert_mcp.attach
 import colbert_mcp.engine
+import colbert_mcp.launch
 from colbert_mcp import Index
 from colbert_mcp.attach import Attachment
 from colbert_mcp.cli import main
@@ -41,10 +43,7 @@ from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, SearchOutput
 from colbert_mcp.types import IndexingProgress
 
-PROGRAMS = Path(__file__).parent.parent / "programs"
-ENGINE = (sys.executable, str(PROGRAMS / "engine.py"))
 TOOLS = {"index_path", "search", "get_passage", "verify_quote", "index_status", "list_sources", "remove_path"}
-CLIENT = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 
 
 @pytest.fixture(scope="module")
@@ -86,55 +85,10 @@ def engine(config: Config, rendezvous: Rendezvous) -> Endpoint:
     return endpoint
 
 
-def kill(endpoint: Endpoint, rendezvous: Rendezvous) -> None:
-    os.kill(endpoint.pid, signal.SIGKILL)
-    with rendezvous.engine_lock().acquire(timeout=30):
-        pass
-
-
-class Served:
-    """A ``serve`` process, spoken to by hand."""
-
-    def __init__(self, index: Path, *roots: Path, gate: Path | None = None) -> None:
-        command = [sys.executable, PROGRAMS / "serve.py", index, gate or "", *roots]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.messages: list[dict[str, Any]] = []
-        self._number = 0
-
-    def __enter__(self) -> "Served":
-        self.request("initialize", CLIENT)
-        self.answer()
-        self.send({"method": "notifications/initialized"})
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def send(self, message: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
-        self.process.stdin.flush()
-
-    def request(self, method: str, params: dict[str, Any]) -> int:
-        self._number += 1
-        self.send({"id": self._number, "method": method, "params": params})
-        return self._number
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer; notifications before it are kept in ``messages``."""
-        assert self.process.stdout is not None
-        while "id" not in (message := json.loads(self.process.stdout.readline())):
-            self.messages.append(message)
-        answer: dict[str, Any] = message["result"]
-        return answer
-
-    def call(self, tool: str, **arguments: object) -> dict[str, Any]:
-        self.request("tools/call", {"name": tool, "arguments": arguments})
-        return self.answer()
-
-
-def test_clients_that_start_at_once_share_one_engine(config: Config, rendezvous: Rendezvous, notes: Path) -> None:
+@pytest.mark.parametrize("clients", [8, pytest.param(20, marks=pytest.mark.soak)])
+def test_clients_that_start_at_once_share_one_engine(
+    config: Config, rendezvous: Rendezvous, notes: Path, clients: int
+) -> None:
     def answers(_: int) -> tuple[int, list[str]]:
         with Served(config.index_path) as client:
             assert client.call("index_path", path=str(notes))["structuredContent"]["state"] == "done"
@@ -143,10 +97,10 @@ def test_clients_that_start_at_once_share_one_engine(config: Config, rendezvous:
             assert endpoint is not None
             return endpoint.pid, [Path(result["path"]).name for result in found["results"]]
 
-    with ThreadPoolExecutor(8) as threads:
-        results = list(threads.map(answers, range(8)))
+    with ThreadPoolExecutor(clients) as threads:
+        results = list(threads.map(answers, range(clients)))
     assert len({pid for pid, _ in results}) == 1
-    assert [found for _, found in results] == [["bread.md"]] * 8
+    assert [found for _, found in results] == [["bread.md"]] * clients
     assert rendezvous.log.read_text().count(" serves ") == 1
 
 
@@ -215,6 +169,19 @@ def test_the_api_and_the_command_line_join_the_engine_that_runs(
     assert main(["--index", str(config.index_path), "search", "varnish", "--json"]) == 0
     printed = SearchOutput.model_validate_json(capsys.readouterr().out)
     assert printed.results[0].id == found.id
+
+
+def test_an_engine_checks_and_repairs_its_index(config: Config, engine: Endpoint, notes: Path) -> None:
+    stray = config.index_path / "tokens" / "stray"
+    with Index.open(config=config) as index:
+        index.index_path(notes)
+        stray.write_text("x")
+        found = index.check(read_data=True)
+        assert (found.sound, [problem.where for problem in found.problems]) == (False, [str(stray)])
+        assert (index.check(repair=True).sound, stray.exists()) == (True, False)
+    with Index.open(config=config, roots=[notes]) as limited, pytest.raises(PathNotAllowedError):
+        limited.check()
+    assert Rendezvous(config.index_path).endpoint() == engine
 
 
 def test_errors_keep_their_class_and_sentence_on_the_way(config: Config, engine: Endpoint, tmp_path: Path) -> None:
@@ -341,6 +308,7 @@ def test_an_index_that_is_open_elsewhere_is_told_and_gets_its_engine_once_it_is_
         told = client.call("index_status")
         assert told["isError"]
         assert f"is in use by process {os.getpid()} " in told["content"][0]["text"]
+        assert not rendezvous.log.exists(), "no engine was started that would only find the same"
         holder.close()
         assert client.call("index_status")["structuredContent"]["documents"] == 0
     with pytest.raises(IndexLockedError, match="colbert-mcp engine"):
@@ -364,6 +332,59 @@ def test_a_newer_program_replaces_the_engine_and_an_older_one_does_not(
         launcher(config, "99.0").find()
     assert launcher(config, "99.0").ensure().pid != engine.pid
     assert rendezvous.log.read_text().count(f"Process {engine.pid} has closed") == 1
+
+
+def test_an_index_that_is_open_goes_on_with_another_engine_when_its_own_has_left(
+    config: Config, rendezvous: Rendezvous, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colbert_mcp.launch, "COMMAND", ENGINE)
+    left = launcher(config).ensure()
+    with Index.open(config=config) as index:
+        index.index_path(notes)
+        stop_engine(rendezvous)
+        assert index.search("varnish").results
+        kill(rendezvous.endpoint() or left, rendezvous)
+        assert index.remove_path(notes).removed_documents == 3
+        stop_engine(rendezvous)
+        shutil.rmtree(config.index_path)
+        with pytest.raises(IndexNotFoundError, match="is gone"):
+            index.search("varnish")
+        assert not config.index_path.exists()
+
+
+def test_a_newer_index_replaces_the_engine_of_an_older_version(
+    config: Config,
+    rendezvous: Rendezvous,
+    notes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(colbert_mcp.launch, "COMMAND", ENGINE)
+    older = launcher(config).ensure()
+    with Index.open(config=config) as index:
+        index.index_path(notes)
+    monkeypatch.setattr(colbert_mcp.attach, "version", lambda _: "99.0")
+    program = "import runpy, colbert_mcp; colbert_mcp.__version__ = '99.0'; runpy.run_path({!r}, run_name='__main__')"
+    newer_engine = (sys.executable, "-c", program.format(ENGINE[1]))
+    monkeypatch.setattr(colbert_mcp.launch, "COMMAND", newer_engine)
+    assert main(["--index", str(config.index_path), "search", "varnish"]) == 0
+    assert "bread.md" in capsys.readouterr().out
+    newer = rendezvous.endpoint()
+    assert newer is not None
+    assert (newer.pid != older.pid, newer.version) == (True, "99.0")
+    monkeypatch.setattr(colbert_mcp.attach, "version", lambda _: "0.0.1")
+    with pytest.raises(StoreError, match="belongs to version"):
+        Index.open(config=config)
+    assert rendezvous.endpoint() == newer
+
+
+def test_an_engine_that_does_not_start_is_given_up(
+    config: Config, rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colbert_mcp.launch, "_START_SECONDS", 0.5)
+    stuck = (sys.executable, "-c", "import sys, threading; sys.stdin.read(); threading.Event().wait()")
+    with pytest.raises(StoreError, match="did not start within"):
+        Launcher(config, colbert_mcp.__version__, stuck).ensure()
 
 
 def test_engine_status_and_stop(

@@ -48,6 +48,7 @@ def test_public_names() -> None:
         "remove_path",
         "gc",
         "index_status",
+        "check",
         "close",
     ):
         assert callable(getattr(colbert_mcp.Index, name))

@@ -1,0 +1,40 @@
+"""Commands that look after an index: check."""
+
+import argparse
+
+from colbert_mcp.attach import Index
+from colbert_mcp.cli.output import escape, show_result
+from colbert_mcp.config import Config
+from colbert_mcp.errors import IndexCorruptError
+from colbert_mcp.progress import steps
+from colbert_mcp.results import CheckOutput
+
+# Not an error of the program, so no branch of ``errors``: what was looked at is not well.
+UNSOUND = 9
+
+
+def check(options: argparse.Namespace, config: Config) -> int:
+    """Verify the index, and repair it if asked to."""
+    from colbert_mcp.render.health import check_lines
+
+    with steps("checking the index", shown=not options.json) as step:
+        try:
+            with Index.open(config=config, create=False) as index:
+                output = index.check(
+                    read_data=options.read_data,
+                    repair=options.repair,
+                    step=None if step is None else lambda what: step(escape(what)),
+                )
+        except IndexCorruptError as error:
+            output = _beyond_repair(config, error)
+    show_result(output, options, check_lines)
+    return 0 if output.sound else UNSOUND
+
+
+def _beyond_repair(config: Config, error: IndexCorruptError) -> CheckOutput:
+    """What is answered where the catalogue cannot be opened: which folders to index anew, if it still tells."""
+    from colbert_mcp.integrity import unreadable
+    from colbert_mcp.store import roots_of
+
+    directory = config.index_path.resolve()
+    return unreadable(str(directory), roots_of(directory), error)
