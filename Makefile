@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 COLBERT := $(BIN)/colbert-mcp --config config.toml --index .demo-index
 
-.PHONY: demo test check format clean
+.PHONY: demo test soak check format clean
 
 demo: $(VENV)/.installed
 	$(COLBERT) index examples
@@ -15,6 +15,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev check
 	$(BIN)/pytest
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/pytest -m soak
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

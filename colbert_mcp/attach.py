@@ -244,7 +244,15 @@ class Attachment:
     def _open(self) -> Index:
         from colbert_mcp.engine import Engine
 
-        return Index(Engine.open(self._config, create_missing=True), _real_paths(self._roots))
+        engine = Engine.open(self._config, create_missing=True)
+        try:
+            index = Index(engine, _real_paths(self._roots))
+            if self._config.server.watch and not engine.read_only:
+                engine.watch()
+        except ColbertMCPError:
+            engine.close()
+            raise
+        return index
 
     def _warm_up(self) -> None:
         try:

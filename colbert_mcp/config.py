@@ -75,6 +75,7 @@ class ServerConfig(_Section):
     """``[server]``: the MCP server and the engine that does its work."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    watch: bool = False
     idle_minutes: float = Field(default=30.0, gt=0)
 
 
@@ -117,6 +118,19 @@ def load_config(file: Path | None = None, *, index: str | None = None) -> Config
         anchored = source.parent.resolve() / _expanded(config.index.path)
         config = config.model_copy(update={"index": config.index.model_copy(update={"path": str(anchored)})})
     return config
+
+
+def set_by(file: Path | None = None, *, index: str | None = None) -> list[tuple[str, object, str]]:
+    """(key, value, where from) of every setting that is not its default, as ``load_config`` finds them."""
+    config, defaults = load_config(file, index=index).model_dump(), Config().model_dump()
+    source = str(file or default_config_file())
+    option = "--index" if index else f"${INDEX_VARIABLE}" if os.environ.get(INDEX_VARIABLE) else source
+    return [
+        (f"{section}.{key}", value, option if (section, key) == ("index", "path") else source)
+        for section, values in config.items()
+        for key, value in values.items()
+        if value != defaults[section][key]
+    ]
 
 
 def _expanded(path: str) -> Path:

@@ -75,6 +75,8 @@ def run(
         rendezvous.withdraw()  # what a killed engine left
         engine = Engine.open(config, create_missing=True, encoder=encoder)
         try:
+            if config.server.watch:
+                engine.watch()
             with socket.socket() as listening:
                 listening.bind(("127.0.0.1", 0))
                 endpoint = new_endpoint(listening.getsockname()[1], secrets.token_urlsafe(32), config)

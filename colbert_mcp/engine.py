@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
+from colbert_mcp.debounce import Timing
 from colbert_mcp.documents import check_root, display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.errors import PathNotAllowedError, QueryError
@@ -41,6 +42,7 @@ from colbert_mcp.running import Runs
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import Mode, ProgressCallback
 from colbert_mcp.verification import Claim, verify
+from colbert_mcp.watching import Watcher
 
 MAX_NEIGHBOURS = 20
 MAX_FORMER_DAYS = 36_500
@@ -55,6 +57,9 @@ class Engine:
         self._encoder = encoder
         self._encoder_lock = threading.Lock()
         self._checked = False
+        self._watcher_lock = threading.Lock()
+        self._closed = False
+        self._watcher: Watcher | None = None
         self._runs = Runs(config, store, self._ready_encoder, lambda: self.model_loaded)
 
     @classmethod
@@ -65,7 +70,11 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Cancel what runs, and close the index cleanly."""
+        """Watch no more, cancel what runs, and close the index cleanly."""
+        with self._watcher_lock:
+            watcher, self._watcher, self._closed = self._watcher, None, True
+        if watcher is not None:
+            watcher.close()
         self._runs.close()
         with self._runs.writing:
             self._store.close()
@@ -75,10 +84,26 @@ class Engine:
         self._store.vectors.start()
         self._ready_encoder()
 
+    def watch(self, timing: Timing | None = None, finished: Callable[[IndexOutput], None] = lambda _: None) -> None:
+        """Keep the roots fresh from now on; ``finished`` is told of each run that a change leads to.
+
+        Raises StoreError where the index can only be read.
+        """
+        with self._watcher_lock:
+            if self._watcher is None and not self._closed:
+                self._watcher = Watcher(
+                    self._store, self._runs, self._config.documents, timing=timing, finished=finished
+                )
+
     @property
     def busy(self) -> bool:
-        """Whether an indexing run is going on."""
+        """Whether an indexing run is going on that somebody asked for."""
         return self._runs.busy
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the index can only be read."""
+        return self._store.read_only
 
     @property
     def model_loaded(self) -> bool:
@@ -225,7 +250,10 @@ class Engine:
         self._check_scope(target, scope)
         with self._runs.writing:
             self._runs.check_open()
-            return remove(self._store, target, scope)
+            output = remove(self._store, target, scope)
+        if (watcher := self._watcher) is not None:
+            watcher.refresh()
+        return output
 
     def gc(self, former_days: int | None = None) -> GcOutput:
         """Give back disk space; former passages older than ``former_days`` (default: ``keep_former_days``) go too.
@@ -276,7 +304,9 @@ class Engine:
 
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""
-        return status(self._store, self._encoder, self._config.model.name, self._runs.outputs(scope), scope)
+        watching = None if (watcher := self._watcher) is None else watcher.outputs(scope)
+        runs = self._runs.outputs(scope)
+        return status(self._store, self._encoder, self._config.model.name, runs, watching, scope)
 
     def _checked_root(
         self,

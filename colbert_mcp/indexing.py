@@ -105,6 +105,7 @@ class _Indexing:
         self._open_batch: Batch | None = None
         self._waiting: list[_Pending] = []
         self._waiting_tokens = 0
+        self._counted = 0
         self._same: list[int] = []
         self._stamps: list[tuple[int, FileStamp]] = []
         self._unread: set[int] = set()
@@ -125,11 +126,15 @@ class _Indexing:
 
     def run(self) -> None:
         """Discover, then index what is new or changed, then let go of what is gone."""
+        if self._run.watched and all(root.path != self._run.path for root in self._store.writer.roots()):
+            self._run.cancelled.set()  # it was removed meanwhile, and nobody asked for it again
+            return
         with self._store.transaction() as writer:
             self._root = writer.put_root(self._run.path, self._run.include, self._run.exclude)
             writer.clear_tombstones(self._run.path)
         own = real_path(self._store.directory)
         changes = compare(self._store.writer, self._run, self._documents, own, READER)
+        check_indexable(self._run.path, ())  # a root that is gone by now has not lost its files one by one
         self._run.report()
         try:
             for candidate in changes.candidates:
@@ -243,6 +248,8 @@ class _Indexing:
         if self._open_batch is None:
             return
         if self._open_batch.documents:
+            self._count_changes(self._run.chunks - self._counted)
+            self._counted = self._run.chunks
             self._store.commit(self._open_batch, self._root)
         else:
             self._store.abandon(self._open_batch)
@@ -262,9 +269,12 @@ class _Indexing:
         joined = [document for document in (*changes.unchanged, *self._same) if document not in changes.held]
         # A file that is there but could not be read this time leaves too: nothing is served that cannot be checked.
         gone = changes.gone(self._unread)
+        if gone:
+            held = self._store.writer.passages_per_document()
+            self._count_changes(sum(held.get(document, 0) for document in gone))
         # Only now: what came to another place in this run has found its rows.
-        left = self._store.settle(self._root, joined=joined, gone=gone, stamps=self._stamps)
-        self._calibrate(self._run.chunks + left)
+        self._store.settle(self._root, joined=joined, gone=gone, stamps=self._stamps)
+        self._calibrate()
         self._note_rate()
         self._run.removed = len(gone)
         self._run.generation = self._store.writer.generation
@@ -275,16 +285,20 @@ class _Indexing:
         if self._run.tokens >= _RATED_TOKENS and seconds > 0:
             self._store.writer.set_meta(RATE_KEY, str(round(self._run.tokens / seconds, 1)))
 
-    def _calibrate(self, changed: int) -> None:
+    def _count_changes(self, passages: int) -> None:
+        """Note passages that are about to come or go: a run that does not end must not lose count of them."""
+        known = read_calibration(self._store.writer.meta(META_KEY))
+        if known is not None and passages:
+            self._store.writer.set_meta(META_KEY, replace(known, changed=known.changed + passages).as_json())
+
+    def _calibrate(self) -> None:
         """Learn anew what unrelated questions get, once a tenth of the index has changed."""
         writer = self._store.writer
         passages = writer.passage_count()
         known = read_calibration(writer.meta(META_KEY))
-        if known is not None and not known.is_stale(passages, changed):
-            if not changed:
-                return
-            known = replace(known, changed=known.changed + changed)
-        elif passages < FEWEST:
+        if known is not None and not known.is_stale(passages):
+            return
+        if passages < FEWEST:
             known = None
         else:
             with self._store.snapshot() as snapshot:

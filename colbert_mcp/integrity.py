@@ -36,6 +36,7 @@ class Findings:
     roots: list[bytes] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    beyond_repair: bool = False
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a count."""
@@ -60,13 +61,15 @@ def output(index: str, found: Findings, after: Findings | None = None, done: Seq
     left = {(fault.kind, fault.where) for fault in remaining.faults}
     before = {(fault.kind, fault.where) for fault in found.faults}
     new = [fault for fault in remaining.faults if (fault.kind, fault.where) not in before]
+    # Some of what SQLite complains of goes with the look-up tables: that is tried before anything is given up.
+    tried = after is not None or found.beyond_repair
     delete = f"delete {index} and run: colbert-mcp index " + (" ".join(map(_quoted, found.roots)) or "PATH")
     problems = [
         CheckProblem(
             kind=fault.kind,
             where=fault.where,
             what=fault.what,
-            mends=delete if fault.kind == "catalogue" else REPAIR,
+            mends=delete if tried and fault.kind == "catalogue" else REPAIR,
             repaired=(fault.kind, fault.where) not in left,
         )
         for fault in (*found.faults, *new)
@@ -117,7 +120,7 @@ class _Check:
         return self._found
 
     def _catalogue(self, reader: CatalogueAudit) -> None:
-        self._found.roots = [root.path for root in reader.roots()]
+        self._found.roots = reader.root_paths()
         self._found.faults += reader.structure(thorough=self._found.read_data)
         self._found.generation = reader.generation
         if not self._store.read_only:
@@ -204,7 +207,8 @@ class _Check:
 
 def unreadable(index: str, roots: list[bytes], error: ColbertMCPError) -> CheckOutput:
     """What is answered of an index whose catalogue cannot be opened, from which only ``roots`` could be read."""
-    found = Findings(read_data=False, roots=roots, faults=[Fault("catalogue", CATALOGUE, str(error))])
+    fault = Fault("catalogue", CATALOGUE, str(error))
+    found = Findings(read_data=False, roots=roots, faults=[fault], beyond_repair=True)
     return output(index, found)
 
 

@@ -5,7 +5,15 @@ from importlib.metadata import version
 
 from colbert_mcp.documents import display_path, in_scope
 from colbert_mcp.encoder import Encoder
-from colbert_mcp.results import IndexOutput, Ledger, SourceDocument, SourceRoot, SourcesOutput, StatusOutput
+from colbert_mcp.results import (
+    IndexOutput,
+    Ledger,
+    SourceDocument,
+    SourceRoot,
+    SourcesOutput,
+    StatusOutput,
+    WatchedRoot,
+)
 from colbert_mcp.store import Snapshot, Store
 
 
@@ -53,7 +61,12 @@ def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes],
 
 
 def status(
-    store: Store, encoder: Encoder | None, model: str, runs: list[IndexOutput], scope: Sequence[bytes]
+    store: Store,
+    encoder: Encoder | None,
+    model: str,
+    runs: list[IndexOutput],
+    watching: list[WatchedRoot] | None,
+    scope: Sequence[bytes],
 ) -> StatusOutput:
     """The index and the model as far as it is loaded; ``model`` is the configured one's name."""
     with store.snapshot() as snapshot:
@@ -78,6 +91,7 @@ def status(
         chroma=store.vectors.state,
         read_only=store.read_only,
         runs=runs,
+        watching=watching,
         version=version("colbert-mcp"),
     )
 

@@ -63,9 +63,13 @@ class _Mending:
     def run(self) -> None:
         """In this order: what later parts rely on comes first."""
         found = self._found
-        if found.of_kind("lookup", "words"):
+        if found.of_kind("catalogue", "lookup", "words"):
             self._try("the look-up tables", self._lookups)
-        for stray in found.of_kind("stray"):
+        damaged = {f"{fault.segment:06}" for fault in found.of_kind("segment")}
+        # What lies in a damaged segment goes with it, once it is encoded again: its name alone may be wrong.
+        for stray in (
+            stray for stray in found.of_kind("stray") if stray.path and stray.path.parent.name not in damaged
+        ):
             self._try(stray.where, lambda stray=stray: self._delete(stray.path))  # type: ignore[misc]
         if found.of_kind("orphan", "former"):
             self._try("rows of what is not there", self._leftovers)
@@ -100,10 +104,10 @@ class _Mending:
         self.done.append("made the look-up tables and BM25's words anew from the passages")
 
     def _delete(self, path: "os.PathLike[str]") -> None:
-        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)
         self.done.append(f"deleted {os.fspath(path)}, which belonged to no segment")
 
     def _leftovers(self) -> None:
@@ -120,8 +124,9 @@ class _Mending:
 
     def _take_out(self, documents: Sequence[int]) -> list[tuple[bytes, list[Root]]]:
         """Take damaged documents out of the catalogue; returns their paths and the roots that held them."""
+        self._load()  # without the model, they could only be lost
         roots = {root.id: root for root in self._writer.roots()}
-        paths = {document.id: document.record.path for document in self._writer.documents()}
+        paths = self._paths()
         held = {number: self._writer.documents_of_root(number) for number in roots}
         with self._writer.transaction():
             self._writer.delete_documents(documents)
@@ -159,14 +164,19 @@ class _Mending:
         roots = {root.id: root for _, holders in again for root in holders}
         for root in roots.values():
             self._step(f"indexing {display_path(root.path)} again")
-            if os.path.exists(root.path):  # noqa: PTH110  # or everything below it would be taken out
+            if os.path.exists(root.path):  # or everything below it would be taken out
                 with self._told(display_path(root.path)):
                     index(Run(root.path, root.include, root.exclude), self._store, self._load, *self._settings)
-        present = {document.record.path for document in self._writer.documents()}
+        present = set(self._paths().values())
         for path, _ in again:
             shown = display_path(path)
             back = "read it again from its source" if path in present else "it can no longer be read, and is left out"
             self.done.append(f"took {shown} out, whose passages were damaged or not those of its bytes; {back}")
+
+    def _paths(self) -> dict[int, bytes]:
+        # Not the writer's own list, which takes no row that is damaged.
+        with audit(self._store.directory, read_only=False) as reader:
+            return reader.paths()
 
     def _rebuild_chroma(self) -> None:
         if self._store.vectors.state != "off":

@@ -24,7 +24,7 @@ OWNER = "owner.json"
 def in_use(directory: Path) -> IndexLockedError:
     """The error that names who has an index."""
     return IndexLockedError(
-        f"{directory} is in use by {_owner(directory)}. End that process, or use another index with --index."
+        f"{directory} is in use by {owner_of(directory)}. End that process, or use another index with --index."
     )
 
 
@@ -56,7 +56,8 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
-def _owner(directory: Path) -> str:
+def owner_of(directory: Path) -> str:
+    """The process that has an index, fit to stand in a sentence."""
     try:
         owner = json.loads((directory / OWNER).read_text(encoding="utf-8"))
         return f"process {owner['pid']} ({owner['command'].strip()}, since {owner['since']})"

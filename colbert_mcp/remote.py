@@ -46,7 +46,15 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.types import IndexingProgress, Mode, ProgressCallback
-from colbert_mcp.wire import ERROR_META, BrokenCallError, Caller, NotSentError, RefusedCallError, SilentCallError
+from colbert_mcp.wire import (
+    ERROR_META,
+    WATCH_TOOL,
+    BrokenCallError,
+    Caller,
+    NotSentError,
+    RefusedCallError,
+    SilentCallError,
+)
 
 _POLL_SECONDS = 0.5
 _LISTED = 50
@@ -257,8 +265,17 @@ class RemoteEngine:
         endpoint = self._locate()
         with self._comparing:
             if self._compared is None or self._compared[0] != endpoint:
-                self._compared = endpoint, settings_notice(self._config, endpoint)
+                notice = settings_notice(self._config, endpoint)
+                self._ask_to_watch(endpoint)
+                self._compared = endpoint, notice
             return self._compared
+
+    def _ask_to_watch(self, endpoint: Endpoint) -> None:
+        """Where watching is wanted, ask it of an engine that was started without; it does as long as it lives."""
+        if self._config.server.watch and not endpoint.config.get("server", {}).get("watch"):
+            # The call that is to be made meets the same trouble, and tells it.
+            with suppress(NotSentError, BrokenCallError, RefusedCallError, SilentCallError):
+                self._caller.call(endpoint, WATCH_TOOL, {})
 
 
 def settings_notice(config: Config, endpoint: Endpoint) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from colbert_mcp.documents import display_path, in_scope, is_within
 from colbert_mcp.errors import UnreadableDocumentError
 from colbert_mcp.results import RemoveOutput
-from colbert_mcp.store import Store
+from colbert_mcp.store import Store, Writer
 
 
 def remove(store: Store, target: bytes, scope: Sequence[bytes]) -> RemoveOutput:
@@ -26,16 +26,18 @@ def remove(store: Store, target: bytes, scope: Sequence[bytes]) -> RemoveOutput:
         raise UnreadableDocumentError(
             f"Nothing indexed lies at {display_path(target)}; list the sources to see what is."
         )
-    with store.transaction():
+
+    def let_go(writer: Writer) -> list[int]:
         for root in own:
             writer.drop_root(root.id)
         writer.clear_tombstones(target, below=True)
         if not own and above:
             # The roots above would bring it back at their next run.
             writer.put_tombstone(target)
-        leaving = below if not own else below - writer.held_documents()
         writer.forget_former(target)
-    passages = store.drop_documents(sorted(leaving), forget=True) if leaving else 0
+        return sorted(below - writer.held_documents() if own else below)
+
+    documents, passages = store.forget(let_go)
     notices = []
     if not own:
         around = display_path(above[0].path) if in_scope(above[0].path, scope) else "the folder around it"
@@ -44,9 +46,9 @@ def remove(store: Store, target: bytes, scope: Sequence[bytes]) -> RemoveOutput:
         notices.append("Its text may stay in Chroma's files until they are written anew: colbert-mcp gc does that.")
     return RemoveOutput(
         path=display_path(target),
-        removed_documents=len(leaving),
+        removed_documents=documents,
         removed_passages=passages,
-        kept_documents=len(below) - len(leaving),
+        kept_documents=len(below) - documents,
         generation=writer.generation,
         notice=" ".join(notices) or None,
     )

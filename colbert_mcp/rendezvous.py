@@ -90,8 +90,11 @@ class Rendezvous:
             raise
 
     def withdraw(self, endpoint: Endpoint | None = None) -> None:
-        """Let no client find an engine any more, or, if it is given, this one."""
-        if endpoint is None or self.published(endpoint):
+        """Let no client find this engine any more; None, from who holds the engine's lock, clears what others left."""
+        if endpoint is None:
+            for left in self.folder.glob(f"{self._file.stem}.*"):  # also those of a kill amid ``publish``
+                left.unlink(missing_ok=True)
+        elif self.published(endpoint):
             self._file.unlink(missing_ok=True)
 
     def published(self, endpoint: Endpoint) -> bool:

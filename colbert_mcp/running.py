@@ -57,7 +57,9 @@ class Runs:
         self._loaded = loaded
         self._closed = False
         self._lock = threading.Lock()
+        self.finished: Callable[[Task], None] = lambda _: None  # called when a run has ended
         self.tasks: dict[bytes, Task] = {}
+        self._replaced: list[Task] = []
         self.writing = threading.Lock()
 
     def start(
@@ -68,26 +70,35 @@ class Runs:
         progress: ProgressCallback | None = None,
         *,
         verify: bool = False,
+        watched: bool = False,
+        begun: Callable[[Task], None] = lambda _: None,
     ) -> Task:
         """Begin a run over a root (a real path that may be indexed), or join the one that is going on.
 
-        Raises StoreError where the index is closed or cannot be written.
+        A ``watched`` run, which nobody asked for, gives way to one that asks for more than it does. ``begun`` is told
+        of a new run before it goes. Raises StoreError where the index is closed or cannot be written.
         """
         writer = self._store.writer
         with self._lock:
             self.check_open()
             running = self.tasks.pop(target, None)
             if running is not None and not running.finished.is_set():
-                self.tasks[target] = running
-                return running
+                if not self._gives_way(running.run, include, exclude, verify=verify):
+                    running.run.watched &= watched
+                    self.tasks[target] = running
+                    return running
+                running.run.cancelled.set()
+                self._replaced = [task for task in (*self._replaced, running) if not task.finished.is_set()]
             run = Run(
                 target,
                 *patterns_of(writer, target, include, exclude),
                 progress=progress,
                 verify=verify,
+                watched=watched,
                 notice=None if self._may_wait_for_model() else _LOADING,
             )
             task = self.tasks[target] = Task(run)
+            begun(task)
             threading.Thread(target=self._carry_out, args=(task,), name="indexing").start()
             self._forget_old()
             return task
@@ -112,8 +123,13 @@ class Runs:
 
     @property
     def busy(self) -> bool:
-        """Whether a run is going on."""
-        return any(not task.finished.is_set() for task in list(self.tasks.values()))
+        """Whether a run is going on that somebody asked for."""
+        return any(not task.finished.is_set() and not task.run.watched for task in list(self.tasks.values()))
+
+    def runs_over(self, root: bytes) -> bool:
+        """Whether a run over a root (a real path) is going on."""
+        task = self.tasks.get(root)
+        return task is not None and not task.finished.is_set()
 
     def notice(self) -> str | None:
         """What a searcher should know of the runs that are going on."""
@@ -147,7 +163,7 @@ class Runs:
         """Cancel what is going on, wait for it, and begin nothing any more."""
         with self._lock:
             self._closed = True
-            tasks = list(self.tasks.values())
+            tasks = [*self.tasks.values(), *self._replaced]
         for task in tasks:
             task.run.cancelled.set()
         for task in tasks:
@@ -170,6 +186,16 @@ class Runs:
         finally:
             run.seconds = time.monotonic() - run.started
             task.finished.set()
+            self.finished(task)
+
+    def _gives_way(
+        self, run: Run, include: Sequence[str] | None, exclude: Sequence[str] | None, *, verify: bool
+    ) -> bool:
+        """Whether a run that nobody asked for does less than what is asked for now."""
+        if not run.watched:
+            return False
+        patterns = patterns_of(self._store.writer, run.path, include, exclude)
+        return verify or patterns != (run.include, run.exclude)
 
     def _may_wait_for_model(self) -> bool:
         """Whether a run may begin without the model, which it needs only if it finds something new."""

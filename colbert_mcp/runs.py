@@ -21,7 +21,8 @@ class Run:
     """One run over a root, and what it has done so far. Only ``state`` and the counters change.
 
     ``path`` is the root's real path; ``include`` and ``exclude`` are gitignore-style patterns relative to it. With
-    ``verify``, files of unchanged size and time are hashed. ``chunks`` and ``tokens`` count what was encoded,
+    ``verify``, files of unchanged size and time are hashed. ``watched`` is a run that nobody asked for (yet): something
+    under a watched root changed. ``chunks`` and ``tokens`` count what was encoded,
     ``reused`` the chunks whose embeddings were there.
     """
 
@@ -30,6 +31,7 @@ class Run:
     exclude: tuple[str, ...]
     progress: ProgressCallback | None = None
     verify: bool = False
+    watched: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
     state: RunState = "running"
     files_total: int = 0

@@ -22,6 +22,7 @@ CLIENT_HEADER = "x-colbert-mcp-client"
 ROOTS_HEADER = "x-colbert-mcp-roots"
 ERROR_META = "colbert-mcp/error"  # the key of a failed result's _meta that holds the class of the error
 STATUS_TOOL = "engine_status"  # what an engine answers at once, however busy it is
+WATCH_TOOL = "watch_roots"
 PATIENCE_SECONDS = 10.0  # then it is asked whether it answers at all
 PROBE_SECONDS = 30.0  # a machine may be so busy that even this takes its time
 _PROTOCOL = "2026-07-28"

@@ -29,12 +29,17 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     _add_common(parser, default=None)
+    parser.set_defaults(reads_settings=True)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     serve = _add_command(commands, "serve", keeping.serve, "serve MCP on standard input and output", json=False)
     serve.add_argument("--root", action="append", default=[], metavar="DIR", help="index and search only inside DIR")
     serve.add_argument(
         "--standalone", action="store_true", help="load the model in this process, and share it with none"
+    )
+
+    serve.add_argument(
+        "--watch", action="store_true", help="keep what is indexed fresh as files change ([server] watch)"
     )
 
     index = _add_command(commands, "index", keeping.index, "index folders or files, or bring them up to date")
@@ -98,6 +103,12 @@ def command_parser() -> argparse.ArgumentParser:
         "--read-data", action="store_true", help="read and hash all files, and Chroma's texts and vectors, too"
     )
     check.add_argument("--repair", action="store_true", help="repair what can be repaired, and say what was done")
+
+    doctor = _add_command(
+        commands, "doctor", health.doctor, "look at the program, its settings, the model, the index and all around it"
+    )
+    doctor.add_argument("--quick", action="store_true", help="load neither torch nor the model")
+    doctor.set_defaults(reads_settings=False)
 
     remove = _add_command(commands, "remove", keeping.remove, "take a folder or file out of the index")
     remove.add_argument("path", help="folder or file; it is not deleted from disk")

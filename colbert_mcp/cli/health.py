@@ -1,4 +1,4 @@
-"""Commands that look after an index: check."""
+"""Commands that look after an index and what is around it: check, doctor."""
 
 import argparse
 
@@ -29,6 +29,18 @@ def check(options: argparse.Namespace, config: Config) -> int:
             output = _beyond_repair(config, error)
     show_result(output, options, check_lines)
     return 0 if output.sound else UNSOUND
+
+
+def doctor(options: argparse.Namespace, config: Config) -> int:
+    """Look at everything that is needed here; the settings may be what is wrong, so it reads them itself."""
+    from colbert_mcp.doctor import examine
+    from colbert_mcp.render.health import doctor_lines
+
+    with steps("looking around", shown=not options.json) as step:
+        told = (lambda _: None) if step is None else step
+        output = examine(options.config, index=options.index, quick=options.quick, step=told)
+    show_result(output, options, doctor_lines)
+    return UNSOUND if output.errors else 0
 
 
 def _beyond_repair(config: Config, error: IndexCorruptError) -> CheckOutput:

@@ -19,6 +19,8 @@ def serve(options: argparse.Namespace, config: Config) -> int:
     for root in options.root:
         if not Path(root).expanduser().exists():
             raise UnreadableDocumentError(f"There is no folder {root}; --root takes one that is there.")
+    if options.watch:
+        config = config.model_copy(update={"server": config.server.model_copy(update={"watch": True})})
     serve(config, options.root, standalone=options.standalone)
     return 0
 

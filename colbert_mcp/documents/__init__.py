@@ -7,7 +7,7 @@ definitions, which ``outline`` nests, or its encoding. ``extraction`` gets text 
 a process of its own. Knows nothing of chunks, models or the index.
 """
 
-from colbert_mcp.documents.discovery import Discovery, Found, discover
+from colbert_mcp.documents.discovery import Discovery, Found, Relevance, discover
 from colbert_mcp.documents.document import (
     READER,
     Document,
@@ -29,6 +29,7 @@ __all__ = [
     "Document",
     "Extractor",
     "Found",
+    "Relevance",
     "check_root",
     "compile_patterns",
     "discover",

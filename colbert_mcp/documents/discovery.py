@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
@@ -139,18 +140,21 @@ class _Choice:
             return _unreadable(entry.path, error)
         is_folder = stat.S_ISDIR(status.st_mode)
         name = display_path(entry.name)
-        reason = self._reason(entry, status, name + "/" if is_folder else name, folder)
+        reason = self.reason(
+            entry.path, name + "/" if is_folder else name, folder, is_link=stat.S_ISLNK(status.st_mode)
+        )
         if reason is not None:
             return Skipped(path=display_path(entry.path) + "/" * is_folder, reason=reason)
         if is_folder:
             return entry.path
         return _file(entry.path, name, status, self._how, in_credentials=folder.in_credentials)
 
-    def _reason(self, entry: os.DirEntry[bytes], status: os.stat_result, name: str, folder: _Folder) -> str | None:
+    def reason(self, path: bytes, name: str, folder: _Folder, *, is_link: bool) -> str | None:
+        """Why an entry of a folder is left out by what it is called, None if it is not; a folder's name has a slash."""
         how = self._how
-        if stat.S_ISLNK(status.st_mode):
+        if is_link:
             return "a symbolic link"
-        if entry.path in how.removed:
+        if path in how.removed:
             return "removed with remove_path"
         if name == ".git/" or name == ".git" or (name[0] == "." and not how.hidden):
             return "hidden"
@@ -161,6 +165,52 @@ class _Choice:
         if self._include and name[-1] != "/" and not selected(self._include, folder.relative + name):
             return "not included"
         return None
+
+
+class Relevance:
+    """Whether changes at paths can change what ``discover`` gives, judged by the same rules; for one look at them.
+
+    Ignore files are read once, as they are now.
+    """
+
+    def __init__(self, root: bytes, how: Discovery) -> None:
+        self._root = root
+        self._choose = _Choice(how)
+        self._entered: dict[bytes, tuple[_Folder, tuple[_Layer, ...]] | None] = {}
+
+    def matters(self, path: bytes) -> bool:
+        """Whether a change at a path below the root may matter; True where that cannot be told."""
+        above = self._root.rstrip(b"/") + b"/"
+        if not path.startswith(above):
+            return True
+        names = path[len(above) :].split(b"/")
+        folder = self._root
+        inside = self._enter(folder, None)
+        for name in names[:-1]:
+            if inside is None:
+                return False
+            folder = folder.rstrip(b"/") + b"/" + name
+            inside = self._enter(folder, inside)
+        return inside is not None and (names[-1] in _IGNORE_FILES or not self._left_out(path, inside[0]))
+
+    def _enter(
+        self, path: bytes, outer: tuple[_Folder, tuple[_Layer, ...]] | None
+    ) -> tuple[_Folder, tuple[_Layer, ...]] | None:
+        """A folder with the ignore files in force in it; None where it is not entered."""
+        if path not in self._entered:
+            if outer is not None and self._left_out(path, outer[0]):
+                self._entered[path] = None
+            else:
+                layers = _entering(path, _layers_above(path) if outer is None else outer[1], _IGNORE_FILES)
+                self._entered[path] = _Folder.of(path, self._root, layers), layers
+        return self._entered[path]
+
+    def _left_out(self, path: bytes, folder: _Folder) -> bool:
+        mode = 0
+        with suppress(OSError, ValueError):  # it may be gone by now
+            mode = os.lstat(path).st_mode
+        name = display_path(os.path.basename(path)) + "/" * stat.S_ISDIR(mode)
+        return self._choose.reason(path, name, folder, is_link=stat.S_ISLNK(mode)) is not None
 
 
 def _file(path: bytes, name: str, status: os.stat_result, how: Discovery, *, in_credentials: bool) -> Found | Skipped:

@@ -15,6 +15,7 @@ from colbert_mcp.results import (
     RemoveOutput,
     SourcesOutput,
     StatusOutput,
+    WatchedRoot,
 )
 
 _LISTED = 20
@@ -78,8 +79,19 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
     }
     for name, value in facts.items():
         yield Text.assemble((f"{name:8}", "bold"), value)
+    for root in output.watching or ():
+        yield _watch_line(root)
     for run in output.runs:
         yield from index_lines(run)
+
+
+def _watch_line(root: WatchedRoot) -> Text:
+    last = ""
+    if root.last_run is not None:
+        files = f"{counted(root.indexed, 'file')} indexed, {root.removed:,} removed"
+        last = f"; last run {safe(root.last_run)}: {root.last_state}, {files}"
+    reason = "" if root.reason is None else f" ({safe(root.reason)})"
+    return Text.assemble(("watching ", "bold"), f"{safe(root.path)}: {root.state}{reason}{last}")
 
 
 def _ledger(output: StatusOutput) -> str:

@@ -49,6 +49,8 @@ from colbert_mcp.results.upkeep import (
     SourceRoot,
     SourcesOutput,
     StatusOutput,
+    WatchedRoot,
+    WatchState,
 )
 
 __all__ = [
@@ -90,4 +92,6 @@ __all__ = [
     "TokenMatch",
     "Verdict",
     "VerifyOutput",
+    "WatchState",
+    "WatchedRoot",
 ]

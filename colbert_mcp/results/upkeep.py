@@ -7,6 +7,7 @@ from pydantic import Field
 from colbert_mcp.results.base import Result
 
 RunState: TypeAlias = Literal["running", "done", "cancelled", "failed", "planned"]
+WatchState: TypeAlias = Literal["starting", "watched", "polled", "missing", "empty"]
 # Reasons for skipping that a person chose or expects: they are listed after the others, and counted only in a terminal.
 EXPECTED_SKIPS = frozenset({"hidden", "ignored by .gitignore or .ignore", "excluded", "not included", "empty"})
 
@@ -123,6 +124,20 @@ class Ledger(Result):
     untokenized: int = Field(description="under no token, such as control characters")
 
 
+class WatchedRoot(Result):
+    """A root that is watched for changes, and what the last run did that a change led to."""
+
+    path: str
+    state: WatchState = Field(
+        description="watched; polled: looked through every minute, for the reason given; missing or empty: waited for"
+    )
+    reason: str | None
+    last_run: str | None
+    last_state: RunState | None
+    indexed: int = Field(description="files that the last run read")
+    removed: int = Field(description="files that left the index in it")
+
+
 class StatusOutput(Result):
     """The index, the model and what is going on."""
 
@@ -142,6 +157,7 @@ class StatusOutput(Result):
     chroma: str
     read_only: bool
     runs: list[IndexOutput]
+    watching: list[WatchedRoot] | None = Field(description="the roots that are watched; null if none ever is")
     version: str
 
 

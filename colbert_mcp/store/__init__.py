@@ -3,12 +3,13 @@
 ``store`` keeps the three parts in step: ``catalog`` and ``catalog_writer`` over ``rows`` (SQLite, the commit point),
 ``tokens`` (segments of ``.npy`` files) and ``vectors`` (Chroma, derived; ``derived`` is its life cycle and ``records``
 what it holds). ``batch`` gathers a commit, ``snapshot`` is what readers see, ``lock`` says who owns the index, and
-``audit`` compares the parts with each other. Knows neither models nor how files are read.
+``durability`` syncs, ``audit`` compares the parts with each other. Knows neither models nor how files are read.
 """
 
 from colbert_mcp.store.audit import AuditedDocument, CatalogueAudit, Fault, audit, roots_of
 from colbert_mcp.store.batch import Batch, EncodedChunk, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, FORMAT_VERSION, Reader
+from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.rows import Root, StoredDocument, StoredPassage
 from colbert_mcp.store.snapshot import Snapshot
 from colbert_mcp.store.store import Store, now
@@ -28,6 +29,7 @@ __all__ = [
     "Store",
     "StoredDocument",
     "StoredPassage",
+    "Writer",
     "audit",
     "now",
     "roots_of",

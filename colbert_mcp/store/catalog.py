@@ -15,6 +15,7 @@ from pathlib import Path
 from colbert_mcp.documents import display_path
 from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError
 from colbert_mcp.lexical import FTS_TOKENIZER
+from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.rows import (
     FORMER_PASSAGES,
     LIVE_PASSAGES,
@@ -28,6 +29,7 @@ from colbert_mcp.types import Chunk, DocumentRecord, FileStamp
 
 FORMAT_VERSION = 3
 CATALOGUE = "catalog.sqlite"
+UNFINISHED = tuple(f"{CATALOGUE}.new{suffix}" for suffix in ("", "-journal", "-wal", "-shm"))
 _APPLICATION_ID = 0x436F4C42
 _BATCH = 500
 _FEW = 50
@@ -39,18 +41,24 @@ def uri(path: Path, options: str) -> str:
 
 
 def create(path: Path) -> None:
-    """Make an empty catalogue, whole or not at all."""
-    connection = sqlite3.connect(path, isolation_level=None)
+    """Make an empty catalogue, whole or not at all: it gets its name once it is complete and durable."""
+    for unfinished in UNFINISHED:  # what a kill at this place has left
+        path.with_name(unfinished).unlink(missing_ok=True)
+    new = path.with_name(UNFINISHED[0])
+    connection = sqlite3.connect(new, isolation_level=None)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
         schema = files("colbert_mcp.store").joinpath("schema.sql").read_text(encoding="utf-8")
         script = schema.replace("{tokenizer}", FTS_TOKENIZER)
         connection.executescript(
             f"BEGIN;\n{script}\nINSERT INTO meta VALUES ('generation', '0');"
             f"\nPRAGMA application_id={_APPLICATION_ID};\nPRAGMA user_version={FORMAT_VERSION};\nCOMMIT;"
         )
+        connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
+    new.replace(path)
+    fsync_directory(path.parent)
+    fsync_directory(path.parent.parent)  # the index directory may be new too
 
 
 def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> sqlite3.Connection:

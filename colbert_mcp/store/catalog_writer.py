@@ -52,11 +52,15 @@ class Writer(Reader):
         try:
             yield
             if searched and self._db.total_changes != before:
-                self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+                self.advance()
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
+
+    def advance(self) -> None:
+        """Begin a new generation: what is searched has changed."""
+        self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
 
     def set_fingerprint(self, fingerprint: dict[str, object]) -> None:
         """Tie the index to an encoder."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from colbert_mcp.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
-from colbert_mcp.store.catalog import CATALOGUE
+from colbert_mcp.store.catalog import CATALOGUE, UNFINISHED
 
 
 def check_directory(directory: Path, create_missing: bool) -> None:
@@ -20,7 +20,7 @@ def check_directory(directory: Path, create_missing: bool) -> None:
     left = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     if {"tokens", "chroma"} & left:
         raise IndexCorruptError(f"{directory} has lost its {CATALOGUE}; delete the directory and index again.")
-    if left - {"lock", "owner.json", "engine"}:
+    if left - {"lock", "owner.json", "engine", *UNFINISHED}:
         raise IndexNotFoundError(f"{directory} is not an index and holds other files; choose an empty directory.")
     if not create_missing:
         raise IndexNotFoundError(

@@ -8,7 +8,7 @@ next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,14 +21,15 @@ from colbert_mcp.store.batch import Batch, RowReference
 from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create, rewrite
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.derived import DerivedVectors
+from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.log import Log
 from colbert_mcp.store.opening import check_directory, check_read_only, is_read_only, require_same_encoder
 from colbert_mcp.store.records import VectorRecord, batch_records, stored_records
 from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
-from colbert_mcp.store.space import require_space, size_of
-from colbert_mcp.store.tokens import Segment, SegmentWriter
+from colbert_mcp.store.tokens import SegmentWriter
+from colbert_mcp.store.usage import bytes_below, bytes_named, require_space
 from colbert_mcp.types import FileStamp
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Store:
         files = self.writer.segments()
         numbers = {segment for segment, _ in found.values()}
         segments = {number: self._segments.mapped(number, files[number]) for number in numbers}
-        return {digest: _reference(number, row, segments[number]) for digest, (number, row) in found.items()}
+        return {digest: RowReference.of(number, row, segments[number]) for digest, (number, row) in found.items()}
 
     def abandon(self, batch: Batch) -> None:
         """Delete what a batch has written."""
@@ -214,15 +215,26 @@ class Store:
             raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
         self._collect_garbage()
 
-    def drop_documents(self, documents: Sequence[int], *, forget: bool = False) -> int:
-        """Take documents out of the index; returns how many passages left. ``forget`` also deletes former passages."""
+    def forget(self, choose: Callable[[Writer], Sequence[int]]) -> tuple[int, int]:
+        """Take documents and their former passages out of the index; returns how many documents and passages left.
+
+        ``choose`` says which, and its own changes are part of the same commit. Raises StoreError where the disk refuses
+        it.
+        """
         self.vectors.open()
-        with self.writer.transaction():
-            gone = self.writer.drop_documents(documents, now(), forget=forget)
-        generation = self.writer.generation
-        self.vectors.follow(lambda vectors: vectors.delete(gone, generation))
-        self._merge_if_due()
-        return len(gone)
+        try:
+            with self.writer.transaction(searched=False):
+                documents = choose(self.writer)
+                gone = self.writer.drop_documents(documents, now(), forget=True) if documents else []
+                if documents:
+                    self.writer.advance()
+        except sqlite3.Error as error:
+            raise StoreError(f"Cannot write the index {self.directory}: {error}.") from error
+        if documents:
+            generation = self.writer.generation
+            self.vectors.follow(lambda vectors: vectors.delete(gone, generation))
+            self._merge_if_due()
+        return len(documents), len(gone)
 
     def settle(
         self, root: int, *, joined: Sequence[int], gone: Sequence[int], stamps: Sequence[tuple[int, FileStamp]]
@@ -268,37 +280,30 @@ class Store:
         return purged
 
     def compact(self) -> int:
-        """Rewrite segments that have dead rows, and small ones, as one; returns how many.
+        """Rewrite segments that have dead rows, and small ones, as one; returns how many, or raises StoreError.
 
-        Chroma is rebuilt if it must know, which it must be opened for before. Raises StoreError where the disk is too
-        small; nothing is lost then.
+        Chroma is to be opened before and rebuilt after it.
         """
         chosen = merging.wasteful(self.writer.segment_rows())
         if chosen:
-            require_space(self._tokens, size_of(file for n in chosen for file in self._segments.path(n).iterdir()))
+            require_space(self._tokens, sum(bytes_below(self._segments.path(n)) for n in chosen))
             self._rewrite(chosen)
         else:
             self._collect_garbage()
         return len(chosen)
 
     def rebuild_vectors(self) -> bool:
-        """Write Chroma anew if it holds what was deleted or replaced, or lags; returns whether it was.
-
-        Raises StoreError where the disk is too small; nothing is lost then.
-        """
+        """Write Chroma anew if it lags or holds what was deleted; returns whether, or raises StoreError."""
         if self.vectors.is_lean(self.writer.generation):
             return False
-        require_space(self.directory, size_of((self.directory / "chroma").rglob("*")))
+        require_space(self.directory, bytes_below(self.directory / "chroma"))
         self.vectors.rebuild()
         self.vectors.discard()
         return True
 
     def vacuum(self) -> None:
-        """Write the catalogue anew without what was deleted; readers go on.
-
-        Raises StoreError where the disk is too small; nothing is lost then.
-        """
-        require_space(self.directory, size_of([self._catalogue]))
+        """Write the catalogue anew without what was deleted; readers go on. StoreError where the disk is too small."""
+        require_space(self.directory, self._catalogue.stat().st_size)
         try:
             rewrite(self._catalogue)
         except sqlite3.Error as error:
@@ -322,9 +327,9 @@ class Store:
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
         return {
-            "catalogue": size_of(self.directory.glob(f"{CATALOGUE}*")),
-            "tokens": size_of(self._tokens.rglob("*")),
-            "chroma": size_of((self.directory / "chroma").rglob("*")),
+            "catalogue": bytes_named(self.directory, CATALOGUE),
+            "tokens": bytes_below(self._tokens),
+            "chroma": bytes_below(self.directory / "chroma"),
         }
 
     def _merge_if_due(self) -> None:
@@ -370,7 +375,9 @@ class Store:
 
     def _clean(self) -> None:
         """Delete what an interrupted run left: segments that the catalogue does not name; and what has expired."""
-        self._tokens.mkdir(exist_ok=True)
+        if not self._tokens.exists():
+            self._tokens.mkdir()
+            fsync_directory(self.directory)
         named = {f"{number:06}" for number in self.writer.segment_rows()}
         for path in self._tokens.iterdir():
             if path.name not in named:
@@ -391,8 +398,3 @@ def now() -> str:
 
 def _before(days: float) -> str:
     return (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
-
-
-def _reference(number: int, row: int, segment: Segment) -> RowReference:
-    start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
-    return RowReference(number, row, start, end - start, segment.dense[row])

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.maxsim import Floats, TokenMatrix, pool, quantise
+from colbert_mcp.store.durability import fsync_directory
 
 POOLED = 16
 _COPY_BYTES = 1_048_576
@@ -157,18 +158,6 @@ def open_segment(directory: Path, files: dict[str, tuple[int, str]]) -> Segment:
     )
     _check_shapes(directory, segment)
     return segment
-
-
-def fsync_directory(directory: Path) -> None:
-    """Make the names in a directory durable (a no-op where directories cannot be opened)."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _map(file: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:

@@ -21,6 +21,7 @@ from chromadb.errors import ChromaError
 
 from colbert_mcp.store import hnsw
 from colbert_mcp.store.derived import MARKER
+from colbert_mcp.store.durability import fsync_directory, fsync_tree
 from colbert_mcp.store.records import Provenance, VectorRecord
 
 COLLECTION = "passages"
@@ -50,6 +51,7 @@ class Vectors:
         marker = directory / MARKER
         clean = not marker.exists()
         marker.touch()
+        fsync_directory(directory)  # before Chroma writes anything
         existing = sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
         number = existing[-1] if existing else 0
         if not (clean and existing and self._open(number) and self._agrees(generation, count)):
@@ -117,6 +119,7 @@ class Vectors:
     def close(self) -> None:
         """Close cleanly: only then is it trusted at the next opening."""
         self._close_client()
+        fsync_tree(self._directory)  # Chroma does not sync its index files
         (self._directory / MARKER).unlink(missing_ok=True)
 
     @property

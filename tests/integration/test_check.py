@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from colbert_mcp.results import CheckOutput
 STORE = StoreConfig(chroma=False, commit_tokens=1)
 WITH_CHROMA = StoreConfig(commit_tokens=1)
 QUESTIONS = ("what smells of varnish", "queen cells in May", "height of the tide", "an orchard under netting")
+WORDS = ("river", "stone", "lamp", "bread", "varnish", "hive", "queen", "tide", "orchard", "plum", "netting", "yeast")
 Answers = list[list[tuple[object, ...]]]
 
 
@@ -119,6 +121,10 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "files unnamed": ("segment", sql("UPDATE segments SET files = '[' WHERE id = 1")),
     "a file outside": ("segment", sql("UPDATE segments SET files = replace(files, 'dense', '../dense') WHERE id = 1")),
     "a wrong count": ("segment", sql("UPDATE segments SET rows = rows + 1 WHERE id = 1")),
+    "another name": (
+        "segment",
+        sql("UPDATE segments SET files = replace(files, 'dense.npy', 'dance.npy') WHERE id = 1"),
+    ),
     "a stray file": ("stray", lambda index: (index / "tokens" / "notes.txt").write_text("x") and None),
     "a stray in a segment": ("stray", lambda index: (segment_of(index, "tide") / "more.npy").mkdir()),
     "words lost": ("words", sql("INSERT INTO fts (fts) VALUES ('delete-all')")),
@@ -178,6 +184,55 @@ def test_damage_is_found_and_repaired_and_searches_are_as_before(
     again = engine.check(read_data=True)
     assert (again.sound, again.problems) == (True, [])
     assert answers(engine) == undamaged
+
+
+def flipped_at_random(index: Path, seed: int) -> None:
+    """Flip six bits of the catalogue, behind the pages of its schema."""
+    chosen = random.Random(seed)
+    raw = bytearray((index / "catalog.sqlite").read_bytes())
+    for _ in range(6):
+        raw[chosen.randrange(20 * 4096, len(raw))] ^= 1 << chosen.randrange(8)
+    (index / "catalog.sqlite").write_bytes(raw)
+
+
+@pytest.mark.parametrize("seeds", [range(12), pytest.param(range(12, 400), marks=pytest.mark.soak)], ids=str)
+def test_flipped_bits_of_the_catalogue_are_repaired_to_what_was_or_told(
+    open_engine: EngineFactory, tmp_path: Path, seeds: range
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    chosen = random.Random(0)
+    for number in range(12):
+        words = [f"{chosen.choice(WORDS)}{chosen.randrange(30)}" for _ in range(120)]
+        (folder / f"{number}.md").write_text("\n\n".join(" ".join(words[at : at + 60]) for at in range(0, 120, 30)))
+    engine = open_engine(store=STORE)
+    engine.index_path(folder)
+    (folder / "3.md").write_text("Nothing but rye.\n")
+    engine.index_path(folder)
+    engine.close()
+
+    def found(engine: Engine) -> list[list[str]]:
+        """Sorted: passages of equal score may change places."""
+        outputs = (engine.search(question, limit=50, max_tokens=10**6) for question in ("river3 lamp7", "rye", "tide"))
+        return [sorted(f"{result.id} {result.score} {result.text}" for result in output.results) for output in outputs]
+
+    engine = open_engine(store=STORE)
+    expected = found(engine)
+    engine.close()
+    sound = 0
+    for seed in seeds:
+        copy = shutil.copytree(tmp_path / "index", tmp_path / f"copy{seed}")
+        flipped_at_random(copy, seed)
+        engine = open_engine(store=STORE, index=copy)
+        output = engine.check(read_data=True, repair=True)
+        if output.sound:
+            assert found(engine) == expected, (seed, output)
+            sound += 1
+        else:
+            assert all(problem.mends for problem in output.problems if not problem.repaired)
+        engine.close()
+        shutil.rmtree(copy)
+    assert sound > len(seeds) / 2
 
 
 def test_a_sound_index_is_told_as_such_with_what_was_compared(
@@ -285,9 +340,15 @@ def test_without_the_model_the_rest_is_repaired_and_the_reason_told(
     engine = open_engine(store=STORE)
     monkeypatch.setattr(engine, "_encoder", None)
     monkeypatch.setattr(colbert_mcp.engine, "load_encoder", missing)
+    DAMAGES["a line"][1](tmp_path / "index")
     output = engine.check(repair=True)
     assert not output.sound
-    assert {problem.kind: problem.repaired for problem in output.problems} == {"words": True, "segment": False}
+    assert output.checked.documents == 4
+    assert {problem.kind: problem.repaired for problem in output.problems} == {
+        "words": True,
+        "segment": False,
+        "passage": False,
+    }
     assert "could not repair token segments: There is no model here." in output.done
 
 
@@ -393,6 +454,7 @@ def test_a_catalogue_beyond_repair_names_what_to_index_again(
     code, out = run("check", "--repair", "--json")
     problems = CheckOutput.model_validate_json(out).problems
     assert code == UNSOUND
+    assert CheckOutput.model_validate_json(run("check", "--json")[1]).problems[0].mends == "colbert-mcp check --repair"
     assert problems[0].kind == "catalogue"
     assert problems[0].mends == f"delete {tmp_path / 'index'} and run: colbert-mcp index {notes}"
     (tmp_path / "index" / "catalog.sqlite").write_bytes(b"no database at all" * 100)

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 from fake_encoder import FakeEncoder
 from folder_oracle import paragraph, shared_paragraphs
+from processes import ENGINE, PROGRAMS
+from support import EngineFactory
 
 import colbert_mcp
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
@@ -20,8 +23,6 @@ from colbert_mcp.launch import Launcher, stop_engine
 from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.store import Store
 
-PROGRAMS = Path(__file__).parent.parent / "programs"
-ENGINE = (sys.executable, str(PROGRAMS / "engine.py"))
 SECONDS = 20
 SOAK_SECONDS = 300
 
@@ -145,3 +146,39 @@ def test_two_and_eight_processes_at_once_get_what_each_has_put_there(
         print(crowd.index, sum(done.values()), "operations:", dict(done))
         assert min(done.values()) > 0
         crowd.check_whole(tmp_path / f"{crowd.index.parent.name}-fresh")
+
+
+def test_searches_go_on_while_segments_are_merged(open_engine: EngineFactory, tmp_path: Path) -> None:
+    engine = open_engine(store=StoreConfig(chroma=False, commit_tokens=1, max_segments=2))
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    source = random.Random(1)
+    (folder / "kept.txt").write_text(kept := paragraph(source))
+    engine.index_path(folder)
+    over = threading.Event()
+
+    def search_on() -> int:
+        found = 0
+        while not over.is_set():
+            results = engine.search(kept, limit=1, mode="semantic").results
+            assert [result.text for result in results] == [kept]
+            found += 1
+        return found
+
+    def look_on() -> int:
+        looked = 0
+        while not over.is_set():
+            assert engine.index_status().bytes["tokens"] > 0
+            assert engine.index_path(folder, dry_run=True).state == "planned"
+            looked += 1
+        return looked
+
+    with ThreadPoolExecutor(4) as threads:
+        searching = [threads.submit(work) for work in (search_on, search_on, search_on, look_on)]
+        try:
+            for number in range(40):
+                (folder / f"{number % 5}.txt").write_text(paragraph(source))
+                engine.index_path(folder)
+        finally:
+            over.set()
+    assert min(search.result() for search in searching) > 0

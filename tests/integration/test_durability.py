@@ -82,6 +82,48 @@ def test_a_segment_is_durable_before_the_catalogue_names_it(
         assert (len(raw), hashlib.sha256(raw).hexdigest()) == (length, digest)
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, int]]:
+    """(device, inode) of everything that was synced since the test began."""
+    found: set[tuple[int, int]] = set()
+    fsync = os.fsync
+
+    def watching(descriptor: int) -> None:
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        found.add((status.st_dev, status.st_ino))
+
+    monkeypatch.setattr(os, "fsync", watching)
+    return found
+
+
+def is_synced(path: Path, synced: set[tuple[int, int]]) -> bool:
+    return (path.stat().st_dev, path.stat().st_ino) in synced
+
+
+def test_a_new_index_is_durable_with_its_name(tmp_path: Path, synced: set[tuple[int, int]]) -> None:
+    Store.open(tmp_path / "index", NO_CHROMA, create_missing=True).close()
+    assert is_synced(tmp_path / "index", synced)
+    assert is_synced(tmp_path, synced)
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["catalog.sqlite", "lock", "tokens"]
+
+
+def test_chroma_is_durable_before_it_is_trusted(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path, synced: set[tuple[int, int]]
+) -> None:
+    engine = open_engine(store=StoreConfig())
+    engine.index_path(notes)
+    chroma = tmp_path / "index" / "chroma"
+    assert is_synced(chroma, synced), "its marker"
+    synced.clear()
+    engine.close()
+    assert not (chroma / "open").exists()
+    files = [path for path in chroma.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    for path in files:
+        assert is_synced(path, synced), path
+
+
 def test_a_commit_of_the_catalogue_is_durable(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "index", NO_CHROMA, create_missing=True)
     assert store.writer._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL

@@ -18,8 +18,8 @@ from support import PROJECT, EngineFactory
 
 import colbert_mcp.indexing
 import colbert_mcp.store.derived
-import colbert_mcp.store.space
 import colbert_mcp.store.store
+import colbert_mcp.store.usage
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PassageNotFoundError, QueryError, StoreError
@@ -310,7 +310,7 @@ def test_a_disk_too_small_to_rewrite_a_part_is_told_and_nothing_is_lost(
     before = engine.search("otter river", limit=20)
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as small:
-        small.setattr(colbert_mcp.store.space.shutil, "disk_usage", lambda _: usage(1_000_000, 999_000, 1_000))
+        small.setattr(colbert_mcp.store.usage.shutil, "disk_usage", lambda _: usage(1_000_000, 999_000, 1_000))
         with pytest.raises(StoreError, match=r"free disk space.*run gc again"):
             engine.gc()
     assert engine.search("otter river", limit=20).results == before.results

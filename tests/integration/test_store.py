@@ -109,7 +109,7 @@ def test_a_search_sees_one_generation_while_commits_go_on(open_engine: EngineFac
     store = Store.open(shutil.copytree(tmp_path / "index", tmp_path / "copy"), NO_CHROMA, create_missing=False)
     with store.snapshot() as before:
         documents = [document.id for document in before.reader.documents()]
-        store.drop_documents(documents)
+        store.forget(lambda _: documents)
         assert len(before) == 3
         assert len(before.reader.passages(before.chunks.tolist())) == 3
         assert len(before.gather(np.arange(3)).offsets) == 4
