@@ -22,6 +22,7 @@ from colbert_mcp.results import (
     AnswerOutput,
     CheckOutput,
     ExplainOutput,
+    GcOutput,
     IndexOutput,
     PassageOutput,
     RemoveOutput,
@@ -182,6 +183,10 @@ class Index:
     def remove_path(self, path: str | os.PathLike[str]) -> RemoveOutput:
         """Take a root, folder or file out of the index; see ``Engine.remove_path``."""
         return self._engine.remove_path(path, scope=self._scope)
+
+    def gc(self, former_days: int | None = None) -> GcOutput:
+        """Give back disk space; see ``Engine.gc``."""
+        return self._engine.gc(former_days)
 
     def check(
         self, *, read_data: bool = False, repair: bool = False, step: Callable[[str], None] | None = None

@@ -34,6 +34,7 @@ from colbert_mcp.results import (
     CheckOutput,
     EngineStatus,
     ExplainOutput,
+    GcOutput,
     IndexOutput,
     PassageOutput,
     RemoveOutput,
@@ -179,6 +180,10 @@ class RemoteEngine:
     def remove_path(self, path: str | os.PathLike[str], *, scope: Sequence[bytes] = ()) -> RemoveOutput:
         """See ``Engine.remove_path``."""
         return self._write("remove_path", {"path": _sent(path)}, RemoveOutput, scope)
+
+    def gc(self, former_days: int | None = None) -> GcOutput:
+        """See ``Engine.gc``."""
+        return self._write("gc", {"former_days": former_days}, GcOutput)
 
     def check(
         self,

@@ -1,4 +1,4 @@
-"""Commands that keep an index and say what it holds: index, sources, status, remove; and the processes around it."""
+"""Commands that keep an index and say what it holds: index, sources, status, remove, gc; and its processes."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from colbert_mcp.attach import Index, opened_to_plan
 from colbert_mcp.cli.output import INTERRUPTED, print_json, print_lines, show_result
 from colbert_mcp.config import Config
 from colbert_mcp.errors import UnreadableDocumentError
-from colbert_mcp.progress import progress_bar
+from colbert_mcp.progress import progress_bar, spinner
 from colbert_mcp.results import IndexOutput
 
 
@@ -94,3 +94,13 @@ def remove(options: argparse.Namespace, config: Config) -> int:
     with Index.open(config=config, create=False) as index:
         output = index.remove_path(options.path)
     return show_result(output, options, remove_lines)
+
+
+def gc(options: argparse.Namespace, config: Config) -> int:
+    """Give back disk space."""
+    from colbert_mcp.render.upkeep import gc_lines
+
+    shown = not options.json
+    with Index.open(config=config, create=False) as index, spinner("writing the index's files anew", shown=shown):
+        output = index.gc(options.former_days)
+    return show_result(output, options, gc_lines)

@@ -116,6 +116,15 @@ def _prepare(connection: sqlite3.Connection, *, writable: bool) -> None:
         connection.execute("PRAGMA query_only=ON")
 
 
+def rewrite(path: Path) -> None:
+    """Write a catalogue anew without what was deleted, by SQLite's VACUUM: all or nothing, and readers go on."""
+    connection = connect(path, writable=True)  # SQLite refuses on one with a statement under way
+    try:
+        connection.execute("VACUUM")
+    finally:
+        connection.close()
+
+
 class Reader:
     """Questions to the catalogue, over one connection."""
 

@@ -24,6 +24,7 @@ from colbert_mcp.cli.asking import NOT_VERIFIED
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
+    GcOutput,
     IndexOutput,
     PassageOutput,
     RemoveOutput,
@@ -143,10 +144,13 @@ def test_every_command_prints_json_of_its_result(run: Run, notes: Path) -> None:
     assert explained.passage.explanation is not None
     assert StatusOutput.model_validate_json(run("status", "--json")[1]).documents == 3
     assert SourcesOutput.model_validate_json(run("sources", "--json")[1]).total_documents == 3
+    assert GcOutput.model_validate_json(run("gc", "--former-days", "0", "--json")[1]).parts["catalogue"].after > 0
     assert RemoveOutput.model_validate_json(run("remove", notes, "--json")[1]).removed_documents == 3
 
 
-def test_status_sources_and_remove_read_well(indexed: Run, notes: Path) -> None:
+def test_status_sources_gc_and_remove_read_well(indexed: Run, notes: Path) -> None:
+    assert "0 former passages deleted" in indexed("gc")[1]
+    assert "catalogue" in indexed("gc")[1]
     assert "3 files" in indexed("status")[1]
     assert str(notes / "deep" / "tide.py") in indexed("sources")[1]
     assert "3 files and" in indexed("remove", notes)[1]

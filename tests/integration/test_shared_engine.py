@@ -163,6 +163,7 @@ def test_the_api_and_the_command_line_join_the_engine_that_runs(
         assert index.list_sources("deep").total_documents == 1
         assert index.index_path("deep").state == "done"
         assert index.remove_path("bees.txt").removed_documents == 1
+        assert index.gc(0).parts["tokens"].after > 0
         status = index.index_status()
         assert (status.documents, status.model) == (2, "fake")
     assert main(["--index", str(config.index_path), "search", "varnish", "--json"]) == 0
