@@ -20,7 +20,7 @@ from colbert_mcp.cli import main
 from colbert_mcp.cli.health import UNSOUND
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import ModelNotFoundError, PathNotAllowedError
+from colbert_mcp.errors import IndexCorruptError, ModelNotFoundError, PathNotAllowedError
 from colbert_mcp.results import CheckOutput
 from colbert_mcp.store.rows import CHUNK_WIDTH, LIVE_PASSAGES, seal_of
 
@@ -236,7 +236,10 @@ def test_flipped_bits_of_the_catalogue_are_repaired_to_what_was_or_told(
     for seed in seeds:
         copy = shutil.copytree(tmp_path / "index", tmp_path / f"copy{seed}")
         flipped_at_random(copy, seed)
-        engine = open_engine(store=STORE, index=copy)
+        try:
+            engine = open_engine(store=STORE, index=copy)
+        except IndexCorruptError:  # told; see the test of a catalogue beyond repair
+            continue
         output = engine.check(read_data=True, repair=True)
         if output.sound:
             assert found(engine) == expected, (seed, output)
