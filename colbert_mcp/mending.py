@@ -94,7 +94,8 @@ class _Mending:
     def _told(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (ColbertMCPError, sqlite3.Error, OSError) as error:
+        # KeyError: a segment that passages have their rows in is not named, where the catalogue is beyond repair.
+        except (ColbertMCPError, sqlite3.Error, OSError, KeyError) as error:
             self.done.append(f"could not repair {what}: {error}")
 
     def _lookups(self) -> None:
