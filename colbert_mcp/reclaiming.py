@@ -8,7 +8,7 @@ searches go on meanwhile, without Chroma while that is written anew.
 import time
 
 from colbert_mcp.results import GcOutput, Reclaimed
-from colbert_mcp.store import Store
+from colbert_mcp.store import Store, compaction
 
 
 def reclaim(store: Store, former_days: int) -> GcOutput:
@@ -20,10 +20,10 @@ def reclaim(store: Store, former_days: int) -> GcOutput:
     started = time.monotonic()
     before = store.bytes_on_disk()
     store.vectors.open()  # one that is opened after the segments have moved would be rebuilt in any case
-    former = store.purge(former_days)
-    merged = store.compact()
-    rebuilt = store.rebuild_vectors()
-    store.vacuum()
+    former = compaction.purge(store, former_days)
+    merged = compaction.compact(store)
+    rebuilt = compaction.rebuild_vectors(store)
+    compaction.vacuum(store)
     after = store.bytes_on_disk()
     return GcOutput(
         former=former,

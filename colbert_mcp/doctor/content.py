@@ -45,7 +45,7 @@ def content(config: Config) -> Iterator[Finding]:
 def stored_fingerprint(index: Path) -> dict[str, object]:
     """The fingerprint that an index keeps; empty where there is none or it cannot be read."""
     from colbert_mcp.store import Reader
-    from colbert_mcp.store.catalog import connect
+    from colbert_mcp.store.database import connect
 
     if not (index / _CATALOGUE).is_file():
         return {}
@@ -58,7 +58,7 @@ def stored_fingerprint(index: Path) -> dict[str, object]:
 
 def _catalogue(index: Path) -> Iterator[Finding]:
     from colbert_mcp.store import FORMAT_VERSION, Reader
-    from colbert_mcp.store.catalog import connect
+    from colbert_mcp.store.database import connect
 
     with closing(Reader(connect(index / _CATALOGUE, immutable=not os.access(index, os.W_OK)))) as reader:
         counts = reader.counts()

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from colbert_mcp.store.catalog import uri
+from colbert_mcp.store.database import uri
 from colbert_mcp.store.failures import CATALOGUE_ERRORS
 
 _LONG = 16_000_000

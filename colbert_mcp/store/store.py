@@ -10,7 +10,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,10 @@ from colbert_mcp.config import StoreConfig
 from colbert_mcp.errors import REPAIR, IndexCorruptError, StoreError
 from colbert_mcp.store import merging
 from colbert_mcp.store.batch import Batch, RowReference
-from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create, rewrite
+from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.catalog_writer import Writer
+from colbert_mcp.store.clock import days_ago, now
+from colbert_mcp.store.database import CATALOGUE, connect, create
 from colbert_mcp.store.derived import DerivedVectors
 from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.failures import CATALOGUE_ERRORS, no_space, store_error, told, told_of_catalogue
@@ -36,7 +37,7 @@ from colbert_mcp.store.records import VectorRecord, batch_records, stored_record
 from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
 from colbert_mcp.store.tokens import Segment, SegmentWriter
-from colbert_mcp.store.usage import bytes_below, bytes_named, require_space
+from colbert_mcp.store.usage import bytes_below, bytes_named
 from colbert_mcp.types import FileStamp
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ class Store:
         self._config = config
         self._writer = writer
         self._lock = lock
-        self._catalogue = directory / CATALOGUE
-        self._tokens = directory / "tokens"
-        self._segments = Segments(self._tokens)
-        self._log = None if writer is None else Log(self._catalogue)
+        self.catalogue = directory / CATALOGUE
+        self.tokens = directory / "tokens"
+        self.segments = Segments(self.tokens)
+        self._log = None if writer is None else Log(self.catalogue)
         self._live: tuple[int, LiveRows] | None = None
         self._cache = threading.Lock()
         self._closed = False
@@ -107,11 +108,6 @@ class Store:
                 self._lock.release()
 
     @property
-    def tokens(self) -> Path:
-        """The folder of the segments."""
-        return self._tokens
-
-    @property
     def read_only(self) -> bool:
         """Whether the index can be searched but not changed."""
         return self._writer is None
@@ -119,7 +115,7 @@ class Store:
     @property
     def is_read(self) -> bool:
         """Whether a search holds on to something that is to be deleted."""
-        return self._segments.held or (self._log is not None and self._log.due)
+        return self.segments.held or (self._log is not None and self._log.due)
 
     @property
     def writer(self) -> Writer:
@@ -129,25 +125,25 @@ class Store:
                 self._writer = self._writer or open_writer(self.directory)
                 if self._writer is None:
                     raise no_space(self.directory)
-                self._log = Log(self._catalogue)
+                self._log = Log(self.catalogue)
         if self._writer is None:
             raise StoreError(f"The index {self.directory} cannot be written; choose another with --index.")
         return self._writer
 
     def snapshot(self) -> Snapshot:
         """The present generation, seen whole; use it as a context manager. What it reads stays until it is closed."""
-        with self._segments.opening(), ExitStack() as opened:
+        with self.segments.opening(), ExitStack() as opened:
             if self._log is not None:
                 self._log.read()
                 opened.callback(self._log.leave)
-            connection = connect(self._catalogue, immutable=self.read_only)
+            connection = connect(self.catalogue, immutable=self.read_only)
             opened.callback(connection.close)
             try:
                 connection.execute("BEGIN")
                 reader = Reader(connection)
                 files = reader.segments()
-                segments = self._segments.pin(files)
-                opened.callback(self._segments.unpin, list(files))
+                segments = self.segments.pin(files)
+                opened.callback(self.segments.unpin, list(files))
                 live = self._live_rows(reader, segments)
                 return Snapshot(self.directory, reader, live, segments, opened.pop_all().close)
             except CATALOGUE_ERRORS as error:
@@ -169,7 +165,7 @@ class Store:
 
     def check_fingerprint(self, fingerprint: dict[str, object]) -> None:
         """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any."""
-        with self.guard(), closing(Reader(connect(self._catalogue, immutable=self.read_only))) as reader:
+        with self.guard(), closing(Reader(connect(self.catalogue, immutable=self.read_only))) as reader:
             stored = reader.fingerprint
         require_same_encoder(self.directory, stored, fingerprint)
 
@@ -181,7 +177,7 @@ class Store:
                     self.writer.set_fingerprint(fingerprint)
             number = self.writer.next_segment()
         return Batch(
-            self.directory, number, lambda: SegmentWriter(self._segments.path(number), dimension, dense_dimension)
+            self.directory, number, lambda: SegmentWriter(self.segments.path(number), dimension, dense_dimension)
         )
 
     def rows_of_texts(self, text_hashes: Sequence[str]) -> dict[str, RowReference]:
@@ -197,14 +193,14 @@ class Store:
         numbers = {segment for segment, _ in found.values()}
         if not numbers <= files.keys():
             raise IndexCorruptError(f"The catalogue is damaged: passages are in segments that it lacks; {REPAIR}")
-        segments = {number: self._segments.mapped(number, files[number]) for number in numbers}
+        segments = {number: self.segments.mapped(number, files[number]) for number in numbers}
         return {digest: RowReference.of(number, row, segments[number]) for digest, (number, row) in found.items()}
 
     def abandon(self, batch: Batch) -> None:
         """Delete what a batch has written."""
         if batch.writer is not None:
             batch.writer.abandon()
-            shutil.rmtree(self._segments.path(batch.segment), ignore_errors=True)
+            shutil.rmtree(self.segments.path(batch.segment), ignore_errors=True)
 
     def commit(self, batch: Batch, root: int) -> int:
         """Make a batch part of the index; returns the new generation.
@@ -236,7 +232,7 @@ class Store:
             self.writer.move_rows((batch.segment, *item) for item in moved)
             self.writer.drop_segments(damaged)
         with self.guard():
-            merging.collect_garbage(self._segments, self.writer)
+            merging.collect_garbage(self.segments, self.writer)
 
     @contextmanager
     def _committing(self, batch: Batch) -> Iterator[None]:
@@ -314,45 +310,6 @@ class Store:
                 raise
             logger.warning("%s", error)
 
-    def purge(self, days: float) -> int:
-        """Delete former passages retired so many days ago or earlier, and deleted words; returns how many passages."""
-        with self.transaction() as writer:
-            purged = writer.purge_former(_before(days))
-            writer.optimise_words()
-        return purged
-
-    def compact(self) -> int:
-        """Rewrite segments that have dead rows, and small ones, as one; returns how many, or raises StoreError.
-
-        Chroma is to be opened before and rebuilt after it.
-        """
-        with told(self.directory):
-            chosen = merging.wasteful(self.writer.segment_rows())
-            if chosen:
-                require_space(self._tokens, sum(bytes_below(self._segments.path(n)) for n in chosen))
-                merging.rewrite(self._segments, self.writer, chosen)
-            else:
-                merging.collect_garbage(self._segments, self.writer)
-        return len(chosen)
-
-    def rebuild_vectors(self) -> bool:
-        """Write Chroma anew if it lags or holds what was deleted; returns whether, or raises StoreError."""
-        if self.vectors.is_lean(self.writer.generation):
-            return False
-        require_space(self.directory, bytes_below(self.directory / "chroma"))
-        self.vectors.rebuild()
-        self.vectors.discard()
-        return True
-
-    def vacuum(self) -> None:
-        """Write the catalogue anew without what was deleted; readers go on. StoreError where the disk is too small."""
-        require_space(self.directory, self._catalogue.stat().st_size)
-        try:
-            with self.guard():
-                rewrite(self._catalogue)
-        finally:
-            self.scrub_log()
-
     def scrub(self) -> bool:
         """After something was deleted for good: see that its text leaves the log, and Chroma's files if that is cheap.
 
@@ -370,7 +327,7 @@ class Store:
         """Disk use of the catalogue, the token segments and Chroma."""
         return {
             "catalogue": bytes_named(self.directory, CATALOGUE),
-            "tokens": bytes_below(self._tokens),
+            "tokens": bytes_below(self.tokens),
             "chroma": bytes_below(self.directory / "chroma"),
         }
 
@@ -385,12 +342,12 @@ class Store:
                 if chosen:
                     self._merge(chosen)
                 else:
-                    merging.collect_garbage(self._segments, self.writer)
+                    merging.collect_garbage(self.segments, self.writer)
         except StoreError as error:
             logger.warning("Segments could not be merged: %s", error)
 
     def _merge(self, numbers: list[int]) -> None:
-        target = merging.rewrite(self._segments, self.writer, numbers)
+        target = merging.rewrite(self.segments, self.writer, numbers)
         with self.snapshot() as snapshot:
             moved = ((record.passage_id, record.provenance) for record in stored_records(snapshot, target))
             self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
@@ -399,12 +356,12 @@ class Store:
         """Delete what an interrupted run left, and what has expired; what fails is told by the call that meets it."""
         try:
             with told(self.directory):
-                if not self._tokens.exists():
-                    self._tokens.mkdir()
+                if not self.tokens.exists():
+                    self.tokens.mkdir()
                     fsync_directory(self.directory)
-                merging.delete_unnamed(self._tokens, self.writer)
-                merging.collect_garbage(self._segments, self.writer)
-                self.writer.purge_former(_before(self._config.keep_former_days))
+                merging.delete_unnamed(self.tokens, self.writer)
+                merging.collect_garbage(self.segments, self.writer)
+                self.writer.purge_former(days_ago(self._config.keep_former_days))
         except StoreError as error:
             logger.warning("The index was not tidied up: %s", error)
 
@@ -412,12 +369,3 @@ class Store:
     def _vector_source(self) -> Iterator[tuple[Iterator[VectorRecord], int, int]]:
         with self.snapshot() as snapshot:
             yield stored_records(snapshot, None), snapshot.generation, len(snapshot)
-
-
-def now() -> str:
-    """The present in UTC, ISO 8601 to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _before(days: float) -> str:
-    return (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")

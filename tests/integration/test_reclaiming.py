@@ -17,8 +17,8 @@ from fake_encoder import FakeEncoder
 from support import PROJECT, EngineFactory
 
 import colbert_mcp.indexing
+import colbert_mcp.store.compaction
 import colbert_mcp.store.derived
-import colbert_mcp.store.store
 import colbert_mcp.store.usage
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
@@ -257,9 +257,9 @@ def test_searches_go_on_while_chroma_and_the_catalogue_are_written_anew(
         thread.join(30)
         assert not thread.is_alive()
 
-    created, rewritten = Vectors._create, colbert_mcp.store.store.rewrite
+    created, rewritten = Vectors._create, colbert_mcp.store.compaction.rewrite
     monkeypatch.setattr(Vectors, "_create", lambda self, number: (created(self, number), search_meanwhile())[0])
-    monkeypatch.setattr(colbert_mcp.store.store, "rewrite", lambda path: (rewritten(path), search_meanwhile())[0])
+    monkeypatch.setattr(colbert_mcp.store.compaction, "rewrite", lambda path: (rewritten(path), search_meanwhile())[0])
     engine.gc()
     assert answers == [5, 5]
 
@@ -316,11 +316,13 @@ def test_a_disk_too_small_to_rewrite_a_part_is_told_and_nothing_is_lost(
     assert engine.search("otter river", limit=20).results == before.results
 
     def full(_: Path) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
 
     with monkeypatch.context() as small:
-        small.setattr(colbert_mcp.store.store, "rewrite", full)
-        with pytest.raises(StoreError, match="disk is full"):
+        small.setattr(colbert_mcp.store.compaction, "rewrite", full)
+        with pytest.raises(StoreError, match="No space left"):
             engine.gc()
     assert [r.id for r in engine.search("otter river", limit=20).results] == [r.id for r in before.results]
     assert engine.gc().notice is None
@@ -365,7 +367,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from fake_encoder import FakeEncoder
-import colbert_mcp.store.store
+import colbert_mcp.store.compaction
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.store.vectors import Vectors
@@ -375,14 +377,14 @@ engine = Engine.open(config, create_missing=False, encoder=FakeEncoder())
 def end(*_, **__):
     os.kill(os.getpid(), 9)
 if point == "merged":
-    engine._store._collect_garbage = end
+    colbert_mcp.store.merging.collect_garbage = end
 elif point == "rebuilding":
     Vectors.upsert = end
 elif point == "rebuilt":
-    engine._store.vacuum = end
+    colbert_mcp.store.compaction.vacuum = end
 else:
-    rewritten = colbert_mcp.store.store.rewrite
-    colbert_mcp.store.store.rewrite = lambda path: (rewritten(path), end())
+    rewritten = colbert_mcp.store.compaction.rewrite
+    colbert_mcp.store.compaction.rewrite = lambda path: (rewritten(path), end())
 engine.gc()
 """
 
@@ -413,6 +415,6 @@ def test_a_kill_during_gc_is_harmless(open_engine: EngineFactory, tmp_path: Path
 
 def test_an_index_that_cannot_be_written_has_no_gc(open_engine: EngineFactory, tmp_path: Path) -> None:
     open_engine(store=PLAIN).close()
-    store = Store(tmp_path / "index", PLAIN, None)
+    store = Store(tmp_path / "index", PLAIN, None, None)
     with pytest.raises(StoreError, match="cannot be written"):
         Engine(open_engine()._config, store, FakeEncoder()).gc()
