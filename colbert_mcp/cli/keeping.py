@@ -6,15 +6,15 @@ from pathlib import Path
 
 from colbert_mcp.attach import Index, opened_to_plan
 from colbert_mcp.cli.output import INTERRUPTED, print_json, print_lines, show_result
+from colbert_mcp.cli.progress import progress_bar, spinner
 from colbert_mcp.config import Config
 from colbert_mcp.errors import UnreadableDocumentError
-from colbert_mcp.progress import progress_bar, spinner
 from colbert_mcp.results import IndexOutput
 
 
 def serve(options: argparse.Namespace, config: Config) -> int:
     """Serve MCP on standard input and output."""
-    from colbert_mcp.stdio import serve  # mcp loads for this command alone
+    from colbert_mcp.sharing.stdio import serve  # mcp loads for this command alone
 
     for root in options.root:
         if not Path(root).expanduser().exists():
@@ -27,9 +27,9 @@ def serve(options: argparse.Namespace, config: Config) -> int:
 
 def engine(options: argparse.Namespace, config: Config) -> int:
     """Show or end the engine of the index."""
-    from colbert_mcp.launch import engine_output, stop_engine
     from colbert_mcp.render.upkeep import engine_lines
-    from colbert_mcp.rendezvous import Rendezvous
+    from colbert_mcp.sharing.launch import engine_output, stop_engine
+    from colbert_mcp.sharing.rendezvous import Rendezvous
 
     rendezvous = Rendezvous(config.index_path.resolve())
     output = engine_output(rendezvous) if options.action == "status" else stop_engine(rendezvous)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from colbert_mcp.config import Config
 from colbert_mcp.errors import ColbertMCPError, IndexMismatchError
-from colbert_mcp.ownership import LOCK, is_held
 from colbert_mcp.results import Finding
+from colbert_mcp.sharing.ownership import LOCK, is_held
 
 if TYPE_CHECKING:
     from colbert_mcp.store import Reader  # numpy and scipy load with it

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from colbert_mcp.config import Config
-from colbert_mcp.ownership import LOCK, is_held, owner_of
-from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import Finding
+from colbert_mcp.sharing.ownership import LOCK, is_held, owner_of
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 # File systems of other machines, whose locks and memory maps may not be what they are here.
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "ncpfs")
@@ -40,7 +40,7 @@ def directory(config: Config) -> Iterator[Finding]:
 
 def holder(config: Config) -> Iterator[Finding]:
     """The engine or command that holds the index now."""
-    from colbert_mcp.launch import engine_output  # mcp loads with it
+    from colbert_mcp.sharing.launch import engine_output  # mcp loads with it
 
     index = config.index_path.resolve()
     rendezvous = Rendezvous(index)

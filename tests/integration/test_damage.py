@@ -16,8 +16,8 @@ from test_shared_engine import Served
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import IndexCorruptError
-from colbert_mcp.launch import stop_engine
-from colbert_mcp.rendezvous import Rendezvous
+from colbert_mcp.sharing.launch import stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 NOT_SEALED = {"id", "document", "tokens", "unknown", "skipped", "untokenized", "segment", "row", "retired_at"}
 

@@ -16,7 +16,7 @@ import pytest
 from fake_encoder import FakeEncoder
 from support import EngineFactory
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import (
@@ -221,7 +221,7 @@ def test_a_passage_that_comes_back_is_no_former_one_any_more(
 def test_large_runs_are_committed_as_they_go(
     open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 10)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 10)
     write_files(tmp_path / "files", range(6))
     held: list[int] = []
     engine = open_engine(
@@ -246,7 +246,7 @@ def test_many_segments_are_merged_and_score_as_one_did(
 
     expected = found(one)
     assert len(expected) == 12
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
     counts = set()
     for most in (3, 50):
         index = tmp_path / f"many{most}"
@@ -319,7 +319,7 @@ def test_a_snapshot_gathers_the_embeddings_of_the_passages_asked_for(
 def test_a_run_that_failed_or_was_cancelled_leaves_no_files(
     open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 10)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 10)
     file = tmp_path / "long.txt"
     file.write_text(
         "\n\n".join(f"Paragraph {number} tells of an otter that swims in the river." for number in range(9))
@@ -430,7 +430,7 @@ def test_texts_cut_in_another_way_do_not_join_an_index(
     engine = open_engine()
     engine.index_path(notes)
     engine.close()
-    monkeypatch.setattr(colbert_mcp.indexing, "CHUNKER", "another")
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "CHUNKER", "another")
     with pytest.raises(IndexMismatchError, match="chunker"):
         open_engine().index_path(notes)
 

@@ -16,7 +16,7 @@ import pytest
 from fake_encoder import FakeEncoder
 from support import PROJECT, EngineFactory
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 import colbert_mcp.store.compaction
 import colbert_mcp.store.derived
 import colbert_mcp.store.usage
@@ -37,7 +37,7 @@ WORDS = [
 
 @pytest.fixture(autouse=True)
 def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 400)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 400)
 
 
 def write(folder: Path, count: int, seed: int, words: int = 60, mark: str = "") -> Path:

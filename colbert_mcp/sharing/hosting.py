@@ -26,11 +26,11 @@ from colbert_mcp.config import Config
 from colbert_mcp.documents import in_scope, real_path
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PathNotAllowedError
-from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import CheckOutput, EngineStatus, ExplainOutput, GcOutput, IndexOutput, RunOutput, SearchOutput
 from colbert_mcp.server import READS, WRITES, add_tool, answer, build_server, local_path, quick_answer
+from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.sharing.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, WATCH_TOOL, decode_roots
 from colbert_mcp.types import Mode
-from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, WATCH_TOOL, decode_roots
 
 _MAX_BODY_BYTES = 16_000_000
 _UNCOUNTED = {STATUS_TOOL, WATCH_TOOL}

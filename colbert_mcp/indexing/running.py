@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from colbert_mcp.changes import patterns_of
 from colbert_mcp.config import Config
 from colbert_mcp.documents import display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder
 from colbert_mcp.errors import ColbertMCPError, StoreError
-from colbert_mcp.indexing import index, seems_made_with
+from colbert_mcp.indexing.changes import patterns_of
+from colbert_mcp.indexing.indexer import index, seems_made_with
+from colbert_mcp.indexing.runs import Run
 from colbert_mcp.results import IndexOutput
-from colbert_mcp.runs import Run
 from colbert_mcp.store import Store
 from colbert_mcp.types import ProgressCallback
 
