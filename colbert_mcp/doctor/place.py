@@ -29,8 +29,10 @@ def directory(config: Config) -> Iterator[Finding]:
         yield Finding(topic="index", state="error" if taken else "warning", what=what, mends=mends)
         yield from _disk(index, 0)
         return
-    parts = {"catalogue": sum(map(_size, index.glob("catalog.sqlite*")))}
-    parts |= {name: _folder_size(index / name) for name in ("tokens", "chroma", "engine")}
+    from colbert_mcp.store.usage import bytes_below, bytes_named  # numpy loads with the store
+
+    parts = {"catalogue": bytes_named(index, "catalog.sqlite")}
+    parts |= {name: bytes_below(index / name) for name in ("tokens", "chroma", "engine")}
     sizes = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in parts.items())
     yield Finding(topic="index", state="ok", what=f"{index}: {sizes}")
     yield from _access(index)
@@ -118,14 +120,3 @@ def file_system_of(path: Path, mounts: Path) -> str | None:
         if path.is_relative_to(point) and (best is None or len(point.parts) >= best[0]):
             best = len(point.parts), after.split()[0]
     return None if best is None else best[1]
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.lstat().st_size
-    except OSError:
-        return 0
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(_size(file) for file in folder.rglob("*") if not file.is_dir())

@@ -437,6 +437,8 @@ def test_serve_watches_and_its_clients_find_what_has_changed(tmp_path: Path, not
                 if found:
                     break
             assert [Path(result["path"]).name for result in found] == ["otter.md"]
+            # It is found once it is committed; the run that did it ends a little later.
+            client.call("index_path", path=str(notes))
             (root,) = client.call("index_status")["structuredContent"]["watching"]
             assert (root["path"], root["indexed"], root["last_state"]) == (str(notes), 1, "done")
     finally:
