@@ -7,14 +7,13 @@ import shutil
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_encoder import FakeEncoder
-from support import EngineFactory
+from support import EngineFactory, catalogue
 
 import colbert_mcp.indexing.indexer
 from colbert_mcp.config import StoreConfig
@@ -31,16 +30,6 @@ from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.tokens import SegmentWriter, stored_rows
 
 NO_CHROMA = StoreConfig(chroma=False)
-
-
-@contextmanager
-def catalogue(index: Path) -> Iterator[sqlite3.Connection]:
-    """The catalogue, read and changed by a connection of its own."""
-    database = sqlite3.connect(index / "catalog.sqlite", isolation_level=None)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def segments(index: Path) -> list[Path]:
