@@ -15,7 +15,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 class HashEncoder:
     """Satisfies the Encoder protocol without a model: every word is a fixed direction."""
 
-    device, dtype, content_length = "cpu", "float32", 160
+    device, dtype, content_length, window = "cpu", "float32", 160, 162
     fingerprint = Fingerprint("hash", "hash", 8, 8, "", 162, ())
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:

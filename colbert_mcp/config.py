@@ -120,6 +120,19 @@ def load_config(file: Path | None = None, *, index: str | None = None) -> Config
     return config
 
 
+def set_by(file: Path | None = None, *, index: str | None = None) -> list[tuple[str, object, str]]:
+    """(key, value, where from) of every setting that is not its default, as ``load_config`` finds them."""
+    config, defaults = load_config(file, index=index).model_dump(), Config().model_dump()
+    source = str(file or default_config_file())
+    option = "--index" if index else f"${INDEX_VARIABLE}" if os.environ.get(INDEX_VARIABLE) else source
+    return [
+        (f"{section}.{key}", value, option if (section, key) == ("index", "path") else source)
+        for section, values in config.items()
+        for key, value in values.items()
+        if value != defaults[section][key]
+    ]
+
+
 def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()

@@ -80,9 +80,9 @@ class Calibration:
     changed: int = 0
     version: int = _VERSION
 
-    def is_stale(self, passages: int, changed: int) -> bool:
-        """Whether too much of the index has changed, ``changed`` passages of it in the latest run."""
-        return max(self.changed + changed, abs(passages - self.passages)) > _CHANGE * self.passages
+    def is_stale(self, passages: int) -> bool:
+        """Whether too much of the index has changed, which holds ``passages`` now."""
+        return max(self.changed, abs(passages - self.passages)) > _CHANGE * self.passages
 
     def as_json(self) -> str:
         """For the catalogue."""

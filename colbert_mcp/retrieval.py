@@ -215,14 +215,14 @@ def _rank(
         positions = np.array(sorted(lexical, key=lexical.__getitem__, reverse=True), np.int64)
         bm25 = np.array([lexical[int(p)] for p in positions], np.float32)
         return _Scores(positions, _share_of_best(bm25), None, bm25, None, np.zeros((0, len(positions)), np.float32))
-    pooled = snapshot.pooled_scores(query.token_embeddings, allowed)
+    pooled = _numbers(snapshot.pooled_scores(query.token_embeddings, allowed))
     wanted = min(int(allowed.sum()), max(config.min_candidates, int(config.candidate_share * allowed.sum())))
     best = np.argpartition(-pooled, wanted - 1)[:wanted]
     nearest = _nearest(store, snapshot, query, allowed)
     positions = np.unique(np.concatenate([best, np.array(list(lexical), np.int64), nearest]))
-    matches = best_matches(query.token_embeddings, snapshot.gather(positions))
+    matches = _numbers(best_matches(query.token_embeddings, snapshot.gather(positions)))
     exact = matches.mean(axis=0)
-    dense = snapshot.dense(positions) @ query.dense
+    dense = _numbers(snapshot.dense(positions) @ query.dense)
     evidence = strength(telling_words(request.query, query), matches, dense)
     if request.mode == "semantic":
         order = np.argsort(-exact, kind="stable")
@@ -243,6 +243,8 @@ def _lexical(snapshot: Snapshot, query: str, allowed: npt.NDArray[np.bool_]) -> 
     found = np.array(list(snapshot.reader.bm25(expression)), np.float64).reshape(-1, 2)
     chunks = found[:, 0].astype(np.int64)
     positions = snapshot.positions(chunks)
+    if len(positions) != len(chunks):
+        raise IndexCorruptError(f"The catalogue is damaged: its index of words names passages that it lacks; {REPAIR}")
     keep = allowed[positions]
     return dict(zip(positions[keep][:_LEXICAL_DEPTH].tolist(), found[keep][:_LEXICAL_DEPTH, 1].tolist(), strict=True))
 
@@ -253,6 +255,13 @@ def _nearest(store: Store, snapshot: Snapshot, query: Query, allowed: npt.NDArra
         return np.zeros(0, np.int64)
     ids = store.vectors.nearest(query.dense, _NEAREST)
     return snapshot.positions(np.array(snapshot.reader.chunks_of(ids), np.int64))
+
+
+def _numbers(scores: Floats) -> Floats:
+    """Scores as they are (-inf: not scored); raises IndexCorruptError where embeddings give no number at all."""
+    if np.isnan(scores).any() or np.isposinf(scores).any():
+        raise IndexCorruptError(f"The stored token embeddings are damaged: they give no scores; {REPAIR}")
+    return scores
 
 
 def _min_max(values: Floats) -> Floats:
@@ -350,7 +359,7 @@ def align(snapshot: Snapshot, encoder: Encoder, query: Query, stored: StoredPass
     spans = encoder.kept_spans(document)
     if not len(spans) == len(tokens.values) > 0:
         return None
-    return Alignment(similarities(query.token_embeddings, tokens), spans, encoder.kept_tokens(document))
+    return Alignment(_numbers(similarities(query.token_embeddings, tokens)), spans, encoder.kept_tokens(document))
 
 
 def _is_weak(snapshot: Snapshot, scores: _Scores) -> bool | None:

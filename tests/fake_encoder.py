@@ -29,6 +29,7 @@ class FakeEncoder:
 
     def __init__(self, content_length: int = 40, name: str = "fake", before_batch: Callable[[], None] = lambda: None):
         self.content_length = content_length
+        self.window = content_length + 2
         self.before_batch = before_batch
         self.encoded = 0
         self._words: dict[int, str] = {}

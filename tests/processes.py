@@ -7,12 +7,24 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from colbert_mcp.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.errors import ColbertMCPError
+from colbert_mcp.results import (
+    IndexOutput,
+    PassageOutput,
+    RemoveOutput,
+    Result,
+    SearchOutput,
+    SourcesOutput,
+    VerifyOutput,
+)
+from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.types import Mode
 
 PROGRAMS = Path(__file__).parent / "programs"
 ENGINE = (sys.executable, str(PROGRAMS / "engine.py"))
+R = TypeVar("R", bound=Result)
 CLIENT = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
 
 
@@ -64,3 +76,38 @@ class Served:
     def call(self, tool: str, **arguments: object) -> dict[str, Any]:
         self.request("tools/call", {"name": tool, "arguments": arguments})
         return self.answer()
+
+
+class ServedIndex:
+    """``serve``, with those methods of ``Index`` that are used here."""
+
+    def __init__(self, index: str) -> None:
+        self._served = Served(Path(index)).__enter__()
+
+    def close(self) -> None:
+        self._served.process.communicate(timeout=60)
+
+    def index_path(self, path: Path, *, dry_run: bool = False) -> IndexOutput:
+        return self._call("index_path", IndexOutput, path=str(path), wait_seconds=600, dry_run=dry_run)
+
+    def search(self, query: str, *, limit: int, path: str | None, mode: Mode, max_tokens: int) -> SearchOutput:
+        return self._call("search", SearchOutput, query=query, limit=limit, path=path, mode=mode, max_tokens=max_tokens)
+
+    def get_passage(self, passage_id: str) -> PassageOutput:
+        return self._call("get_passage", PassageOutput, id=passage_id)
+
+    def verify_quote(self, quote: str, passage_id: str | None = None, path: Path | None = None) -> VerifyOutput:
+        named = None if path is None else str(path)
+        return self._call("verify_quote", VerifyOutput, quote=quote, passage_id=passage_id, path=named)
+
+    def list_sources(self, path: str, *, limit: int) -> SourcesOutput:
+        return self._call("list_sources", SourcesOutput, path=path, limit=limit)
+
+    def remove_path(self, path: Path) -> RemoveOutput:
+        return self._call("remove_path", RemoveOutput, path=str(path))
+
+    def _call(self, tool: str, kind: type[R], **arguments: object) -> R:
+        answer = self._served.call(tool, **arguments)
+        if answer.get("isError"):
+            raise ColbertMCPError(answer["content"][0]["text"])
+        return kind.model_validate(answer["structuredContent"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from colbert_mcp.cli.arguments import command_parser
 from colbert_mcp.cli.output import INTERRUPTED, fail
-from colbert_mcp.config import load_config
+from colbert_mcp.config import Config, load_config
 from colbert_mcp.errors import ColbertMCPError
 
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = command_parser().parse_args(arguments)
     try:
-        config = load_config(options.config, index=options.index)
+        config = load_config(options.config, index=options.index) if options.reads_settings else Config()
         code: int = options.run(options, config)
     except ColbertMCPError as error:
         fail(str(error))

@@ -29,6 +29,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     _add_common(parser, default=None)
+    parser.set_defaults(reads_settings=True)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     serve = _add_command(commands, "serve", keeping.serve, "serve MCP on standard input and output", json=False)
@@ -81,6 +82,11 @@ def command_parser() -> argparse.ArgumentParser:
     named.add_argument("--passage", metavar="ID", help="the passage it is attributed to")
     named.add_argument("--path", help="the file it is attributed to")
 
+    gc = _add_command(commands, "gc", keeping.gc, "give back disk space: former passages, and what was deleted")
+    gc.add_argument(
+        "--former-days", type=int, metavar="N", help="keep former passages for N days (default: keep_former_days)"
+    )
+
     _add_command(commands, "status", keeping.status, "show what the index holds and its model")
 
     sources = _add_command(commands, "sources", keeping.sources, "list what is indexed")
@@ -97,6 +103,12 @@ def command_parser() -> argparse.ArgumentParser:
         "--read-data", action="store_true", help="read and hash all files, and Chroma's texts and vectors, too"
     )
     check.add_argument("--repair", action="store_true", help="repair what can be repaired, and say what was done")
+
+    doctor = _add_command(
+        commands, "doctor", health.doctor, "look at the program, its settings, the model, the index and all around it"
+    )
+    doctor.add_argument("--quick", action="store_true", help="load neither torch nor the model")
+    doctor.set_defaults(reads_settings=False)
 
     remove = _add_command(commands, "remove", keeping.remove, "take a folder or file out of the index")
     remove.add_argument("path", help="folder or file; it is not deleted from disk")

@@ -1,7 +1,8 @@
 """The model: text to token embeddings. The only package that knows torch and pylate, loaded when first needed.
 
 ``base`` is what everyone else sees, ``checkpoint`` judges a model directory before anything in it is loaded,
-``builtin`` assembles the embedded default, ``colbert`` encodes with PyLate, ``tokenizing`` counts tokens without them.
+``builtin`` assembles the embedded default, ``colbert`` encodes with PyLate, ``hardware`` chooses what that runs on,
+``tokenizing`` counts tokens without them.
 Knows nothing of files or the index.
 """
 

@@ -85,6 +85,10 @@ class Encoder(Protocol):
         """Tokens of its own text that a document may have: ``document_length`` less the special tokens."""
 
     @property
+    def window(self) -> int:
+        """The longest input of the model, in tokens, special ones included."""
+
+    @property
     def device(self) -> str:
         """``cpu``, ``cuda`` or ``mps``."""
 

@@ -16,7 +16,8 @@ from torch import nn
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.checkpoint import file_digest
-from colbert_mcp.encoder.colbert import ColBERTEncoder, choose_device, silence_loading
+from colbert_mcp.encoder.colbert import ColBERTEncoder, silence_loading
+from colbert_mcp.encoder.hardware import choose_device
 from colbert_mcp.encoder.tokenizing import BUILTIN, DOCUMENT_LENGTH
 from colbert_mcp.errors import EncoderError
 

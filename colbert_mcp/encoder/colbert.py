@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
+from colbert_mcp.encoder.hardware import choose_device, choose_dtype
 from colbert_mcp.encoder.tokenizing import ExactTokenizer, readable
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
@@ -28,7 +29,6 @@ _MIN_CONTENT = 8
 _LENGTH_STEP, _ROWS_STEP = 16, 8
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 _LARGE_BLOCK = 262_144
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> "ColBERTEncoder":
@@ -68,16 +68,6 @@ def return_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
 
 
-def choose_device(wanted: str) -> str:
-    """``auto`` is cuda, else mps, else cpu; raises EncoderError for a named device that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return next(name for name, present in there.items() if present)
-    if not there[wanted]:
-        raise EncoderError(f'[model] device = "{wanted}" is not available here; set it to "auto".')
-    return wanted
-
-
 class ColBERTEncoder:
     """The Encoder that PyLate runs."""
 
@@ -90,7 +80,7 @@ class ColBERTEncoder:
         self._dense_before_projection = dense_before_projection
         self._batch_tokens = config.batch_tokens
         self._device = torch.device(model.device)
-        self._dtype = _choose_dtype(config.dtype, self._device.type)
+        self._dtype = choose_dtype(config.dtype, self._device.type)
         # Only the backbone runs in half precision: the projection is cheap and its output is what is compared.
         self.backbone.to(self._dtype)
         self._lock = threading.Lock()
@@ -102,7 +92,7 @@ class ColBERTEncoder:
         self._lead, self._tail = self._tokens.lead, self._tokens.tail
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
-        self._window = _window(model)
+        self.window = _window(model)
         if self.content_length < _MIN_CONTENT:
             raise EncoderError(
                 f"document_length = {model.document_length} leaves {self.content_length} tokens for text."
@@ -252,7 +242,7 @@ class ColBERTEncoder:
                 yield batch, longest
                 batch = []
             if not batch:
-                longest = min(self._window, _rounded(lengths[index], _LENGTH_STEP))
+                longest = min(self.window, _rounded(lengths[index], _LENGTH_STEP))
             batch.append(index)
         if batch:
             yield batch, longest
@@ -277,18 +267,6 @@ class ColBERTEncoder:
 
 def _rounded(count: int, step: int) -> int:
     return -(-count // step) * step
-
-
-def _choose_dtype(wanted: str, device: str) -> torch.dtype:
-    if wanted != "auto":
-        return _DTYPES[wanted]
-    if device == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if device == "cpu":
-        # Without instructions for it, bfloat16 is emulated and slower than float32.
-        can = torch.cpu.get_capabilities()
-        return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else torch.float32
-    return torch.float32
 
 
 def _tokens_of(model: ColBERT) -> ExactTokenizer:

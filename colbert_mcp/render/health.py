@@ -1,4 +1,4 @@
-"""What a check found and did, as a person reads it in a terminal."""
+"""What a check or the doctor found, as a person reads it in a terminal."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from rich.text import Text
 
 from colbert_mcp.render.escaping import visible
 from colbert_mcp.render.parts import counted, megabytes, safe
-from colbert_mcp.results import CheckOutput
+from colbert_mcp.results import CheckOutput, DoctorOutput
 
 _LISTED = 20
 
@@ -57,3 +57,15 @@ def _sources(output: CheckOutput) -> str:
     )
     stale = sources.changed + sources.gone
     return f"{line}; index again to follow them" if stale else line
+
+
+def doctor_lines(output: DoctorOutput) -> Iterator[Text]:
+    """Each thing that was looked at, with what mends it, and how it stands altogether."""
+    styles = {"ok": "green", "warning": "yellow", "error": "red"}
+    for finding in output.findings:
+        yield Text.assemble(
+            (f"{finding.state:8}", styles[finding.state]), (f"{safe(finding.topic):10}", "bold"), safe(finding.what)
+        )
+        if finding.mends:
+            yield Text(f"{'':18}to mend it: {safe(finding.mends)}", style="yellow")
+    yield Text(f"{counted(output.errors, 'error')}, {counted(output.warnings, 'warning')}.", style="bold")

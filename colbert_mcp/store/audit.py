@@ -19,7 +19,8 @@ from typing import Literal
 from colbert_mcp.documents import display_path
 from colbert_mcp.errors import ColbertMCPError
 from colbert_mcp.store.batch import passage_ids
-from colbert_mcp.store.catalog import CATALOGUE, Reader, connect
+from colbert_mcp.store.catalog import Reader
+from colbert_mcp.store.database import CATALOGUE, connect
 from colbert_mcp.store.records import VectorRecord, provenance
 from colbert_mcp.store.rows import CHUNK_WIDTH, FORMER_PASSAGES, LIVE_PASSAGES, StoredPassage, stored_passage
 from colbert_mcp.store.tokens import Segment, open_segment
@@ -28,6 +29,17 @@ from colbert_mcp.types import EXTRACTED, DocumentRecord, FileStamp, text_hash
 FaultKind = Literal[
     "catalogue", "lookup", "words", "orphan", "passage", "former", "segment", "stray", "chroma", "source"
 ]
+# What an index keeps of the encoder (Fingerprint.as_json) and of how texts are cut.
+_FINGERPRINT = {
+    "model",
+    "digest",
+    "dimension",
+    "dense_dimension",
+    "document_prefix",
+    "document_length",
+    "skiplist",
+    "chunker",
+}
 _INDEX_FAULT = re.compile(r"missing from index|entries in index|entry in index|non-unique|out of order in index")
 
 
@@ -147,6 +159,15 @@ class CatalogueAudit(Reader):
         for number, rows, count, files in self._db.execute("SELECT id, rows, tokens, files FROM segments ORDER BY id"):
             yield _audited_segment(tokens / f"{number:06}", number, rows, count, files, read_data=read_data)
 
+    def root_paths(self) -> list[bytes]:
+        """The indexed folders, as far as they can be read."""
+        return [row[0] for row in self._db.execute("SELECT path FROM roots ORDER BY path") if isinstance(row[0], bytes)]
+
+    def paths(self) -> dict[int, bytes]:
+        """{document: path}, as far as they can be read."""
+        rows = self._db.execute("SELECT id, path FROM documents")
+        return {row[0]: row[1] for row in rows if isinstance(row[1], bytes)}
+
     def passage_ids(self) -> set[str]:
         """The ids of all live passages."""
         return {row[0] for row in self._db.execute("SELECT passage_id FROM chunks")}
@@ -168,8 +189,8 @@ class CatalogueAudit(Reader):
     def _settings(self) -> Iterator[Fault]:
         try:
             generation, fingerprint = self.generation, self.fingerprint
-            sound = generation >= 0 and (fingerprint is None or isinstance(fingerprint["digest"], str))
-        except (ValueError, KeyError, TypeError):
+            sound = generation >= 0 and (fingerprint is None or fingerprint.keys() == _FINGERPRINT)
+        except (ColbertMCPError, ValueError, AttributeError, TypeError):
             sound = False
         if not sound:
             yield Fault("catalogue", CATALOGUE, "its generation or the model's fingerprint cannot be read")
@@ -226,8 +247,8 @@ def roots_of(directory: Path) -> list[bytes]:
     except (ColbertMCPError, sqlite3.Error):
         return []
     try:
-        return [root.path for root in Reader(connection).roots() if isinstance(root.path, bytes)]
-    except (sqlite3.Error, ValueError):
+        return CatalogueAudit(connection).root_paths()
+    except sqlite3.Error:
         return []
     finally:
         connection.close()

@@ -4,13 +4,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from colbert_mcp.maxsim import Floats
 from colbert_mcp.store.catalog_writer import NewChunk, NewDocument
-from colbert_mcp.store.tokens import SegmentWriter, stored_rows
+from colbert_mcp.store.failures import told
+from colbert_mcp.store.tokens import Segment, SegmentWriter, stored_rows
 from colbert_mcp.types import Chunk, Coverage, DocumentRecord
 
 
@@ -25,6 +27,12 @@ class RowReference:
     token_start: int
     token_count: int
     dense: npt.NDArray[np.float16]
+
+    @classmethod
+    def of(cls, number: int, row: int, segment: Segment) -> "RowReference":
+        """Of a row of an open segment."""
+        start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
+        return cls(number, row, start, end - start, segment.dense[row])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +56,11 @@ class PutDocument:
 class Batch:
     """Token embeddings go to the segment's files at once; the rest waits here for the commit.
 
-    ``rows`` are those written so far, by the SHA-256 of the text that was encoded.
+    ``directory`` is the index; ``rows`` are those written so far, by the SHA-256 of the text that was encoded.
     """
 
-    def __init__(self, segment: int, open_writer: Callable[[], SegmentWriter]) -> None:
+    def __init__(self, directory: Path, segment: int, open_writer: Callable[[], SegmentWriter]) -> None:
+        self._directory = directory
         self.segment = segment
         self.documents: list[PutDocument] = []
         self.rows: dict[str, RowReference] = {}
@@ -60,11 +69,15 @@ class Batch:
         self.writer: SegmentWriter | None = None
 
     def append(self, text_sha256: str, token_embeddings: Floats, dense: Floats) -> None:
-        """Write the embeddings (float32 [n, d] and [e]) of one text to the segment."""
-        if self.writer is None:
-            self.writer = self._open_writer()
+        """Write the embeddings (float32 [n, d] and [e]) of one text to the segment.
+
+        Raises StoreError where the disk refuses them.
+        """
         rows = stored_rows(token_embeddings, dense)
-        self.rows[text_sha256] = RowReference(self.segment, *self.writer.append(rows), rows.dense)
+        with told(self._directory):
+            if self.writer is None:
+                self.writer = self._open_writer()
+            self.rows[text_sha256] = RowReference(self.segment, *self.writer.append(rows), rows.dense)
 
     def put(self, record: DocumentRecord, chunks: Sequence[EncodedChunk], unchunked: int, extract: str | None) -> None:
         """Add a document: its chunks in order, and the rest of what ``NewDocument`` says of it."""

@@ -1,92 +1,39 @@
-"""The catalogue: one SQLite database, the commit point of the index. Knows rows; nothing of arrays, files or Chroma.
+"""Questions to the catalogue, the SQLite database that is the commit point of the index.
 
 Writers go through one connection; every snapshot reads through a connection of its own, so it sees one generation.
+Knows rows; nothing of arrays, files or Chroma.
 """
 
 import hashlib
 import json
 import sqlite3
-import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.resources import files
-from pathlib import Path
 
 from colbert_mcp.documents import display_path
-from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError
-from colbert_mcp.lexical import FTS_TOKENIZER
-from colbert_mcp.store.durability import fsync_directory
+from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.store.rows import (
     FORMER_PASSAGES,
     LIVE_PASSAGES,
     Root,
     StoredDocument,
     StoredPassage,
+    below,
+    consecutive,
+    not_whole,
+    parsed,
+    paths_below,
     seal_of,
+    segment_files,
+    stored_document,
     stored_passage,
+    stored_root,
 )
-from colbert_mcp.types import Chunk, DocumentRecord, FileStamp
+from colbert_mcp.types import Chunk
 
-FORMAT_VERSION = 3
-CATALOGUE = "catalog.sqlite"
-UNFINISHED = tuple(f"{CATALOGUE}.new{suffix}" for suffix in ("", "-journal", "-wal", "-shm"))
-_APPLICATION_ID = 0x436F4C42
 _BATCH = 500
+_COUNTED = ("tokens", "char_end - char_start", "unknown", "skipped", "untokenized")
 _FEW = 50
-
-
-def uri(path: Path, options: str) -> str:
-    """An SQLite URI for a database file."""
-    return f"file:{urllib.parse.quote(bytes(path))}?{options}"
-
-
-def create(path: Path) -> None:
-    """Make an empty catalogue, whole or not at all: it gets its name once it is complete and durable."""
-    for unfinished in UNFINISHED:  # what a kill at this place has left
-        path.with_name(unfinished).unlink(missing_ok=True)
-    new = path.with_name(UNFINISHED[0])
-    connection = sqlite3.connect(new, isolation_level=None)
-    try:
-        schema = files("colbert_mcp.store").joinpath("schema.sql").read_text(encoding="utf-8")
-        script = schema.replace("{tokenizer}", FTS_TOKENIZER)
-        connection.executescript(
-            f"BEGIN;\n{script}\nINSERT INTO meta VALUES ('generation', '0');"
-            f"\nPRAGMA application_id={_APPLICATION_ID};\nPRAGMA user_version={FORMAT_VERSION};\nCOMMIT;"
-        )
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
-    new.replace(path)
-    fsync_directory(path.parent)
-
-
-def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> sqlite3.Connection:
-    """Open a catalogue; raises IndexCorruptError or IndexMismatchError where it is not one of this format."""
-    options = "mode=ro&immutable=1" if immutable else "mode=rw"
-    try:
-        connection = sqlite3.connect(
-            uri(path, options), uri=True, isolation_level=None, check_same_thread=False, timeout=30
-        )
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        raise IndexCorruptError(f"{path} is no database ({error}); delete the index and index again.") from error
-    if application != _APPLICATION_ID:
-        connection.close()
-        raise IndexCorruptError(f"{path} is not a colbert-mcp catalogue; choose another directory with --index.")
-    if version != FORMAT_VERSION:
-        connection.close()
-        raise IndexMismatchError(
-            f"{path.parent} has format version {version}, and this program reads {FORMAT_VERSION}; "
-            "delete the index and index again, or choose another with --index."
-        )
-    connection.execute("PRAGMA foreign_keys=ON")
-    if writable:
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA secure_delete=ON")  # what is removed is overwritten, not only unlinked
-    else:
-        connection.execute("PRAGMA query_only=ON")
-    return connection
 
 
 class Reader:
@@ -107,13 +54,19 @@ class Reader:
     @property
     def generation(self) -> int:
         """Counts commits of what is searched; grows by one with each."""
-        return int(self.meta("generation") or 0)
+        stored = self.meta("generation") or ""
+        if not stored.isdecimal():
+            raise IndexCorruptError(f"The catalogue is damaged: it has lost count of its commits; {REPAIR}")
+        return int(stored)
 
     @property
     def fingerprint(self) -> dict[str, object] | None:
         """The encoder that the index was made with; None while it is empty."""
         stored = self.meta("fingerprint")
-        return None if stored is None else json.loads(stored)
+        read = None if stored is None else parsed(stored)
+        if not isinstance(read, dict | None):
+            raise IndexCorruptError(f"The catalogue is damaged: it does not say which model made it; {REPAIR}")
+        return read
 
     def counts(self, documents: Sequence[int] | None = None) -> dict[str, int]:
         """Of some documents or all: passages, tokens, characters, and the characters that no embedding stands for."""
@@ -121,13 +74,13 @@ class Reader:
         within, among = ("", "") if documents is None else (f"WHERE document IN {ids}", f"WHERE id IN {ids}")
         values = () if documents is None else (json.dumps(list(documents)),)
         chunks = self._db.execute(
-            "SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(char_end - char_start), 0),"
-            " coalesce(sum(unknown), 0), coalesce(sum(skipped), 0), coalesce(sum(untokenized), 0)"
-            f" FROM chunks {within}",
+            "SELECT count(*), "
+            + ", ".join(f"CAST(coalesce(sum({counted}), 0) AS INTEGER)" for counted in _COUNTED)
+            + f" FROM chunks {within}",
             values,
         ).fetchone()
         number, unchunked = self._db.execute(
-            f"SELECT count(*), coalesce(sum(unchunked), 0) FROM documents {among}", values
+            f"SELECT count(*), CAST(coalesce(sum(unchunked), 0) AS INTEGER) FROM documents {among}", values
         ).fetchone()
         return {
             "documents": number,
@@ -170,20 +123,20 @@ class Reader:
     def segments(self) -> dict[int, dict[str, tuple[int, str]]]:
         """The files of every segment: {segment: {name: (length, sha256)}}."""
         rows = self._db.execute("SELECT id, files FROM segments ORDER BY id")
-        return {segment: {name: (item[0], item[1]) for name, item in json.loads(f).items()} for segment, f in rows}
+        return {segment: segment_files(files) for segment, files in rows}
 
     def segment_rows(self) -> dict[int, tuple[int, int]]:
         """{segment: (rows, live rows)}."""
         rows = self._db.execute(
-            "SELECT s.id, s.rows, count(DISTINCT c.row) FROM segments s LEFT JOIN chunks c ON c.segment = s.id"
-            " GROUP BY s.id"
+            "SELECT s.id, CAST(s.rows AS INTEGER), count(DISTINCT c.row) FROM segments s"
+            " LEFT JOIN chunks c ON c.segment = s.id GROUP BY s.id"
         )
         return {row[0]: (row[1], row[2]) for row in rows}
 
     def roots(self) -> list[Root]:
         """All roots, by path."""
         rows = self._db.execute("SELECT id, path, include, exclude, indexed_at FROM roots ORDER BY path")
-        return [Root(row[0], row[1], tuple(json.loads(row[2])), tuple(json.loads(row[3])), row[4]) for row in rows]
+        return [stored_root(row) for row in rows]
 
     def root_counts(self) -> dict[int, tuple[int, int]]:
         """{root: (documents, passages)}."""
@@ -203,9 +156,7 @@ class Reader:
             "SELECT id, path, size, mtime_ns, sha256, format, encoding, newline, reader, indexed_at"
             " FROM documents ORDER BY path"
         )
-        for row in rows:
-            record = DocumentRecord(row[1], FileStamp(row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
-            yield StoredDocument(row[0], record, row[9])
+        yield from map(stored_document, rows)
 
     def passages_per_document(self) -> dict[int, int]:
         """{document: number of passages}."""
@@ -222,7 +173,10 @@ class Reader:
 
     def documents_of_root(self, root: int) -> set[int]:
         """The documents that a root holds."""
-        return {row[0] for row in self._db.execute("SELECT document FROM document_roots WHERE root = ?", (root,))}
+        found = {row[0] for row in self._db.execute("SELECT document FROM document_roots WHERE root = ?", (root,))}
+        if not all(isinstance(document, int) for document in found):
+            raise IndexCorruptError(f"The catalogue is damaged: a root holds what is no file; {REPAIR}")
+        return found
 
     def held_by_no_other(self, documents: Iterable[int], root: int) -> list[int]:
         """Those of the documents that no other root than this holds."""
@@ -280,11 +234,11 @@ class Reader:
             " AND c.char_end > ? AND c.char_start < ? ORDER BY c.ordinal",
             (path, start, end),
         )
-        return _consecutive([stored_passage(row) for row in rows], path)
+        return consecutive([stored_passage(row) for row in rows], path)
 
     def matching(self, expression: str, scope: Sequence[bytes]) -> Iterator[StoredPassage]:
         """The live passages below the paths of a scope (empty: all) that match an FTS5 expression, best first."""
-        where, values = _below(scope)
+        where, values = below(scope)
         rows = self._db.execute(
             "SELECT fts.rowid FROM fts CROSS JOIN chunks c ON c.id = fts.rowid JOIN documents d ON d.id = c.document"
             f" WHERE fts MATCH ? AND {where} ORDER BY bm25(fts, 1.0, 0.5), fts.rowid",
@@ -294,7 +248,7 @@ class Reader:
 
     def holding(self, text: str, scope: Sequence[bytes]) -> Iterator[StoredPassage]:
         """The live passages below the paths of a scope in which the very characters stand; reads every chunk."""
-        where, values = _below(scope)
+        where, values = below(scope)
         rows = self._db.execute(
             f"{LIVE_PASSAGES} WHERE instr(c.text, ?) > 0 AND {where} ORDER BY c.id", (text, *values)
         )
@@ -308,7 +262,9 @@ class Reader:
             " AND c.ordinal BETWEEN ? AND ? ORDER BY c.ordinal",
             (passage.chunk_id, passage.ordinal - before, passage.ordinal + after),
         )
-        around = _consecutive([stored_passage(row) for row in rows], passage.path)
+        around = consecutive([stored_passage(row) for row in rows], passage.path)
+        if not around or not around[0].ordinal <= passage.ordinal <= around[-1].ordinal:
+            raise not_whole(passage.path)
         return (
             [other.chunk for other in around if other.ordinal < passage.ordinal],
             [other.chunk for other in around if other.ordinal > passage.ordinal],
@@ -335,7 +291,7 @@ class Reader:
         """The live passage of a document that holds a character."""
         where = "WHERE d.path = ? AND c.char_start <= ? AND c.char_end > ?"
         row = self._db.execute(f"{LIVE_PASSAGES} {where}", (path, char, char)).fetchone()
-        return None if row is None else _consecutive([stored_passage(row)], path)[0]
+        return None if row is None else consecutive([stored_passage(row)], path)[0]
 
     def passages_with_rows(self, segment: int | None = None) -> Iterator[tuple[StoredPassage, int, int]]:
         """(passage, segment, row) of every live chunk (of one segment), ordered by segment and row."""
@@ -355,24 +311,3 @@ class Reader:
             marks = ",".join("?" * len(batch))
             for row in self._db.execute(f"{LIVE_PASSAGES} WHERE {column} IN ({marks})", batch):
                 yield stored_passage(row)
-
-
-def paths_below(path: bytes) -> tuple[bytes, bytes]:
-    """The half-open range of paths that lie under a folder ("0" is the byte after "/")."""
-    prefix = path.rstrip(b"/")
-    return prefix + b"/", prefix + b"0"
-
-
-def _consecutive(passages: list[StoredPassage], path: bytes) -> list[StoredPassage]:
-    """The passages, if they follow each other in the file: what is left out between two would pass for blanks."""
-    first = passages[0].ordinal if passages else 0
-    if any(found.path != path or found.ordinal != at for at, found in enumerate(passages, first)):
-        raise IndexCorruptError(f"The passages of {display_path(path)} are not whole in the index; {REPAIR}")
-    return passages
-
-
-def _below(scope: Sequence[bytes]) -> tuple[str, list[bytes]]:
-    """A condition on ``d.path``: it is one of the real paths of a scope or lies below it; and its values."""
-    condition = " OR ".join(["d.path = ? OR (d.path >= ? AND d.path < ?)"] * len(scope))
-    values = [value for root in scope for value in (root, *paths_below(root))]
-    return f"({condition or 'TRUE'})", values

@@ -4,11 +4,12 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from colbert_mcp.store.catalog import Reader, paths_below
-from colbert_mcp.store.rows import CHUNK, seal_of
+from colbert_mcp.store.catalog import Reader
+from colbert_mcp.store.failures import CATALOGUE_ERRORS
+from colbert_mcp.store.rows import CHUNK, paths_below, seal_of
 from colbert_mcp.store.tokens import SegmentFiles
 from colbert_mcp.types import Chunk, Coverage, DocumentRecord, FileStamp
 
@@ -55,7 +56,10 @@ class Writer(Reader):
                 self.advance()
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # SQLite has rolled back by itself after some failures of the disk, and may be unable to after others.
+            with suppress(*CATALOGUE_ERRORS):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
             raise
 
     def advance(self) -> None:
@@ -153,22 +157,29 @@ class Writer(Reader):
 
     def drop_documents(self, documents: Sequence[int], now: str, *, forget: bool) -> list[str]:
         """Remove documents; returns their passage ids. Their passages become former ones unless ``forget``."""
-        paths = [self._db.execute("SELECT path FROM documents WHERE id = ?", (d,)).fetchone()[0] for d in documents]
+        rows = (self._db.execute("SELECT path FROM documents WHERE id = ?", (d,)).fetchone() for d in documents)
+        paths = [row[0] for row in rows if row is not None]  # a damaged list of a root's files names what is none
         gone = self._retire(documents, now, keep=set())
         self._db.executemany("DELETE FROM documents WHERE id = ?", ((d,) for d in documents))
         if forget:
             self._db.executemany("DELETE FROM former WHERE path = ?", ((path,) for path in paths))
-            # FTS5 only marks the words of deleted rows; merging its whole index lets go of them.
-            self._db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
+            self.optimise_words()
         return gone
 
     def forget_former(self, path: bytes) -> None:
         """Delete the former passages of a file and of everything below a folder."""
         self._db.execute("DELETE FROM former WHERE path = ? OR (path >= ? AND path < ?)", (path, *paths_below(path)))
 
-    def purge_former(self, before: str) -> None:
-        """Delete former passages retired before a time (no new generation: nothing that is searched has changed)."""
-        self._db.execute("DELETE FROM former WHERE retired_at < ?", (before,))
+    def purge_former(self, until: str) -> int:
+        """Delete former passages retired up to a time (no new generation: nothing that is searched has changed).
+
+        Returns how many.
+        """
+        return self._db.execute("DELETE FROM former WHERE retired_at <= ?", (until,)).rowcount
+
+    def optimise_words(self) -> None:
+        """Merge FTS5's index, which only marks the words of deleted rows."""
+        self._db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
 
     def put_tombstone(self, path: bytes) -> None:
         """Keep a path out of the roots that contain it."""
@@ -200,8 +211,16 @@ class Writer(Reader):
 
     def next_segment(self) -> int:
         """A segment number that no committed segment ever had, so none whose directory may still be there."""
-        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'segments'").fetchone()
-        return 1 if row is None else int(row[0]) + 1
+        row = self._db.execute(
+            "SELECT max(coalesce((SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'segments'), 0),"
+            " coalesce((SELECT max(id) FROM segments), 0))"
+        ).fetchone()
+        return int(row[0]) + 1
+
+    def names_all_segments(self) -> bool:
+        """Whether every segment that a passage has its row in is one that the catalogue names."""
+        query = "SELECT NOT EXISTS (SELECT 1 FROM chunks WHERE segment NOT IN (SELECT id FROM segments))"
+        return bool(self._db.execute(query).fetchone()[0])
 
     def rebuild_lookups(self) -> None:
         """Make SQLite's own look-up tables anew from the rows."""
@@ -218,12 +237,13 @@ class Writer(Reader):
         self._db.execute("DELETE FROM document_roots WHERE root NOT IN (SELECT id FROM roots)")
 
     def delete_documents(self, documents: Iterable[int]) -> None:
-        """Delete documents whose passages are damaged, so that none becomes a former one."""
+        """Delete documents whose passages are damaged, so that none becomes a former one.
+
+        The words that BM25 counts must be those of the passages as they are now.
+        """
         for document in documents:
             self._db.execute("DELETE FROM chunks WHERE document = ?", (document,))
             self._db.execute("DELETE FROM documents WHERE id = ?", (document,))
-        # What is deleted may not be what the words were taken from.
-        self.rebuild_words()
 
     def delete_former(self, passage_ids: Iterable[str]) -> None:
         """Delete former passages."""

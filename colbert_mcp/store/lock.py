@@ -3,12 +3,13 @@
 import json
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from colbert_mcp.ownership import LOCK, OWNER, in_use
+from colbert_mcp.sharing.ownership import LOCK, OWNER, in_use
 
 _PROBED_SECONDS = 0.2  # others hold the lock for moments, to see whether there is an owner
 
@@ -32,9 +33,11 @@ class IndexLock:
             "command": Path(sys.argv[0]).name + " " + " ".join(sys.argv[1:2]),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._owner.write_text(json.dumps(owner), encoding="utf-8")
+        with suppress(OSError):  # it only serves a message, and a full disk must not keep anyone from searching
+            self._owner.write_text(json.dumps(owner), encoding="utf-8")
 
     def release(self) -> None:
         """Give the lock back."""
-        self._owner.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._owner.unlink(missing_ok=True)
         self._lock.release()

@@ -5,9 +5,10 @@ inserted and compared whenever one is read, so that a flipped bit is never cited
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from colbert_mcp.documents import display_path
 from colbert_mcp.errors import REPAIR, IndexCorruptError
@@ -81,6 +82,51 @@ def _chunk_of(row: Sequence[Any]) -> Chunk:
     )
 
 
+def stored_document(row: tuple[Any, ...]) -> StoredDocument:
+    """The document in a row of (id, path, size, mtime_ns, sha256, format, encoding, newline, reader, indexed_at)."""
+    if tuple(map(type, row)) != (int, bytes, int, int, str, str, str, str, int, str):
+        _unreadable("a file")
+    record = DocumentRecord(row[1], FileStamp(row[2], row[3]), row[4], row[5], row[6], row[7], row[8])
+    return StoredDocument(row[0], record, row[9])
+
+
+def stored_root(row: tuple[Any, ...]) -> Root:
+    """The root in a row of (id, path, include, exclude, indexed_at)."""
+    number, path, include, exclude, indexed_at = row
+    patterns = parsed(include), parsed(exclude)
+    lists = all(isinstance(p, list) and all(isinstance(item, str) for item in p) for p in patterns)
+    if not (lists and isinstance(path, bytes) and isinstance(indexed_at, str | None)):
+        _unreadable("a root")
+    return Root(number, path, tuple(patterns[0]), tuple(patterns[1]), indexed_at)
+
+
+def segment_files(files: object) -> dict[str, tuple[int, str]]:
+    """The files of a segment, {name: (length, SHA-256)}, as the catalogue writes them down."""
+    read = parsed(files)
+    if not isinstance(read, dict) or not all(
+        isinstance(entry, list) and tuple(map(type, entry)) == (int, str) for entry in read.values()
+    ):
+        _unreadable("a segment")
+    return {name: (length, digest) for name, (length, digest) in read.items()}
+
+
+def parsed(text: object) -> Any:
+    """JSON that the catalogue wrote; raises IndexCorruptError for what it cannot have written."""
+    try:
+        return json.loads(text) if isinstance(text, str) else _unreadable("a value")
+    except ValueError:
+        _unreadable("a value")
+
+
+def not_whole(path: bytes) -> IndexCorruptError:
+    """What to raise where passages of a file are missing between or beside others."""
+    return IndexCorruptError(f"The passages of {display_path(path)} are not whole in the index; {REPAIR}")
+
+
+def _unreadable(what: str) -> NoReturn:
+    raise IndexCorruptError(f"The catalogue is damaged: it holds {what} that cannot be read; {REPAIR}")
+
+
 def seal_of(values: tuple[object, ...]) -> bytes:
     """8 bytes of BLAKE2b over integers, strings, bytes and None, which tell their types and where they end."""
     return hashlib.blake2b(ascii(values).encode("ascii"), digest_size=_SEAL_BYTES).digest()
@@ -95,3 +141,24 @@ def stored_passage(row: tuple[Any, ...]) -> StoredPassage:
         raise IndexCorruptError(f"Passage {passage_id!a}{of} is damaged in the index; {REPAIR}")
     stamp = None if chunk_id is None else FileStamp(*row[_SEALED_WIDTH + 2 : _SEALED_WIDTH + 4])
     return StoredPassage(passage_id, chunk_id, ordinal, _chunk_of(sealed), path, stamp, *facts)
+
+
+def paths_below(path: bytes) -> tuple[bytes, bytes]:
+    """The half-open range of paths that lie under a folder ("0" is the byte after "/")."""
+    prefix = path.rstrip(b"/")
+    return prefix + b"/", prefix + b"0"
+
+
+def consecutive(passages: list[StoredPassage], path: bytes) -> list[StoredPassage]:
+    """The passages, if they follow each other in the file: what is left out between two would pass for blanks."""
+    first = passages[0].ordinal if passages else 0
+    if any(found.path != path or found.ordinal != at for at, found in enumerate(passages, first)):
+        raise not_whole(path)
+    return passages
+
+
+def below(scope: Sequence[bytes]) -> tuple[str, list[bytes]]:
+    """A condition on ``d.path``: it is one of the real paths of a scope or lies below it; and its values."""
+    condition = " OR ".join(["d.path = ? OR (d.path >= ? AND d.path < ?)"] * len(scope))
+    values = [value for root in scope for value in (root, *paths_below(root))]
+    return f"({condition or 'TRUE'})", values

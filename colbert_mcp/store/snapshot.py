@@ -1,8 +1,8 @@
 """One generation of the index, seen whole: a read transaction, the segments it names, and which of their rows live."""
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.maxsim import Floats, TokenMatrix, best_pooled_matches, maxsim_pooled
 from colbert_mcp.store.catalog import Reader
+from colbert_mcp.store.failures import CATALOGUE_ERRORS, store_error
 from colbert_mcp.store.tokens import Segment
 
 _SPARSE = 0.5
@@ -29,14 +30,32 @@ class LiveRows:
     @classmethod
     def of(cls, rows: Iterator[tuple[int, int, int, int]]) -> "LiveRows":
         """From the catalogue's (segment, row, chunk, document)."""
-        table: Ints = np.fromiter(rows, np.dtype((np.int64, 4)))
+        try:
+            table: Ints = np.fromiter(rows, np.dtype((np.int64, 4)))
+        except (TypeError, ValueError, OverflowError):  # what cannot be, but is there where bits have flipped
+            raise IndexCorruptError(f"The catalogue is damaged: it holds rows that are no numbers; {REPAIR}") from None
         return cls(*(np.ascontiguousarray(table[:, column]) for column in range(4)))
+
+    def check(self, segments: dict[int, Segment]) -> None:
+        """Raise IndexCorruptError where a chunk has a row that no segment has."""
+        for number in np.unique(self.segments).tolist():
+            rows = self.rows[self.segments == number]
+            if number not in segments or rows.min() < 0 or rows.max() >= len(segments[number].pooled):
+                raise IndexCorruptError(f"The catalogue is damaged: segment {number} lacks rows of passages; {REPAIR}")
 
 
 class Snapshot:
     """A reader's view; use it as a context manager. Its catalogue questions are ``reader``."""
 
-    def __init__(self, reader: Reader, live: LiveRows, segments: dict[int, Segment], close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        reader: Reader,
+        live: LiveRows,
+        segments: dict[int, Segment],
+        close: Callable[[], None],
+    ) -> None:
+        self._directory = directory
         self._segments = segments
         self._live = live
         self._by_chunk = np.argsort(live.chunks, kind="stable")
@@ -48,11 +67,11 @@ class Snapshot:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Close it; what SQLite or its texts say of damage becomes IndexCorruptError."""
+        """Close it; what SQLite says of damage becomes IndexCorruptError."""
         self._segments = {}  # not read any more, so they may be unmapped and deleted
         self._close()
-        if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError):
-            raise IndexCorruptError(f"The catalogue is damaged ({error}); {REPAIR}") from error
+        if isinstance(error, CATALOGUE_ERRORS):
+            raise store_error(error, self._directory) from error
 
     def __len__(self) -> int:
         return len(self._live.chunks)

@@ -8,7 +8,8 @@ nothing of passages or the catalogue.
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -103,12 +104,18 @@ class SegmentWriter:
         self.rows += 1
         return self.rows - 1, start, len(row.values)
 
-    def copy(self, directory: Path, rows: Sequence[int]) -> None:
-        """Append rows of another segment, in ascending order.
+    def copy(self, directory: Path, rows: Sequence[int], files: Mapping[str, tuple[int, str]]) -> None:
+        """Append rows of another segment, in ascending order; ``files`` are its lengths and hashes.
 
-        They are read from its files rather than from memory maps, whose pages would stay resident.
+        They are read from its files rather than from memory maps, whose pages would stay resident. Raises
+        IndexCorruptError where they do not have their hashes: copied under a new one, damage would never be found.
         """
+        for name, expected in files.items():
+            if _length_and_hash(directory / name) != tuple(expected):
+                raise IndexCorruptError(f"{directory / name} is damaged; {REPAIR}")
         offsets = np.load(directory / "offsets.npy", allow_pickle=False)
+        if rows and not 0 <= rows[0] <= rows[-1] < len(offsets) - 1:
+            raise IndexCorruptError(f"The catalogue is damaged: {directory} lacks rows of passages; {REPAIR}")
         for first, last in _runs(rows):
             token_rows = int(offsets[first]), int(offsets[last])
             for name, file in self._files.items():
@@ -165,7 +172,9 @@ def _map(file: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header fails in any way its text can be misread
         raise IndexCorruptError(f"Cannot map {file}: {error}; {REPAIR}") from error
-    if array.dtype != dtype or array.ndim != dimensions:
+    # A header in which a digit has changed may still be one: of a smaller array than the file holds.
+    whole = isinstance(array, np.memmap) and array.offset + array.nbytes == file.stat().st_size
+    if array.dtype != dtype or array.ndim != dimensions or not (whole and array.flags.c_contiguous):
         raise IndexCorruptError(f"{file} holds another array than it should; {REPAIR}")
     return array
 
@@ -234,7 +243,8 @@ class _ArrayFile:
         self._file.close()
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what waits to be written is not wanted any more, and a full disk takes none of it
+            self._file.close()
 
     def _write_header(self) -> None:
         shape = (self._count, *self._row_shape)

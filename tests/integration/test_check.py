@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -19,12 +20,14 @@ from colbert_mcp.cli import main
 from colbert_mcp.cli.health import UNSOUND
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import ModelNotFoundError, PathNotAllowedError
+from colbert_mcp.errors import IndexCorruptError, ModelNotFoundError, PathNotAllowedError
 from colbert_mcp.results import CheckOutput
+from colbert_mcp.store.rows import CHUNK_WIDTH, LIVE_PASSAGES, seal_of
 
 STORE = StoreConfig(chroma=False, commit_tokens=1)
 WITH_CHROMA = StoreConfig(commit_tokens=1)
 QUESTIONS = ("what smells of varnish", "queen cells in May", "height of the tide", "an orchard under netting")
+WORDS = ("river", "stone", "lamp", "bread", "varnish", "hive", "queen", "tide", "orchard", "plum", "netting", "yeast")
 Answers = list[list[tuple[object, ...]]]
 
 
@@ -103,6 +106,15 @@ def lost_index_entry(index: Path) -> None:
     file.write_bytes(raw)
 
 
+def moved_and_sealed(index: Path) -> None:
+    """Move a passage by a byte in the file, as if it had been written so: its seal holds, its place does not."""
+    with catalogue(index) as database:
+        row = list(database.execute(f"{LIVE_PASSAGES} WHERE c.text LIKE '%varnish%'").fetchone())
+        row[2], row[3] = row[2] + 1, row[3] + 1
+        values = (row[2], row[3], seal_of(tuple(row[: CHUNK_WIDTH + 8])), row[CHUNK_WIDTH])
+        database.execute("UPDATE chunks SET byte_start = ?, byte_end = ?, seal = ? WHERE passage_id = ?", values)
+
+
 DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a lost file": ("segment", lambda index: (segment_of(index, "varnish") / "pooled.npy").unlink()),
     "a truncated file": ("segment", lambda index: os.truncate(segment_of(index, "varnish") / "scales.npy", 100)),
@@ -119,12 +131,18 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "files unnamed": ("segment", sql("UPDATE segments SET files = '[' WHERE id = 1")),
     "a file outside": ("segment", sql("UPDATE segments SET files = replace(files, 'dense', '../dense') WHERE id = 1")),
     "a wrong count": ("segment", sql("UPDATE segments SET rows = rows + 1 WHERE id = 1")),
+    "another name": (
+        "segment",
+        sql("UPDATE segments SET files = replace(files, 'dense.npy', 'dance.npy') WHERE id = 1"),
+    ),
     "a stray file": ("stray", lambda index: (index / "tokens" / "notes.txt").write_text("x") and None),
     "a stray in a segment": ("stray", lambda index: (segment_of(index, "tide") / "more.npy").mkdir()),
     "words lost": ("words", sql("INSERT INTO fts (fts) VALUES ('delete-all')")),
     "words damaged": ("words", sql("UPDATE fts_data SET block = x'00ff00ff' WHERE id > 10")),
     "a look-up": ("lookup", lost_index_entry),
     "a line": ("passage", sql("UPDATE chunks SET line_start = line_start + 1 WHERE text LIKE '%varnish%'")),
+    "the last line": ("passage", sql("UPDATE chunks SET line_end = line_end + 1 WHERE text LIKE '%damper%'")),
+    "bytes, sealed": ("passage", moved_and_sealed),
     "a text": ("passage", sql("UPDATE chunks SET text = replace(text, 'varnish', 'varnost')")),
     "a text that is none": (
         "passage",
@@ -178,6 +196,59 @@ def test_damage_is_found_and_repaired_and_searches_are_as_before(
     again = engine.check(read_data=True)
     assert (again.sound, again.problems) == (True, [])
     assert answers(engine) == undamaged
+
+
+def flipped_at_random(index: Path, seed: int) -> None:
+    """Flip six bits of the catalogue, behind the pages of its schema."""
+    chosen = random.Random(seed)
+    raw = bytearray((index / "catalog.sqlite").read_bytes())
+    for _ in range(6):
+        raw[chosen.randrange(20 * 4096, len(raw))] ^= 1 << chosen.randrange(8)
+    (index / "catalog.sqlite").write_bytes(raw)
+
+
+@pytest.mark.parametrize("seeds", [range(12), pytest.param(range(12, 400), marks=pytest.mark.soak)], ids=str)
+def test_flipped_bits_of_the_catalogue_are_repaired_to_what_was_or_told(
+    open_engine: EngineFactory, tmp_path: Path, seeds: range
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    chosen = random.Random(0)
+    for number in range(7):
+        words = [f"{chosen.choice(WORDS)}{chosen.randrange(30)}" for _ in range(120)]
+        (folder / f"{number}.md").write_text("\n\n".join(" ".join(words[at : at + 60]) for at in range(0, 120, 30)))
+    engine = open_engine(store=STORE)
+    engine.index_path(folder)
+    (folder / "3.md").write_text("Nothing but rye.\n")
+    engine.index_path(folder)
+    engine.close()
+
+    def found(engine: Engine) -> list[list[str]]:
+        """Sorted: passages of equal score may change places."""
+        outputs = (engine.search(question, limit=50, max_tokens=10**6) for question in ("river3 lamp7", "rye", "tide"))
+        return [sorted(f"{result.id} {result.score} {result.text}" for result in output.results) for output in outputs]
+
+    engine = open_engine(store=STORE)
+    expected = found(engine)
+    assert engine.index_status().passages < 50  # all are candidates, and all are shown
+    engine.close()
+    sound = 0
+    for seed in seeds:
+        copy = shutil.copytree(tmp_path / "index", tmp_path / f"copy{seed}")
+        flipped_at_random(copy, seed)
+        try:
+            engine = open_engine(store=STORE, index=copy)
+        except IndexCorruptError:  # told; see the test of a catalogue beyond repair
+            continue
+        output = engine.check(read_data=True, repair=True)
+        if output.sound:
+            assert found(engine) == expected, (seed, output)
+            sound += 1
+        else:
+            assert all(problem.mends for problem in output.problems if not problem.repaired)
+        engine.close()
+        shutil.rmtree(copy)
+    assert sound > len(seeds) / 2
 
 
 def test_a_sound_index_is_told_as_such_with_what_was_compared(
@@ -277,7 +348,7 @@ def test_without_the_model_the_rest_is_repaired_and_the_reason_told(
 ) -> None:
     assert undamaged
     DAMAGES["words lost"][1](tmp_path / "index")
-    DAMAGES["a lost file"][1](tmp_path / "index")
+    DAMAGES["another name"][1](tmp_path / "index")
 
     def missing(_: object) -> FakeEncoder:
         raise ModelNotFoundError("There is no model here.")
@@ -285,9 +356,17 @@ def test_without_the_model_the_rest_is_repaired_and_the_reason_told(
     engine = open_engine(store=STORE)
     monkeypatch.setattr(engine, "_encoder", None)
     monkeypatch.setattr(colbert_mcp.engine, "load_encoder", missing)
+    DAMAGES["a line"][1](tmp_path / "index")
     output = engine.check(repair=True)
     assert not output.sound
-    assert {problem.kind: problem.repaired for problem in output.problems} == {"words": True, "segment": False}
+    assert output.checked.documents == 4
+    assert (tmp_path / "index" / "tokens" / "000001" / "dense.npy").exists()
+    assert {problem.kind: problem.repaired for problem in output.problems} == {
+        "words": True,
+        "segment": False,
+        "passage": False,
+        "stray": False,
+    }
     assert "could not repair token segments: There is no model here." in output.done
 
 
@@ -393,6 +472,7 @@ def test_a_catalogue_beyond_repair_names_what_to_index_again(
     code, out = run("check", "--repair", "--json")
     problems = CheckOutput.model_validate_json(out).problems
     assert code == UNSOUND
+    assert CheckOutput.model_validate_json(run("check", "--json")[1]).problems[0].mends == "colbert-mcp check --repair"
     assert problems[0].kind == "catalogue"
     assert problems[0].mends == f"delete {tmp_path / 'index'} and run: colbert-mcp index {notes}"
     (tmp_path / "index" / "catalog.sqlite").write_bytes(b"no database at all" * 100)

@@ -1,27 +1,23 @@
 """Damaged files of an index: detected or harmless, never a wrong passage."""
 
-import sqlite3
+import random
+import shutil
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support import EngineFactory
+from damaged import Ordeals, add_killed, build, damages, files_of
+from support import EngineFactory, catalogue
+from test_shared_engine import Served
 
+from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import IndexCorruptError
+from colbert_mcp.sharing.launch import stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 NOT_SEALED = {"id", "document", "tokens", "unknown", "skipped", "untokenized", "segment", "row", "retired_at"}
-
-
-@contextmanager
-def catalogue(index: Path) -> Iterator[sqlite3.Connection]:
-    """The catalogue, read and changed by a connection of its own."""
-    database = sqlite3.connect(index / "catalog.sqlite", isolation_level=None)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def columns(index: Path, table: str) -> dict[str, object]:
@@ -170,3 +166,271 @@ def test_a_changed_extracted_text_is_not_searched_for_a_passage(
         database.execute("UPDATE extracts SET text = CAST(substr(text, 1, length(text) - 1) || x'00' AS BLOB)")
     with pytest.raises(IndexCorruptError, match=r"page\.html is damaged"):
         engine.get_passage(heron.id)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE chunks SET row = 999",
+        "UPDATE chunks SET row = -1",
+        "UPDATE chunks SET segment = 77",
+        "DELETE FROM meta WHERE key = 'generation'",
+        "UPDATE meta SET value = '1x' WHERE key = 'generation'",
+        "UPDATE meta SET value = '[' WHERE key = 'fingerprint'",
+        "UPDATE meta SET value = '7' WHERE key = 'fingerprint'",
+        "UPDATE segments SET files = '{'",
+        """UPDATE segments SET files = '{"tokens.npy": 1}'""",
+        "UPDATE roots SET include = '{}'",
+        "UPDATE roots SET exclude = 'x'",
+        "DROP TRIGGER chunks_deleted; DELETE FROM chunks",
+        "PRAGMA foreign_keys = OFF; DELETE FROM documents",
+    ],
+)
+def test_what_the_catalogue_cannot_say_is_damage_and_no_crash(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path, change: str
+) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+    engine.close()
+    with catalogue(tmp_path / "index") as database:
+        database.executescript(change)
+    (notes / "bread.md").write_text("Another bread.\n")
+    engine = open_engine()
+    found = []
+    for ask in (
+        lambda: engine.search("queen"),
+        lambda: engine.search("queen", mode="lexical"),
+        lambda: engine.search("queen", path="*.txt"),
+        lambda: engine.list_sources(),
+        lambda: engine.index_path(notes),
+        lambda: engine.search("queen"),
+    ):
+        try:
+            ask()
+        except IndexCorruptError as error:
+            assert "check --repair" in str(error)  # noqa: PT017
+            found.append(error)
+    assert found
+
+
+def test_embeddings_that_give_no_numbers_are_damage(open_engine: EngineFactory, notes: Path, tmp_path: Path) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+    engine.close()
+    (segment,) = (tmp_path / "index" / "tokens").iterdir()
+    for name in ("scales.npy", "pooled_scales.npy", "dense.npy"):
+        file = segment / name
+        raw = file.read_bytes()
+        file.write_bytes(raw[:128] + b"\x00\x7e" * ((len(raw) - 128) // 2))  # not a number
+        engine = open_engine()
+        for mode in ("hybrid", "semantic"):
+            with pytest.raises(IndexCorruptError, match="check --repair"):
+                engine.search("queen", mode=mode)
+        engine.close()
+        file.write_bytes(raw)
+
+
+def test_a_header_of_a_smaller_array_is_damage(open_engine: EngineFactory, notes: Path, tmp_path: Path) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+    engine.close()
+    (segment,) = (tmp_path / "index" / "tokens").iterdir()
+    raw = (segment / "dense.npy").read_bytes()
+    assert raw.count(b", 32)") == 1
+    (segment / "dense.npy").write_bytes(raw.replace(b", 32)", b", 12)"))
+    with pytest.raises(IndexCorruptError, match=r"dense\.npy"):
+        open_engine().search("queen")
+
+
+def test_sound_segments_outlive_a_catalogue_that_has_lost_their_names(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path
+) -> None:
+    engine, index = open_engine(), tmp_path / "index"
+    engine.index_path(notes)
+    engine.close()
+    before = {path: path.read_bytes() for path in (index / "tokens").rglob("*.npy")}
+    for change_, back in (
+        ("UPDATE segments SET id = id + 100", "UPDATE segments SET id = id - 100"),
+        ("DELETE FROM segments", None),
+    ):
+        with catalogue(index) as database:
+            kept = database.execute("SELECT * FROM segments").fetchall()
+            database.execute(change_)
+        engine = open_engine()
+        with pytest.raises(IndexCorruptError):
+            engine.search("queen")
+        engine.close()
+        assert {path: path.read_bytes() for path in (index / "tokens").rglob("*.npy")} == before
+        with catalogue(index) as database:
+            if back:
+                database.execute(back)
+            else:
+                database.executemany("INSERT INTO segments VALUES (?, ?, ?, ?)", kept)
+    with catalogue(index) as database:
+        database.execute("INSERT INTO garbage SELECT id FROM segments")
+    engine = open_engine()
+    assert engine.search("queen").results
+    assert {path: path.read_bytes() for path in (index / "tokens").rglob("*.npy")} == before
+
+
+def test_a_merge_does_not_give_damage_a_new_hash_and_fails_no_commit(
+    open_engine: EngineFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree, index = tmp_path / "tree", tmp_path / "index"
+    tree.mkdir()
+    engine = open_engine(store=StoreConfig(chroma=False, max_segments=2))
+    for number in range(2):
+        (tree / f"{number}.txt").write_text(f"File {number} tells of the river number {number}.\n")
+        engine.index_path(tree)
+    engine.close()
+    damaged = index / "tokens" / "000001" / "tokens.npy"
+    raw = damaged.read_bytes()
+    damaged.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    engine = open_engine(store=StoreConfig(chroma=False, max_segments=2))
+    (tree / "2.txt").write_text("File 2 tells of the river number 2.\n")
+    assert engine.index_path(tree).state == "done"
+    assert "tokens.npy is damaged" in caplog.text
+    assert [path.name for path in sorted((index / "tokens").iterdir())] == ["000001", "000002", "000003"]
+    assert len(engine.search("river", mode="lexical").results) == 3
+    damaged.write_bytes(raw)
+    (tree / "3.txt").write_text("File 3 tells of the river number 3.\n")
+    engine.index_path(tree)
+    assert not damaged.exists()  # merged
+    assert len(engine.search("river").results) == 4
+
+
+def test_a_lost_part_of_an_index_is_told_not_taken_for_an_empty_one(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    engine = open_engine(store=StoreConfig())
+    engine.index_path(notes)
+    engine.close()
+    whole = shutil.copytree(index, tmp_path / "whole")
+
+    def reopened(lost: str) -> Engine:
+        shutil.rmtree(index)
+        shutil.copytree(whole, index)
+        path = next(index.glob(lost))
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return open_engine(store=StoreConfig())
+
+    for lost in ("tokens", "tokens/000001", "tokens/000001/offsets.npy"):
+        engine = reopened(lost)
+        for mode in ("hybrid", "lexical"):
+            with pytest.raises(IndexCorruptError, match=r"tokens.*is missing.*check --repair"):
+                engine.search("queen", mode=mode)
+        with pytest.raises(IndexCorruptError):
+            engine.list_sources()
+        engine.close()
+    for lost in ("chroma", "chroma/001", "chroma/001/chroma.sqlite3"):
+        engine = reopened(lost)
+        assert engine.search("queen").results
+        engine._store.vectors.open()
+        assert engine.index_status().chroma == "ready"
+        assert engine.search("queen").results
+        engine.close()
+    with pytest.raises(IndexCorruptError, match=r"lost its catalog\.sqlite; delete the directory and index again"):
+        reopened("catalog.sqlite")
+
+
+@pytest.fixture(scope="module")
+def ordeals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeals]:
+    folder = tmp_path_factory.mktemp("ordeals")
+    build(folder)
+    with Ordeals(folder) as running:
+        yield running
+
+
+def judged(ordeals: Ordeals, seed: int, share: float, flips: int = 6) -> Counter[str]:
+    """Damage a share of all files in every way, one at a time; how often that was told, and how often it was harmless."""
+    draw, index = random.Random(seed), ordeals.folder / "index"
+    outcomes: Counter[str] = Counter()
+    for name in files_of(index):
+        for how, content in damages((index / name).read_bytes(), draw, flips):
+            if draw.random() > share:
+                continue
+            answer, wrong = ordeals.damaged(name, content, chroma=name.startswith("chroma/"))
+            assert not wrong, f"{name}, {how}: {wrong[0]}"
+            outcomes["told" if answer["errors"] else "harmless"] += 1
+    return outcomes
+
+
+def test_a_damaged_file_is_noticed_or_harmless(ordeals: Ordeals) -> None:
+    outcomes = judged(ordeals, seed=1, share=0.1)
+    assert outcomes["told"] > 3
+    assert outcomes["harmless"] > 3
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(3))
+def test_every_file_damaged_in_every_way_is_noticed_or_harmless(ordeals: Ordeals, seed: int) -> None:
+    outcomes = judged(ordeals, seed, share=1, flips=6 if seed else 40)
+    assert outcomes["told"] > 100
+    assert outcomes["harmless"] > 100
+
+
+def test_a_damaged_log_of_a_killed_process_is_noticed_or_harmless(tmp_path: Path) -> None:
+    build(tmp_path)
+    add_killed(tmp_path)
+    log = "catalog.sqlite-wal"
+    raw = (tmp_path / "index" / log).read_bytes()
+    with Ordeals(tmp_path) as ordeals:
+        for how, content in damages(raw, random.Random(3), flips=2):
+            _, wrong = ordeals.damaged(log, content, chroma=False)
+            assert not wrong, f"{how}: {wrong[0]}"
+
+
+def test_what_is_left_beside_an_index_may_hold_anything(ordeals: Ordeals) -> None:
+    for name in ("lock", "owner.json", "engine/endpoint.json", "engine/lock", "engine/log", "chroma/open", "tokens/x"):
+        copy = ordeals.copy()
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes(b"\xff\x00{[" * 100)
+        answer = ordeals.run(copy, chroma=name == "chroma/open")
+        assert not ordeals.wrong(answer), name
+        assert answer["errors"] == [], name
+
+
+def test_a_file_cut_off_under_a_running_engine_costs_one_engine(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    engine = open_engine()
+    engine.index_path(notes)
+    engine.close()
+    (segment,) = (index / "tokens").iterdir()
+    raw = (segment / "tokens.npy").read_bytes()
+    with Served(index) as client:
+        assert not client.call("search", query="queen").get("isError")
+        first = Rendezvous(index).endpoint()
+        (segment / "tokens.npy").write_bytes(b"")  # reading its pages ends the engine with SIGBUS
+        ended = client.call("search", query="queen")
+        assert ended["isError"]
+        assert "ended in the middle" in str(ended["content"]) or "tokens.npy has 0 bytes" in str(ended["content"])
+        told = client.call("search", query="queen")
+        assert told["isError"]
+        assert "tokens.npy has 0 bytes instead of" in str(told["content"])
+        (segment / "tokens.npy").write_bytes(raw)
+        assert client.call("search", query="queen")["structuredContent"]["results"]
+        last = Rendezvous(index).endpoint()
+        assert first is not None
+        assert last is not None
+        assert first.pid != last.pid
+    stop_engine(Rendezvous(index))
+
+
+def test_an_engine_that_chroma_ends_is_followed_by_one_that_rebuilds_it(tmp_path: Path) -> None:
+    build(tmp_path)
+    index = tmp_path / "index"
+    header = next(index.glob("chroma/001/*/header.bin"))
+    raw = header.read_bytes()
+    header.write_bytes(raw[:41] + bytes([raw[41] ^ 4]) + raw[42:])
+    with Served(index) as client:
+        # The first call may meet the end of the engine, which is then told.
+        first = client.call("search", query="the river and its bank")
+        assert not first.get("isError") or "engine" in str(first["content"])
+        second = client.call("search", query="the river and its bank")
+        assert second["structuredContent"]["results"]
+    stop_engine(Rendezvous(index))
+    assert not (index / "chroma" / "001").exists()
+    assert not (index / "chroma" / "open").exists()

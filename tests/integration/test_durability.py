@@ -7,16 +7,15 @@ import shutil
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_encoder import FakeEncoder
-from support import EngineFactory
+from support import EngineFactory, catalogue
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import (
@@ -31,16 +30,6 @@ from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.tokens import SegmentWriter, stored_rows
 
 NO_CHROMA = StoreConfig(chroma=False)
-
-
-@contextmanager
-def catalogue(index: Path) -> Iterator[sqlite3.Connection]:
-    """The catalogue, read and changed by a connection of its own."""
-    database = sqlite3.connect(index / "catalog.sqlite", isolation_level=None)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def segments(index: Path) -> list[Path]:
@@ -80,6 +69,48 @@ def test_a_segment_is_durable_before_the_catalogue_names_it(
     for name, (length, digest) in json.loads(files).items():
         raw = (segment / name).read_bytes()
         assert (len(raw), hashlib.sha256(raw).hexdigest()) == (length, digest)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, int]]:
+    """(device, inode) of everything that was synced since the test began."""
+    found: set[tuple[int, int]] = set()
+    fsync = os.fsync
+
+    def watching(descriptor: int) -> None:
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        found.add((status.st_dev, status.st_ino))
+
+    monkeypatch.setattr(os, "fsync", watching)
+    return found
+
+
+def is_synced(path: Path, synced: set[tuple[int, int]]) -> bool:
+    return (path.stat().st_dev, path.stat().st_ino) in synced
+
+
+def test_a_new_index_is_durable_with_its_name(tmp_path: Path, synced: set[tuple[int, int]]) -> None:
+    Store.open(tmp_path / "index", NO_CHROMA, create_missing=True).close()
+    assert is_synced(tmp_path / "index", synced)
+    assert is_synced(tmp_path, synced)
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["catalog.sqlite", "lock", "tokens"]
+
+
+def test_chroma_is_durable_before_it_is_trusted(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path, synced: set[tuple[int, int]]
+) -> None:
+    engine = open_engine(store=StoreConfig())
+    engine.index_path(notes)
+    chroma = tmp_path / "index" / "chroma"
+    assert is_synced(chroma, synced), "its marker"
+    synced.clear()
+    engine.close()
+    assert not (chroma / "open").exists()
+    files = [path for path in chroma.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    for path in files:
+        assert is_synced(path, synced), path
 
 
 def test_a_commit_of_the_catalogue_is_durable(tmp_path: Path) -> None:
@@ -179,7 +210,7 @@ def test_a_passage_that_comes_back_is_no_former_one_any_more(
 def test_large_runs_are_committed_as_they_go(
     open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 10)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 10)
     write_files(tmp_path / "files", range(6))
     held: list[int] = []
     engine = open_engine(
@@ -204,7 +235,7 @@ def test_many_segments_are_merged_and_score_as_one_did(
 
     expected = found(one)
     assert len(expected) == 12
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
     counts = set()
     for most in (3, 50):
         index = tmp_path / f"many{most}"
@@ -277,7 +308,7 @@ def test_a_snapshot_gathers_the_embeddings_of_the_passages_asked_for(
 def test_a_run_that_failed_or_was_cancelled_leaves_no_files(
     open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 10)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 10)
     file = tmp_path / "long.txt"
     file.write_text(
         "\n\n".join(f"Paragraph {number} tells of an otter that swims in the river." for number in range(9))
@@ -337,12 +368,14 @@ def test_a_segment_is_named_together_with_its_documents_or_not_at_all(
     open_engine: EngineFactory, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> list[str]:
-        raise sqlite3.OperationalError("database or disk is full")
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
 
     engine = open_engine()
     with monkeypatch.context() as patch:
         patch.setattr(Writer, "put_document", full)
-        with pytest.raises(StoreError, match="disk is full"):
+        with pytest.raises(StoreError, match="No space left"):
             engine.index_path(notes)
     with catalogue(tmp_path / "index") as database:
         assert database.execute("SELECT count(*) FROM segments").fetchone() == (0,)
@@ -386,7 +419,7 @@ def test_texts_cut_in_another_way_do_not_join_an_index(
     engine = open_engine()
     engine.index_path(notes)
     engine.close()
-    monkeypatch.setattr(colbert_mcp.indexing, "CHUNKER", "another")
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "CHUNKER", "another")
     with pytest.raises(IndexMismatchError, match="chunker"):
         open_engine().index_path(notes)
 
@@ -442,7 +475,7 @@ def test_rows_are_not_copied_from_a_file_that_ends_too_soon(tmp_path: Path) -> N
     file.write_bytes(file.read_bytes()[:-1])
     copy = SegmentWriter(tmp_path / "copy", 8, 8)
     with pytest.raises(IndexCorruptError, match=r"tokens\.npy is shorter"):
-        copy.copy(tmp_path / "whole", [0])
+        copy.copy(tmp_path / "whole", [0], {})
     copy.abandon()
 
 

@@ -18,7 +18,8 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import Fingerprint, Tokenized, load_encoder, loading
 from colbert_mcp.encoder.base import count_coverage
 from colbert_mcp.encoder.checkpoint import inspect
-from colbert_mcp.encoder.colbert import ColBERTEncoder, choose_device
+from colbert_mcp.encoder.colbert import ColBERTEncoder
+from colbert_mcp.encoder.hardware import choose_device
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 from colbert_mcp.types import Coverage
 

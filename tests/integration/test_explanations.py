@@ -6,6 +6,8 @@ import pytest
 from fake_encoder import FakeEncoder
 from support import EngineFactory
 
+import colbert_mcp.indexing.indexer
+from colbert_mcp.config import StoreConfig
 from colbert_mcp.errors import EmptyQueryError, PassageNotFoundError
 from colbert_mcp.evidence import META_KEY, Calibration, read_calibration
 from colbert_mcp.retrieval import count_tokens
@@ -195,6 +197,41 @@ def test_the_index_learns_anew_what_is_unrelated_once_a_tenth_has_changed(
     engine.index_path(folder)
     assert (kept().passages, kept().changed) == (45, 0)
     assert generation < engine.index_status().generation
+
+
+def test_a_run_that_does_not_end_does_not_lose_count_of_what_it_has_changed(
+    open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
+    encoder = FakeEncoder()
+    engine = open_engine(encoder, store=StoreConfig(chroma=False, commit_tokens=1))
+
+    def changed() -> int:
+        with engine._store.snapshot() as snapshot:
+            found = read_calibration(snapshot.reader.meta(META_KEY))
+        assert found is not None
+        return found.changed
+
+    folder = subjects(tmp_path / "many", 0, 40)
+    engine.index_path(folder)
+
+    def fail() -> None:
+        if encoder.encoded == before + 2:
+            raise ZeroDivisionError
+
+    before, encoder.before_batch = encoder.encoded, fail
+    subjects(folder, 40, 43)
+    with pytest.raises(ZeroDivisionError):
+        engine.index_path(folder)
+    assert engine.index_status().passages == 42
+    assert changed() == 2
+    encoder.before_batch = lambda: None
+    engine.index_path(folder)
+    assert changed() == 3
+    for path in sorted(folder.iterdir())[:1]:
+        path.unlink()
+    engine.index_path(folder)
+    assert changed() == 4
 
 
 def test_what_is_unrelated_is_learnt_alike_each_time(open_engine: EngineFactory, tmp_path: Path) -> None:

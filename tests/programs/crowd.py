@@ -10,14 +10,12 @@ is told on standard error with the seed and all that was done.
 import json
 import os
 import random
-import subprocess
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -33,87 +31,25 @@ from folder_oracle import (
     shared_paragraphs,
     shares_a_word,
 )
+from processes import ServedIndex
 
 from colbert_mcp import Index
 from colbert_mcp.config import load_config
 from colbert_mcp.errors import ColbertMCPError
 from colbert_mcp.results import (
     VERIFIED,
-    IndexOutput,
     Passage,
-    PassageOutput,
-    RemoveOutput,
-    Result,
-    SearchOutput,
-    SourcesOutput,
-    VerifyOutput,
 )
 from colbert_mcp.types import Mode
 
 MODES: tuple[Mode, ...] = ("hybrid", "semantic", "lexical")
 UNLIMITED = 1_000_000_000
-R = TypeVar("R", bound=Result)
-
-
-class Served:
-    """``serve``, with those methods of ``Index`` that are used here."""
-
-    def __init__(self, index: str) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("serve.py")), index, ""]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._number = 0
-        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "crowd", "version": "0"}}
-        self._ask("initialize", hello)
-        self._send({"method": "notifications/initialized"})
-
-    def close(self) -> None:
-        self._process.communicate(timeout=60)
-
-    def index_path(self, path: Path, *, dry_run: bool = False) -> IndexOutput:
-        return self._call("index_path", IndexOutput, path=str(path), wait_seconds=600, dry_run=dry_run)
-
-    def search(self, query: str, *, limit: int, path: str | None, mode: Mode, max_tokens: int) -> SearchOutput:
-        return self._call("search", SearchOutput, query=query, limit=limit, path=path, mode=mode, max_tokens=max_tokens)
-
-    def get_passage(self, passage_id: str) -> PassageOutput:
-        return self._call("get_passage", PassageOutput, id=passage_id)
-
-    def verify_quote(self, quote: str, passage_id: str | None = None, path: Path | None = None) -> VerifyOutput:
-        named = None if path is None else str(path)
-        return self._call("verify_quote", VerifyOutput, quote=quote, passage_id=passage_id, path=named)
-
-    def list_sources(self, path: str, *, limit: int) -> SourcesOutput:
-        return self._call("list_sources", SourcesOutput, path=path, limit=limit)
-
-    def remove_path(self, path: Path) -> RemoveOutput:
-        return self._call("remove_path", RemoveOutput, path=str(path))
-
-    def _call(self, tool: str, kind: type[R], **arguments: object) -> R:
-        answer = self._ask("tools/call", {"name": tool, "arguments": arguments})
-        if answer.get("isError"):
-            raise ColbertMCPError(answer["content"][0]["text"])
-        return kind.model_validate(answer["structuredContent"])
-
-    def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        self._number += 1
-        self._send({"id": self._number, "method": method, "params": params})
-        assert self._process.stdout is not None
-        while "id" not in (message := json.loads(self._process.stdout.readline())):
-            pass
-        assert message["id"] == self._number
-        answer: dict[str, Any] = message["result"]
-        return answer
-
-    def _send(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
-        self._process.stdin.flush()
 
 
 class Client:
     """Acts at random, and knows what must come of it."""
 
-    def __init__(self, index: Index | Served, own: Path, common: Path, seed: int) -> None:
+    def __init__(self, index: Index | ServedIndex, own: Path, common: Path, seed: int) -> None:
         self._index = index
         self._random = random.Random(seed)
         self._seed = seed
@@ -410,7 +346,7 @@ def _four_digits(value: float) -> float:
 
 def _main() -> int:
     face, index_path, own, common, seed, seconds = sys.argv[1:]
-    index = Served(index_path) if face == "serve" else Index.open(config=load_config(index=index_path))
+    index = ServedIndex(index_path) if face == "serve" else Index.open(config=load_config(index=index_path))
     client = Client(index, Path(own), Path(common), int(seed))
     try:
         client._search_common()  # the first answer: everything is up

@@ -1,0 +1,124 @@
+"""What the index says of itself, read beside whoever holds it: format, contents, folders, files and Chroma."""
+
+import os
+import shlex
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colbert_mcp.config import Config
+from colbert_mcp.errors import REPAIR_COMMAND, ColbertMCPError, IndexMismatchError
+from colbert_mcp.results import Finding
+from colbert_mcp.sharing.ownership import LOCK, is_held
+
+if TYPE_CHECKING:
+    from colbert_mcp.store import Reader  # numpy and scipy load with it
+
+_CATALOGUE = "catalog.sqlite"
+
+
+def content(config: Config) -> Iterator[Finding]:
+    """The catalogue as far as it can be read, what has changed since, and Chroma."""
+    index = config.index_path.resolve()
+    left = {path.name for path in index.iterdir()} if index.is_dir() else set()
+    if _CATALOGUE not in left:
+        if left - {"lock", "owner.json", "engine"}:
+            lost = bool(left & {"tokens", "chroma"})
+            what = f"{index} has lost its {_CATALOGUE}" if lost else f"{index} holds other files and is no index"
+            mends = f"delete {index} and index again" if lost else "choose another with --index"
+            yield Finding(topic="catalogue", state="error", what=what, mends=mends)
+        return
+    try:
+        yield from _catalogue(index)
+    except IndexMismatchError as error:
+        yield Finding(topic="catalogue", state="error", what=str(error), mends=f"delete {index} and index again")
+        return
+    except (ColbertMCPError, sqlite3.Error, ValueError, TypeError) as error:
+        yield Finding(topic="catalogue", state="error", what=f"it cannot be read: {error}", mends=REPAIR_COMMAND)
+        return
+    yield from _chroma(config, index)
+
+
+def stored_fingerprint(index: Path) -> dict[str, object]:
+    """The fingerprint that an index keeps; empty where there is none or it cannot be read."""
+    from colbert_mcp.store import Reader
+    from colbert_mcp.store.database import connect
+
+    if not (index / _CATALOGUE).is_file():
+        return {}
+    try:
+        with closing(Reader(connect(index / _CATALOGUE, immutable=not os.access(index, os.W_OK)))) as reader:
+            return reader.fingerprint or {}
+    except (ColbertMCPError, sqlite3.Error, ValueError):
+        return {}
+
+
+def _catalogue(index: Path) -> Iterator[Finding]:
+    from colbert_mcp.store import FORMAT_VERSION, Reader
+    from colbert_mcp.store.database import connect
+
+    with closing(Reader(connect(index / _CATALOGUE, immutable=not os.access(index, os.W_OK)))) as reader:
+        counts = reader.counts()
+        model = (reader.fingerprint or {}).get("model", "no model yet")
+        what = (
+            f"format {FORMAT_VERSION}, generation {reader.generation}: {counts['documents']:,} files, "
+            f"{counts['passages']:,} passages, {counts['tokens']:,} tokens, made with {model}"
+        )
+        yield Finding(topic="catalogue", state="ok", what=what)
+        yield from _segments(index, reader)
+        yield from _sources(reader)
+
+
+def _segments(index: Path, reader: "Reader") -> Iterator[Finding]:
+    wrong = []
+    for number, files in reader.segments().items():
+        for name, (length, _) in files.items():
+            file = index / "tokens" / f"{number:06}" / name
+            if not file.is_file() or file.stat().st_size != length:
+                wrong.append(f"{number:06}/{name}")
+    if wrong:
+        what = f"{len(wrong)} files of token embeddings are missing or of another length ({wrong[0]})"
+        yield Finding(topic="tokens", state="error", what=what, mends=REPAIR_COMMAND)
+    else:
+        yield Finding(topic="tokens", state="ok", what="all files of token embeddings are there")
+
+
+def _sources(reader: "Reader") -> Iterator[Finding]:
+    from colbert_mcp.documents import display_path, file_stamp
+
+    roots = [root.path for root in reader.roots()]
+    gone = [root for root in roots if not os.path.exists(root)]
+    for root in gone:
+        named = display_path(root)
+        what = f"the indexed folder {named} is not there"
+        yield Finding(topic="sources", state="warning", what=what, mends=f"colbert-mcp remove {shlex.quote(named)}")
+    changed = missing = 0
+    for document in reader.documents():
+        try:
+            changed += file_stamp(document.record.path) != document.record.stamp
+        except OSError:
+            missing += 1
+    present = [shlex.quote(display_path(root)) for root in roots if root not in gone]
+    if changed or missing:
+        mends = f"colbert-mcp index {' '.join(present)}" if present else None
+        what = f"{changed:,} files have changed and {missing:,} are gone since they were indexed"
+        yield Finding(topic="sources", state="warning", what=what, mends=mends)
+    else:
+        yield Finding(topic="sources", state="ok", what="no file has changed its size or time since it was indexed")
+
+
+def _chroma(config: Config, index: Path) -> Iterator[Finding]:
+    folder = index / "chroma"
+    if not config.store.chroma:
+        yield Finding(topic="chroma", state="ok", what="switched off ([store] chroma)")
+    elif is_held(index / LOCK):
+        yield Finding(topic="chroma", state="ok", what="in use by whoever holds the index")
+    elif not folder.is_dir():
+        yield Finding(topic="chroma", state="ok", what="not there yet; it is made at the next opening")
+    elif (folder / "open").exists():
+        what = "it was not closed cleanly; it is rebuilt at the next opening, and searches do without it meanwhile"
+        yield Finding(topic="chroma", state="warning", what=what, mends="colbert-mcp check")
+    else:
+        yield Finding(topic="chroma", state="ok", what="closed cleanly")

@@ -1,0 +1,108 @@
+"""The program, what it is made of, its settings, the processor and the model. Knows no index but its fingerprint."""
+
+import os
+import platform
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from colbert_mcp.config import Config, ModelConfig, default_config_file, set_by
+from colbert_mcp.doctor.content import stored_fingerprint
+from colbert_mcp.errors import ColbertMCPError, ConfigError, EncoderError
+from colbert_mcp.results import Finding
+
+_LIBRARIES = ("torch", "pylate", "chromadb", "mcp", "numpy")
+_BUILTIN = 'set [model] name = "builtin" in the configuration file'
+
+
+def program() -> Iterator[Finding]:
+    """Versions, and whether everything is installed."""
+    own, python = version("colbert-mcp"), sys.version.split()[0]
+    what = f"colbert-mcp {own}, Python {python}, {platform.system()} {platform.release()}, {platform.machine()}"
+    yield Finding(topic="program", state="ok", what=what)
+    found, missing = [f"SQLite {sqlite3.sqlite_version}"], []
+    for name in _LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    yield Finding(topic="libraries", state="ok", what=", ".join(found))
+    if missing:
+        install = f"{sys.executable} -m pip install --force-reinstall colbert-mcp=={own}"
+        yield Finding(topic="libraries", state="error", what=f"not installed: {', '.join(missing)}", mends=install)
+    try:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("CREATE VIRTUAL TABLE words USING fts5(text)")
+    except sqlite3.Error as error:
+        what = f"this Python's SQLite has no full-text search ({error})"
+        yield Finding(topic="libraries", state="error", what=what, mends="install another build of Python")
+
+
+def settings(file: Path | None, index: str | None) -> Iterator[Finding]:
+    """The configuration file in force, and where every setting comes from that is not its default."""
+    try:
+        own = set_by(file, index=index)
+    except ConfigError as error:
+        yield Finding(topic="settings", state="error", what=str(error), mends=f"edit {file or default_config_file()}")
+        return
+    source = file or default_config_file()
+    there = f"read from {source}" if source.is_file() else f"defaults; there is no {source}"
+    yield Finding(topic="settings", state="ok", what=there)
+    for key, value, where in own:
+        yield Finding(topic="settings", state="ok", what=f"{key} = {value!r}, from {where}")
+
+
+def processor(config: ModelConfig) -> Iterator[Finding]:
+    """Cores, and the device and number format that the model gets, with the reason. Loads torch."""
+    from colbert_mcp.encoder.hardware import hardware
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        found = hardware(config)
+    except EncoderError as error:
+        mends = 'set [model] device = "auto" in the configuration file'
+        yield Finding(topic="processor", state="error", what=str(error), mends=mends)
+        return
+    half = "with" if found.bfloat16 else "without"
+    what = (
+        f"{cores} cores, {half} bfloat16; the model runs on {found.device} in {found.dtype} with {found.threads} "
+        f"threads ({found.why})"
+    )
+    yield Finding(topic="processor", state="ok", what=what)
+
+
+def model(config: Config) -> Iterator[Finding]:
+    """Whether the model loads, what it is, and whether the index was made with it."""
+    from colbert_mcp.encoder import load_encoder
+
+    started = time.monotonic()
+    try:
+        encoder = load_encoder(config.model)
+    except ColbertMCPError as error:
+        yield Finding(topic="model", state="error", what=str(error), mends=_BUILTIN)
+        return
+    own = encoder.fingerprint
+    seconds = time.monotonic() - started
+    what = (
+        f"{own.model} ({_source(config.model)}) loads in {seconds:.0f} s: {own.dimension} dimensions a token, "
+        f"{own.dense_dimension} of a passage, document_length {own.document_length}, window {encoder.window}"
+    )
+    yield Finding(topic="model", state="ok", what=what)
+    stored = stored_fingerprint(config.index_path)
+    different = sorted(
+        key for key, value in own.as_json().items() if key != "model" and stored.get(key, value) != value
+    )
+    if different:
+        made = f"the index was made with {stored.get('model')}, which differs in {', '.join(different)}"
+        yield Finding(topic="model", state="error", what=made, mends="set [model] back, or choose another --index")
+
+
+def _source(config: ModelConfig) -> str:
+    if config.name == "builtin":
+        return "of this program"
+    given = Path(config.name).expanduser()
+    return f"from {given.resolve()}" if given.is_dir() else "from the hub"

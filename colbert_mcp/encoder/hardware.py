@@ -1,0 +1,65 @@
+"""Where the model runs and in which number format. Loads torch alone, so that it can be asked without a model."""
+
+from dataclasses import dataclass
+
+import torch
+
+from colbert_mcp.config import ModelConfig
+from colbert_mcp.errors import EncoderError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the settings come to here: ``device`` is cpu, cuda or mps; ``why`` is fit to stand in brackets."""
+
+    device: str
+    dtype: str
+    why: str
+    bfloat16: bool
+    threads: int
+
+
+def hardware(config: ModelConfig) -> Hardware:
+    """The device and number format that the model would get; raises EncoderError for a device that is not there."""
+    device = choose_device(config.device)
+    dtype = str(choose_dtype(config.dtype, device)).removeprefix("torch.")
+    fast = _computes_in_bfloat16(device)
+    why = {
+        "cpu": f"no GPU was found; the processor {'computes' if fast else 'does not compute'} in bfloat16",
+        "cuda": "a GPU was found",
+        "mps": "an Apple GPU was found",
+    }[device]
+    chosen = [name for name, value in (("device", config.device), ("dtype", config.dtype)) if value != "auto"]
+    why = f"[model] {' and '.join(chosen)} {'is' if len(chosen) == 1 else 'are'} set" if chosen else why
+    return Hardware(device, dtype, why, fast, config.threads or torch.get_num_threads())
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` is cuda, else mps, else cpu; raises EncoderError for a named device that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, present in there.items() if present)
+    if not there[wanted]:
+        raise EncoderError(f'[model] device = "{wanted}" is not available here; set it to "auto".')
+    return wanted
+
+
+def choose_dtype(wanted: str, device: str) -> torch.dtype:
+    """``auto`` is half precision where the device computes in it, else float32."""
+    if wanted != "auto":
+        return _DTYPES[wanted]
+    if device == "cuda":
+        return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float16
+    if device == "cpu":
+        return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
+    return torch.float32
+
+
+def _computes_in_bfloat16(device: str) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # Without instructions for it, bfloat16 is emulated and slower than float32.
+    can = torch.cpu.get_capabilities()
+    return device == "cpu" and bool(can.get("avx512_bf16") or can.get("amx_bf16"))
