@@ -114,7 +114,7 @@ class SpanMender:
         return places[starts], np.where(ends > starts, places[ends - 1] + 1, places[starts])
 
     def _one_by_one(self, text: str, encoding: Encoding, kept: Mask) -> Spans:
-        """Spans by the text without those characters not kept whose absence changes no token; some stand by special ones."""
+        """Spans by the text without those characters whose absence changes no token: beside special ones, some do."""
         spans, left = offsets(encoding), np.ones_like(kept)
         for at in np.flatnonzero(~kept)[:_MOST_TRIALS].tolist():
             left[at] = False
