@@ -14,7 +14,7 @@ from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
 from colbert_mcp.debounce import Timing
 from colbert_mcp.documents import check_root, display_path, in_scope, real_path
-from colbert_mcp.encoder import Encoder, load_encoder
+from colbert_mcp.encoder import Encoder, check_outside, load_encoder
 from colbert_mcp.errors import (
     PathNotAllowedError,
     QueryError,
@@ -308,6 +308,7 @@ class Engine:
         self._check_scope(target, scope)
         check_root(target, [real_path(root) for root in self._config.index.roots])
         check_indexable(target, [*(include or ()), *(exclude or ())])
+        check_outside(self._config.model, [target])
         return target
 
     def _cited(
@@ -322,6 +323,8 @@ class Engine:
         """The model, loaded once; raises IndexMismatchError where the index was made with another."""
         with self._encoder_lock:
             if self._encoder is None:
+                with self._store.snapshot() as snapshot:
+                    check_outside(self._config.model, [root.path for root in snapshot.reader.roots()])
                 self._encoder = load_encoder(self._config.model)
             if not self._checked:
                 self._store.check_fingerprint(fingerprint(self._encoder))

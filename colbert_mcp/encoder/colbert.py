@@ -9,6 +9,8 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +24,9 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.encoder.hardware import choose_device, choose_dtype
+from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import special_tokens, tokenize_alone, without_limits
+from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
@@ -30,23 +34,70 @@ _MIN_CONTENT = 8
 _LENGTH_STEP, _ROWS_STEP = 16, 8
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 _LARGE_BLOCK = 262_144
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
+_log = logging.getLogger(__name__)
 
 
-def load_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> "ColBERTEncoder":
-    """Load a judged PyLate, Sentence Transformers or Stanford ColBERT checkpoint through PyLate's own loader."""
+def load_checkpoint(checkpoint: Checkpoint, settings: Settings, config: ModelConfig) -> "ColBERTEncoder":
+    """Load a judged PyLate, Sentence Transformers or Stanford ColBERT checkpoint through PyLate's own loader.
+
+    Its code runs if it has any: the caller has seen to it that it may. Raises EncoderError.
+    """
     silence_loading()
+    trusted = bool(checkpoint.code)
+    foreign = {"code_revision": config.code_revision} if checkpoint.code.repositories else {}
     try:
         model = ColBERT(
             str(checkpoint.directory),
             device=choose_device(config.device),
-            query_length=config.query_length or None,
-            document_length=config.document_length or None,
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=trusted,
+            model_kwargs={**foreign},
+            tokenizer_kwargs={**foreign},
+            config_kwargs={**foreign},
+            **pylate_arguments(settings),
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+    except _LOADING_ERRORS as error:
         raise EncoderError(f"Cannot load the model in {checkpoint.directory}: {error}") from error
-    return ColBERTEncoder(model, config, name=config.name, digest=checkpoint.digest, dense_before_projection=False)
+    except Exception as error:
+        if not trusted:
+            raise
+        raise EncoderError(f"The code of the model in {checkpoint.directory} failed: {error}") from error
+    if len(model) != checkpoint.modules:
+        raise EncoderError(f"The model in {checkpoint.directory} has modules that PyLate leaves out.")
+    if not checkpoint.code:
+        _check_backbone(model[0].auto_model, checkpoint.backbone)
+    return ColBERTEncoder(
+        model, config, name=config.name, digest=checkpoint.digest, settings=settings, dense_before_projection=False
+    )
+
+
+def pylate_arguments(settings: Settings) -> dict[str, Any]:
+    """Settings in PyLate's words. All are given, so that nothing is decided elsewhere."""
+    return {
+        "query_prefix": settings.query_prefix.value,
+        "document_prefix": settings.document_prefix.value,
+        "query_length": settings.query_length.value,
+        "document_length": settings.document_length.value,
+        "do_query_expansion": settings.do_query_expansion.value,
+        "attend_to_expansion_tokens": settings.attend_to_expansion_tokens.value,
+        "skiplist_words": list(settings.skiplist_words.value),
+    }
+
+
+def _check_backbone(backbone: torch.nn.Module, directory: Path) -> None:
+    """Raise EncoderError where a part of the backbone came from no file: it would be random, in silence."""
+    names = [name for name, _ in backbone.named_parameters()]
+    if not unmatched(names, str(backbone.base_model_prefix), tensor_shapes(weights_file(directory))):
+        return
+    # Names may have been translated while loading: the loader itself knows.
+    _, found = type(backbone).from_pretrained(str(directory), local_files_only=True, output_loading_info=True)
+    random = [name for name in sorted(found["missing_keys"]) if not is_pooler(name)]
+    if random:
+        raise EncoderError(
+            f"The weights in {directory} lack {len(random)} tensors of its backbone (such as {random[0]}), which would "
+            "be random."
+        )
 
 
 def silence_loading() -> None:
@@ -73,11 +124,19 @@ class ColBERTEncoder:
     """The Encoder that PyLate runs."""
 
     def __init__(
-        self, model: ColBERT, config: ModelConfig, *, name: str, digest: str, dense_before_projection: bool
+        self,
+        model: ColBERT,
+        config: ModelConfig,
+        *,
+        name: str,
+        digest: str,
+        settings: Settings,
+        dense_before_projection: bool,
     ) -> None:
         self._model = model.eval()
         self.backbone = model[0]
-        self._projections = [model[index] for index in range(1, len(model))]
+        # Checkpoints in half precision come with projections in it, too.
+        self._projections = [model[index].float() for index in range(1, len(model))]
         self._dense_before_projection = dense_before_projection
         self._batch_tokens = config.batch_tokens
         self._device = torch.device(model.device)
@@ -93,7 +152,11 @@ class ColBERTEncoder:
         self._lead, self._tail = special_tokens(self._tokenizer)
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
-        self.window = _window(model)
+        self.settings = settings
+        self.notices = settings.notices
+        for notice in self.notices:
+            _log.warning(notice)
+        self.window = sys.maxsize if settings.window.value is None else settings.window.value
         if self.content_length < _MIN_CONTENT:
             raise EncoderError(
                 f"document_length = {model.document_length} leaves {self.content_length} tokens for text."
@@ -277,12 +340,3 @@ def _tokenizer_of(model: ColBERT) -> Tokenizer:
     if getattr(model[0], "do_lower_case", False):
         raise EncoderError("The model lower-cases outside its tokenizer, so tokens cannot be traced to characters.")
     return without_limits(backend)
-
-
-def _window(model: ColBERT) -> int:
-    """The longest input of the backbone, in tokens; raises EncoderError where the configured lengths exceed it."""
-    window = getattr(model[0].auto_model.config, "max_position_embeddings", None) or sys.maxsize
-    longest = max(model.document_length, model.query_length)
-    if longest > window:
-        raise EncoderError(f"The model reads {window} tokens; document_length or query_length is {longest}.")
-    return int(window)

