@@ -85,7 +85,7 @@ def pylate_arguments(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _check_backbone(backbone: torch.nn.Module, directory: Path) -> None:
+def _check_backbone(backbone: Any, directory: Path) -> None:
     """Raise EncoderError where a part of the backbone came from no file: it would be random, in silence."""
     names = [name for name, _ in backbone.named_parameters()]
     if not unmatched(names, str(backbone.base_model_prefix), tensor_shapes(weights_file(directory))):

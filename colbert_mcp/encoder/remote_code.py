@@ -1,8 +1,8 @@
 """Code that a checkpoint brings or names, and who has allowed it to run.
 
 A model may hold Python files that would run with all rights of the user. They do so only for the model that the
-configuration names with ``trust_remote_code = true``: a hub id pinned to a commit, or a directory that no indexed folder
-holds. Knows files and the ``[model]`` settings; runs nothing.
+configuration names with ``trust_remote_code = true``: a hub id pinned to a commit, or a directory that no indexed
+folder holds. Knows files and the ``[model]`` settings; runs nothing.
 """
 
 import json

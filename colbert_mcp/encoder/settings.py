@@ -1,8 +1,8 @@
 """How a model encodes: each setting, and whether it is the checkpoint's, the configuration's or a default.
 
-PyLate keeps its settings in ``config_sentence_transformers.json``, Stanford ColBERT in ``artifact.metadata``; a Sentence
-Transformers model with a projection has none, and is used as it was trained: without markers and expansion. Everything
-is resolved here and handed to PyLate, so that what is shown is what is used. Loads neither torch nor pylate.
+PyLate keeps its settings in ``config_sentence_transformers.json``, Stanford ColBERT in ``artifact.metadata``; a
+Sentence Transformers model with a projection has none, and is used as it was trained: without markers and expansion.
+Everything is resolved here and handed to PyLate, so that what is shown is what is used. Loads neither torch nor pylate.
 """
 
 import string
@@ -41,8 +41,8 @@ class Setting(Generic[T]):
 class Settings:
     """How texts become token embeddings. Lengths count tokens, special ones included.
 
-    ``window`` is the longest input of the backbone, None without a limit; ``trained_*`` are the checkpoint's own lengths,
-    None where it does not tell.
+    ``window`` is the longest input of the backbone, None without a limit; ``trained_*`` are the checkpoint's own
+    lengths, None where it does not tell.
     """
 
     document_length: Setting[int]
@@ -67,7 +67,7 @@ class Settings:
             if trained.value is not None and used.value > trained.value:
                 found.append(
                     f"{name} = {used.value} is longer than the {trained.value} tokens that the model was trained for "
-                    f"({trained.source}): how well it ranks there is not known (`colbert-mcp model lengths` measures it)."
+                    f"({trained.source}): how well it ranks is not known; `colbert-mcp model lengths` measures it."
                 )
         return tuple(found)
 
@@ -243,7 +243,7 @@ def _punctuation(tokenizer: Tokenizer) -> tuple[str, ...]:
 def _read_tokenizer(file: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(file))
-    except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
+    except Exception as error:  # the library raises nothing narrower
         raise EncoderError(f"Cannot read {file}: {error}.") from error
 
 

@@ -314,7 +314,7 @@ def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path: Path) -
         load(model)
     command = re.search(r"cd .*", str(caught.value))
     assert command is not None
-    subprocess.run(command[0].replace("python -c", f"{sys.executable} -c"), shell=True, check=True)
+    subprocess.run(command[0].replace("python -c", f"{sys.executable} -c"), shell=True, check=True)  # noqa: S602
     np.testing.assert_array_equal(load(model).encode_query("bread").token_embeddings, before)
 
 
