@@ -4,6 +4,7 @@ The model loads when it is first needed, never for ``show`` or ``status``. One r
 beside it. Knows nothing of MCP or of terminals.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -46,6 +47,7 @@ from colbert_mcp.verification import Claim, verify
 from colbert_mcp.watching import Watcher
 
 MAX_NEIGHBOURS = 20
+_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -326,6 +328,8 @@ class Engine:
                 with self._store.snapshot() as snapshot:
                     check_outside(self._config.model, [root.path for root in snapshot.reader.roots()])
                 self._encoder = load_encoder(self._config.model)
+                for notice in self._encoder.notices:
+                    _log.warning(notice)
             if not self._checked:
                 self._store.check_fingerprint(fingerprint(self._encoder))
                 self._checked = True

@@ -80,14 +80,16 @@ def inspect(directory: Path) -> Checkpoint:
     return _with_modules(directory, modules)
 
 
-def backbone_of(directory: Path) -> Path:
-    """The folder of a model's transformer, whether or not it has a projection. Raises EncoderError."""
+def plain_backbone(directory: Path) -> Path:
+    """The folder of the transformer of a model without a projection; raises EncoderError for one that has one."""
     modules = read_json(directory / "modules.json")
-    if not isinstance(modules, list):
-        _backbone_config(directory)
-        return directory
-    found = _read_modules(directory, modules)
-    return found.transformers[0] if found.transformers else directory
+    found = _read_modules(directory, modules) if isinstance(modules, list) else _Modules()
+    backbone = found.transformers[0] if found.transformers else directory
+    architectures = _backbone_config(backbone).get("architectures")
+    if found.projections or found.foreign or (isinstance(architectures, list) and "HF_ColBERT" in architectures):
+        raise EncoderError(f"The model in {directory} has a projection of its own; it is used as it is.")
+    _tokenizer(backbone)
+    return backbone
 
 
 def file_digest(*files: Path) -> str:

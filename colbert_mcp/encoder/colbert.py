@@ -8,6 +8,7 @@ import ctypes
 import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
-from colbert_mcp.encoder.hardware import choose_device, choose_dtype
+from colbert_mcp.encoder.hardware import choose_device, choose_dtype, is_out_of_memory, release_memory
 from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import special_tokens, tokenize_alone, without_limits
 from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
@@ -154,8 +155,6 @@ class ColBERTEncoder:
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
         self.settings = settings
         self.notices = settings.notices
-        for notice in self.notices:
-            _log.warning(notice)
         self.window = sys.maxsize if settings.window.value is None else settings.window.value
         if self.content_length < _MIN_CONTENT:
             raise EncoderError(
@@ -199,21 +198,53 @@ class ColBERTEncoder:
             raise EncoderError(f"A chunk of {too_long} tokens does not fit document_length; nothing is truncated.")
         inputs = [self._document_input(document) for document in documents]
         results: dict[int, Encoded] = {}
-        for batch, longest in self._batches([len(ids) for ids in inputs]):
-            ids = np.zeros((_rounded(len(batch), _ROWS_STEP), longest), np.int64)
-            attention = np.zeros_like(ids)
-            attention[:, 0] = 1  # rows that only fill up the shape attend to something
-            for row, index in enumerate(batch):
-                ids[row, : len(inputs[index])] = inputs[index]
-                attention[row, : len(inputs[index])] = 1
-            states, tokens = self._forward(
-                {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
-            )
+        waiting = deque(self._batches([len(ids) for ids in inputs]))
+        while waiting:
+            batch, longest = waiting.popleft()
+            embedded = self._forward_or_back_off(len(batch), self._padded([inputs[index] for index in batch], longest))
+            if embedded is None:
+                middle = len(batch) // 2
+                waiting.extendleft([(batch[middle:], longest), (batch[:middle], longest)])
+                continue
+            states, tokens = embedded
             for row, index in enumerate(batch):
                 length = len(inputs[index])
                 kept = tokens[row, :length][self._kept(inputs[index])]
                 results[index] = Encoded(kept, self._dense(states[row, :length], kept))
         return [results[index] for index in range(len(inputs))]
+
+    def _padded(self, inputs: Sequence[npt.NDArray[np.int64]], longest: int) -> dict[str, torch.Tensor]:
+        """A batch of inputs, padded to ``longest``; rows are added up to a round number if they cost no memory more."""
+        most = max(len(inputs), self._batch_tokens // longest)
+        ids = np.zeros((min(_rounded(len(inputs), _ROWS_STEP), most), longest), np.int64)
+        attention = np.zeros_like(ids)
+        attention[:, 0] = 1  # rows that only fill up the shape attend to something
+        for row, own in enumerate(inputs):
+            ids[row, : len(own)] = own
+            attention[row, : len(own)] = 1
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
+
+    def _forward_or_back_off(
+        self, count: int, features: dict[str, torch.Tensor]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+        """What ``_forward`` gives, or None where memory was too little for a batch of ``count``: then half is to be
+        tried, and later batches are smaller. Raises EncoderError where it is too little for a single text.
+        """
+        try:
+            return self._forward(features)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if count == 1:
+                length = features["input_ids"].shape[1]
+                raise EncoderError(
+                    f"The memory of {self.device} is too little for a text of {length} tokens; set [model] "
+                    'document_length lower, or device = "cpu".'
+                ) from error
+        release_memory(self.device)
+        self._batch_tokens = max(self._batch_tokens // 2, 1)
+        _log.warning("Too little memory on %s: batches of %d tokens from now on.", self.device, self._batch_tokens)
+        return None
 
     def encode_query(self, text: str) -> Query:
         """Embeddings of a query, with PyLate's own query tokenization (prefix, expansion, truncation)."""
@@ -224,7 +255,12 @@ class ColBERTEncoder:
         with self._lock:
             features = self._model.tokenize(list(texts), is_query=True)
         ids, attention = features["input_ids"].numpy(), features["attention_mask"].numpy().astype(bool)
-        states, embeddings = self._forward({name: features[name] for name in ("input_ids", "attention_mask")})
+        wanted = {name: features[name] for name in ("input_ids", "attention_mask")}
+        embedded = self._forward_or_back_off(len(texts), wanted)
+        if embedded is None:
+            middle = len(texts) // 2
+            return [*self.encode_queries(texts[:middle]), *self.encode_queries(texts[middle:])]
+        states, embeddings = embedded
         return [
             self._query(text, ids[row], attention[row], states[row], embeddings[row]) for row, text in enumerate(texts)
         ]

@@ -181,17 +181,22 @@ def _plain(checkpoint: Checkpoint, _: Tokenizer) -> Settings:
     own = _Source(files[0] if files else checkpoint.backbone / "sentence_bert_config.json", _PLAIN)
     window = backbone_window(checkpoint.backbone)
     length = own.number("max_seq_length", window.value or 512)
+    return plain_settings(length, length, checkpoint.backbone)
+
+
+def plain_settings(document_length: Setting[int], query_length: Setting[int], backbone: Path) -> Settings:
+    """Settings of a model that was not trained for late interaction: without markers and expansion."""
     return Settings(
-        length,
-        length,
+        document_length,
+        query_length,
         Setting("", _PLAIN),
         Setting("", _PLAIN),
         Setting(False, _PLAIN),
         Setting(False, _PLAIN),
         Setting(tuple(string.punctuation), _PYLATE),
-        window,
-        _told(length),
-        _told(length),
+        backbone_window(backbone),
+        _told(document_length),
+        _told(query_length),
     )
 
 
