@@ -5,8 +5,9 @@
 Two models are written with random weights, in the shape of ModernBERT-base and of all-MiniLM-L6, and loaded and run by
 the encoder as any other. The share is their arithmetic (two operations a weight and token, and attention) over the
 device's own matrix-product rate in the same number format. Search: the pooled scan and exact MaxSim over synthetic
-chunks (16 pooled vectors and 200 tokens each, 128 dimensions, int8), by numpy as the product does it and by torch on the
-device; the two must agree. Exact MaxSim reads the tokens of as many chunks as a search would (.033 of the index, at least 400).
+chunks (16 pooled vectors and 200 tokens each, 128 dimensions, int8), by numpy as the product does it and by torch on
+the device; the two must agree. Exact MaxSim reads the tokens of as many chunks as a search would (.033 of the index, at
+least 400).
 """
 
 import argparse
@@ -109,10 +110,10 @@ def encoding(name: str, device: str, documents: int, length: int) -> None:
         dtype = getattr(torch, encoder.dtype)
     tokens = documents * length
     a_token = 2 * weights + 4 * length * config.hidden_size * config.num_hidden_layers
-    rate = product_rate(device, dtype)
+    rate, done = product_rate(device, dtype), a_token * tokens / seconds
     print(
         f"{name:16} {encoder.dtype:9} {documents / seconds:10,.1f} documents/s {tokens / seconds:12,.0f} tokens/s, "
-        f"{a_token * tokens / seconds / 1e12:.2f} of {rate / 1e12:.2f} TFLOP/s = {a_token * tokens / seconds / rate:.2f}"
+        f"{done / 1e12:.2f} of {rate / 1e12:.2f} TFLOP/s = {done / rate:.2f}"
     )
 
 

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from colbert_mcp import Index
-from colbert_mcp.launch import engine_output, stop_engine
-from colbert_mcp.rendezvous import Rendezvous
+from colbert_mcp.sharing.launch import engine_output, stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "documents"
 FLOOR = "from mcp.server import MCPServer\nMCPServer('floor').run()\n"

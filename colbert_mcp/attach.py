@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from colbert_mcp.config import Config, load_config
 from colbert_mcp.errors import ColbertMCPError, IndexLockedError, UnreadableDocumentError
-from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import (
     AnswerOutput,
     CheckOutput,
     ExplainOutput,
+    GcOutput,
     IndexOutput,
     PassageOutput,
     RemoveOutput,
@@ -30,14 +30,15 @@ from colbert_mcp.results import (
     StatusOutput,
     VerifyOutput,
 )
+from colbert_mcp.sharing.rendezvous import Rendezvous
 from colbert_mcp.types import Mode, ProgressCallback
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from colbert_mcp.engine import Engine
-    from colbert_mcp.launch import Launcher
-    from colbert_mcp.remote import RemoteEngine
+    from colbert_mcp.sharing.launch import Launcher
+    from colbert_mcp.sharing.remote import RemoteEngine
 
 
 class Index:
@@ -183,6 +184,10 @@ class Index:
         """Take a root, folder or file out of the index; see ``Engine.remove_path``."""
         return self._engine.remove_path(path, scope=self._scope)
 
+    def gc(self, former_days: int | None = None) -> GcOutput:
+        """Give back disk space; see ``Engine.gc``."""
+        return self._engine.gc(former_days)
+
     def check(
         self, *, read_data: bool = False, repair: bool = False, step: Callable[[str], None] | None = None
     ) -> CheckOutput:
@@ -264,7 +269,7 @@ class EngineAttachment(Attachment):
         self._command = command
 
     def _open(self) -> Index:
-        from colbert_mcp.remote import RemoteEngine
+        from colbert_mcp.sharing.remote import RemoteEngine
 
         return Index(
             RemoteEngine(_launcher(self._config, self._command).ensure, self._config), _real_paths(self._roots)
@@ -275,7 +280,7 @@ def _joined(config: Config) -> "RemoteEngine | None":
     """The engine that runs for an index; importing what calls it takes as long as MCP, so only where there is one."""
     if not Rendezvous(config.index_path.resolve()).running():
         return None
-    from colbert_mcp.remote import RemoteEngine
+    from colbert_mcp.sharing.remote import RemoteEngine
 
     launcher = _launcher(config)
     if launcher.join() is None:
@@ -290,7 +295,7 @@ def _joined(config: Config) -> "RemoteEngine | None":
 
 
 def _launcher(config: Config, command: Sequence[str] | None = None) -> "Launcher":
-    from colbert_mcp.launch import COMMAND, Launcher
+    from colbert_mcp.sharing.launch import COMMAND, Launcher
 
     return Launcher(config, version("colbert-mcp"), command or COMMAND)
 

@@ -6,28 +6,32 @@ every non-blank character. Knows spans and token offsets; nothing of files, byte
 """
 
 import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import regex
 
+from colbert_mcp.stops import CLOSING, stop_ends
 from colbert_mcp.types import Part, Section
 
 # Raise it when the same text would be cut otherwise: it is part of an index's fingerprint.
-CHUNKER = 1
+CHUNKER = 2
 CHARACTERS_PER_TOKEN = 8
 _WINDOW = 50_000
 _SMALL = 4  # a chunk below limit / _SMALL tokens is small: what follows may join it
 
 _BLANK_LINES = re.compile(r"(?:\r\n|\n|\r)[^\S\r\n]*(?:\r\n|\n|\r)\s*")
 _LINES = re.compile(r"(?:\r\n|\n|\r)+")
-_SENTENCES = re.compile(r"(?<![.!?…])[.!?…]+[\"'’”»)\]]*\s+(?=[^\sa-z])|[。！？｡．।॥۔؟]+[\"'’”»）」』]*\s*")
+_SENTENCES = re.compile(rf"(?<![.!?…])[.!?…]+[{CLOSING}]*\s+(?=[^\sa-z])")
 _WORDS = re.compile(r"\s+")
+# What readers take for one character: grapheme clusters of Unicode (UAX 29).
+_CHARACTERS = regex.compile(r"\X")
+_LONGEST_CHARACTER = 64
 
 
 class Tokens(Protocol):
@@ -257,17 +261,19 @@ class _Cutter:
         lowest = content if content < reach else start  # headings alone are no chunk
         for pattern in self._patterns:
             breaks = [match.end() for match in pattern.finditer(self._text, start, reach)]
+            if pattern is _SENTENCES:
+                breaks += stop_ends(self._text, start, reach)
             usable = [at for at in breaks if at > lowest and self._count(start, at) >= self._small]
             if usable:
                 return min(usable, key=lambda at: abs(self._count(start, at) - share))
         return self._whole_characters(start, reach)
 
     def _whole_characters(self, start: int, reach: int) -> int:
-        """Step back over combining marks, so that a letter keeps its accents; not if there is nothing else."""
-        cut_at = reach
-        while cut_at > start and unicodedata.combining(self._text[cut_at]):
-            cut_at -= 1
-        return cut_at if cut_at > start else reach
+        """Step back to where a character as readers see it ends (a letter with its accents, a flag), if one does."""
+        ahead = self._text[start : reach + _LONGEST_CHARACTER]
+        ends = (start + match.end() for match in _CHARACTERS.finditer(ahead))
+        before = list(takewhile(lambda end: end <= reach, ends))
+        return before[-1] if before else reach
 
     def _reach(self, start: int) -> int:
         last = int(np.searchsorted(self._token_starts, start)) + self._limit

@@ -10,26 +10,22 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from colbert_mcp.checking import check_answer
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
-from colbert_mcp.debounce import Timing
 from colbert_mcp.documents import check_root, display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder, check_outside, load_encoder
-from colbert_mcp.errors import (
-    PathNotAllowedError,
-    QueryError,
-)
-from colbert_mcp.indexing import check_indexable, fingerprint
-from colbert_mcp.integrity import check, output
-from colbert_mcp.inventory import sources, status
-from colbert_mcp.mending import repair as mend
-from colbert_mcp.planning import planned
-from colbert_mcp.removal import remove
+from colbert_mcp.errors import PathNotAllowedError, QueryError
+from colbert_mcp.indexing.indexer import check_indexable, fingerprint
+from colbert_mcp.indexing.planning import planned
+from colbert_mcp.indexing.removal import remove
+from colbert_mcp.indexing.running import Runs
+from colbert_mcp.quoting.checking import check_answer
+from colbert_mcp.quoting.verification import Claim, verify
 from colbert_mcp.results import (
     AnswerOutput,
     CheckOutput,
     ExplainOutput,
+    GcOutput,
     IndexOutput,
     Passage,
     PassageOutput,
@@ -40,13 +36,17 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.retrieval import Request, explained, search
-from colbert_mcp.running import Runs
 from colbert_mcp.store import Snapshot, Store, StoredPassage
 from colbert_mcp.types import Mode, ProgressCallback
-from colbert_mcp.verification import Claim, verify
-from colbert_mcp.watching import Watcher
+from colbert_mcp.upkeep.integrity import check, output
+from colbert_mcp.upkeep.inventory import sources, status
+from colbert_mcp.upkeep.mending import repair as mend
+from colbert_mcp.upkeep.reclaiming import reclaim
+from colbert_mcp.watching.debounce import Timing
+from colbert_mcp.watching.watcher import Watcher
 
 MAX_NEIGHBOURS = 20
+MAX_FORMER_DAYS = 36_500
 _log = logging.getLogger(__name__)
 
 
@@ -256,6 +256,18 @@ class Engine:
         if (watcher := self._watcher) is not None:
             watcher.refresh()
         return output
+
+    def gc(self, former_days: int | None = None) -> GcOutput:
+        """Give back disk space; former passages older than ``former_days`` (default: ``keep_former_days``) go too.
+
+        Raises QueryError for a number of days out of range, and StoreError where an indexing run or another change is
+        going on, or the disk is too small for a part to be written anew; nothing is lost then.
+        """
+        days = self._config.store.keep_former_days if former_days is None else former_days
+        if not 0 <= days <= MAX_FORMER_DAYS:
+            raise QueryError(f"former_days is {days}; it must be between 0 and {MAX_FORMER_DAYS}.")
+        with self._runs.alone("gc"):
+            return reclaim(self._store, days)
 
     def check(
         self,

@@ -20,8 +20,9 @@ ColbertMCPError
 A message says what failed, on which path or value, and how to mend it. It never holds text of an indexed document.
 """
 
-# What mends a damaged index, for the end of a message.
-REPAIR = "run: colbert-mcp check --repair"
+# What mends a damaged index; and that as the end of a message.
+REPAIR_COMMAND = "colbert-mcp check --repair"
+REPAIR = f"run: {REPAIR_COMMAND}"
 
 
 class ColbertMCPError(Exception):

@@ -21,8 +21,8 @@ def explain(passage: Passage, text: str, query: Query, alignment: Alignment, *, 
     best = alignment.similarities.argmax(axis=1).tolist()
     matches = [
         TokenMatch(
-            query=text[start:end] if end else name,
-            query_span=(start, end) if end else None,
+            query=text[start:end] if end > start else name,
+            query_span=(start, end) if end > start else None,
             text=_text(passage, alignment, token),
             span=_span(passage, alignment, token),
             similarity=_rounded(alignment.similarities[row, token]),
@@ -33,19 +33,19 @@ def explain(passage: Passage, text: str, query: Query, alignment: Alignment, *, 
 
 
 def _heat(passage: Passage, query: Query, alignment: Alignment) -> list[TokenHeat]:
-    typed = alignment.similarities[query.spans[:, 1] > 0]
+    typed = alignment.similarities[query.spans[:, 1] > query.spans[:, 0]]
     columns = [(_span(passage, alignment, token), column) for token, column in enumerate(typed.T)]
     return [TokenHeat(span=span, similarities=list(map(_rounded, column))) for span, column in columns if span]
 
 
 def _text(passage: Passage, alignment: Alignment, token: int) -> str:
     start, end = alignment.spans[token].tolist()
-    return passage.text[start:end] if end else alignment.tokens[token]
+    return passage.text[start:end] if end > start else alignment.tokens[token]
 
 
 def _span(passage: Passage, alignment: Alignment, token: int) -> tuple[int, int] | None:
     start, end = alignment.spans[token].tolist()
-    return (passage.char_start + start, passage.char_start + end) if end else None
+    return (passage.char_start + start, passage.char_start + end) if end > start else None
 
 
 def _rounded(value: np.float32) -> float:

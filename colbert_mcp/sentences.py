@@ -1,29 +1,29 @@
 """What can be quoted alone: the sentences of prose, and the lines of code, tables and lists.
 
-Blank lines, list items and line ends that were put on purpose end a sentence, and so does its own punctuation. Used to
-choose quotes only: how chunks are cut does not depend on it. Knows a text and nothing else.
+Blank lines, list items and line ends that were put on purpose end a sentence, and so does its own punctuation, in any
+script (``stops``). Used to choose quotes only: how chunks are cut does not depend on it. Knows a text and nothing else.
 """
 
 import re
 from itertools import pairwise
 
+from colbert_mcp.stops import CLOSING, first_word_length, is_phrased, is_spaceless, phrase_ends, stop_ends
+
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_SENTENCE_END = re.compile(
-    r"(?<![.!?…])(?P<stop>[.!?…]+)[\"'’”»)\]]*\s+(?=(?P<next>\S))|[。！？｡．।॥۔؟]+[\"'’”»）」』]*\s*"
-)
+_SENTENCE_END = re.compile(rf"(?<![.!?…])(?P<stop>[.!?…]+)(?:[{CLOSING}]|[ \u00a0\u202f][»›])*\s+(?=(?P<next>\S))")
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]*\Z")
-_ITEM = re.compile(r"\s*(?:[-*+•>]\s|#{1,6}\s|\||\d{1,3}[.)]\s|\.\.\s)")
+_ITEM = re.compile(r"\s*(?:[-*+•>]\s|[・●○■□◆◇▪‣]|#{1,6}\s|\||\d{1,3}(?:[.)]\s|[．）、])|\.\.\s)")
 _HEADING = re.compile(r"#{1,6}\s")
 _CODE_END = re.compile(r"[;{}(\[,:=\\|]\Z")
-_FIRST_WORD = re.compile(r"\s*\S+")
 # A line end is a wrap only where lines are filled to a width that people wrap at.
 _WIDEST = 120
+_NARROWEST = 16  # in scripts without spaces, where nearly everything would be filled
 _FILLED = 0.85
 _CAPITALS = 0.005
 # Without their full stop. A name or another word follows the first kind, a number the second.
 _ABBREVIATIONS = frozenset(
     "al approx bzw ca capt cf co col corp dr e.g est gen gov hon i.e inc jr lit lt ltd messrs mr mrs ms mt p.ex prof "
-    "rev sen sgt sr st u.a u.k u.s viz vs z.b".split()
+    "rev sen sgt sr st u.a u.k u.s viz vs z.b أ.د إلخ ق.م डॉ पं प्रो श्री सुश्री".split()
 )
 _BEFORE_NUMBERS = frozenset(
     "abb art bd ch chap cit ed eq eqs fig figs kap no nos nr op p pp pt ref refs sec tab vol vols apr aug dec feb "
@@ -43,6 +43,9 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
                 edges.add(following[0])
         edges.add(block[-1][1])
     edges.update(_sentence_ends(text))
+    edges.update(stop_ends(text))
+    for start, end in pairwise(sorted(edges)):
+        edges.update(phrase_ends(text, start, end))
     trimmed = (_trim(text, start, end) for start, end in pairwise(sorted(edges)))
     return [(start, end) for start, end in trimmed if start < end]
 
@@ -78,8 +81,9 @@ def _is_wrap(text: str, line: tuple[int, int], following: tuple[int, int], width
         return False
     if not _ITEM.match(this) and _indent(this) != _indent(after):
         return False
-    word = _FIRST_WORD.match(after)
-    return len(this) + len(word.group().lstrip() if word else "") + 1 > _FILLED * width
+    if width < _NARROWEST and is_spaceless(this):
+        return False
+    return len(this) + first_word_length(after) + 1 > _FILLED * width
 
 
 def _is_prose(line: str) -> bool:
@@ -102,8 +106,6 @@ def _sentence_ends(text: str) -> list[int]:
 
 def _ends(text: str, match: re.Match[str], caseless: bool) -> bool:
     following = match.group("next")
-    if following is None:  # scripts whose full stop stands for nothing else
-        return True
     if following.islower() and not caseless:
         return False
     if match.group("stop") != ".":
@@ -122,7 +124,9 @@ def _is_abbreviation(word: str, *, opens_line: bool) -> bool:
     """Whether the full stop after a word belongs to it: an abbreviation, an initial, or the number of a list item."""
     if word.casefold() in _ABBREVIATIONS:
         return True
-    if len(word) == 1 and word.isalpha() and word.isupper() and word != "I":
+    if len(word) == 1 and word.isalpha() and not word.islower() and word != "I":
+        return True
+    if is_phrased(word):
         return True
     return opens_line and word.isdigit() and len(word) <= 3
 

@@ -13,8 +13,8 @@ from colbert_mcp import Index
 from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.encoder import Encoder
 from colbert_mcp.engine import Engine
-from colbert_mcp.launch import stop_engine
-from colbert_mcp.rendezvous import Rendezvous
+from colbert_mcp.sharing.launch import stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from colbert_mcp.errors import ColbertMCPError
-from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import (
     IndexOutput,
     PassageOutput,
@@ -20,6 +19,7 @@ from colbert_mcp.results import (
     SourcesOutput,
     VerifyOutput,
 )
+from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.types import Mode
 
 PROGRAMS = Path(__file__).parent / "programs"

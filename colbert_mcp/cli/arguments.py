@@ -83,6 +83,11 @@ def command_parser() -> argparse.ArgumentParser:
     named.add_argument("--passage", metavar="ID", help="the passage it is attributed to")
     named.add_argument("--path", help="the file it is attributed to")
 
+    gc = _add_command(commands, "gc", keeping.gc, "give back disk space: former passages, and what was deleted")
+    gc.add_argument(
+        "--former-days", type=int, metavar="N", help="keep former passages for N days (default: keep_former_days)"
+    )
+
     _add_command(commands, "status", keeping.status, "show what the index holds and its model")
 
     sources = _add_command(commands, "sources", keeping.sources, "list what is indexed")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from colbert_mcp import __version__
 from colbert_mcp.attach import Index
 from colbert_mcp.cli.output import print_line, show_result
+from colbert_mcp.cli.progress import spinner
 from colbert_mcp.config import Config
 from colbert_mcp.errors import ConfigError, QueryError, UnreadableDocumentError
-from colbert_mcp.progress import spinner
 from colbert_mcp.results import VERIFIED, Passage, SearchOutput
 
 if TYPE_CHECKING:

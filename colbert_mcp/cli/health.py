@@ -4,9 +4,9 @@ import argparse
 
 from colbert_mcp.attach import Index
 from colbert_mcp.cli.output import escape, show_result
+from colbert_mcp.cli.progress import steps
 from colbert_mcp.config import Config
 from colbert_mcp.errors import IndexCorruptError
-from colbert_mcp.progress import steps
 from colbert_mcp.results import CheckOutput
 
 # Not an error of the program, so no branch of ``errors``: what was looked at is not well.
@@ -45,8 +45,8 @@ def doctor(options: argparse.Namespace, config: Config) -> int:
 
 def _beyond_repair(config: Config, error: IndexCorruptError) -> CheckOutput:
     """What is answered where the catalogue cannot be opened: which folders to index anew, if it still tells."""
-    from colbert_mcp.integrity import unreadable
     from colbert_mcp.store import roots_of
+    from colbert_mcp.upkeep.integrity import unreadable
 
     directory = config.index_path.resolve()
     return unreadable(str(directory), roots_of(directory), error)

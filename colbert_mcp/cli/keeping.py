@@ -1,4 +1,4 @@
-"""Commands that keep an index and say what it holds: index, sources, status, remove; and the processes around it."""
+"""Commands that keep an index and say what it holds: index, sources, status, remove, gc; and its processes."""
 
 import argparse
 import sys
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from colbert_mcp.attach import Index, opened_to_plan
 from colbert_mcp.cli.output import INTERRUPTED, print_json, print_lines, show_result
+from colbert_mcp.cli.progress import progress_bar, spinner
 from colbert_mcp.config import Config
 from colbert_mcp.errors import UnreadableDocumentError
-from colbert_mcp.progress import progress_bar
 from colbert_mcp.results import IndexOutput
 
 
 def serve(options: argparse.Namespace, config: Config) -> int:
     """Serve MCP on standard input and output."""
-    from colbert_mcp.stdio import serve  # mcp loads for this command alone
+    from colbert_mcp.sharing.stdio import serve  # mcp loads for this command alone
 
     for root in options.root:
         if not Path(root).expanduser().exists():
@@ -27,9 +27,9 @@ def serve(options: argparse.Namespace, config: Config) -> int:
 
 def engine(options: argparse.Namespace, config: Config) -> int:
     """Show or end the engine of the index."""
-    from colbert_mcp.launch import engine_output, stop_engine
     from colbert_mcp.render.upkeep import engine_lines
-    from colbert_mcp.rendezvous import Rendezvous
+    from colbert_mcp.sharing.launch import engine_output, stop_engine
+    from colbert_mcp.sharing.rendezvous import Rendezvous
 
     rendezvous = Rendezvous(config.index_path.resolve())
     output = engine_output(rendezvous) if options.action == "status" else stop_engine(rendezvous)
@@ -94,3 +94,13 @@ def remove(options: argparse.Namespace, config: Config) -> int:
     with Index.open(config=config, create=False) as index:
         output = index.remove_path(options.path)
     return show_result(output, options, remove_lines)
+
+
+def gc(options: argparse.Namespace, config: Config) -> int:
+    """Give back disk space."""
+    from colbert_mcp.render.upkeep import gc_lines
+
+    shown = not options.json
+    with Index.open(config=config, create=False) as index, spinner("writing the index's files anew", shown=shown):
+        output = index.gc(options.former_days)
+    return show_result(output, options, gc_lines)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from colbert_mcp.cli.output import escape, show_result
+from colbert_mcp.cli.progress import spinner, steps
 from colbert_mcp.config import Config, ModelConfig
-from colbert_mcp.progress import spinner, steps
 
 # Not an error of the program, so no branch of ``errors``: the two models are not the same.
 DIFFERENT = 9
@@ -83,7 +83,7 @@ def check(options: argparse.Namespace, config: Config) -> int:
 
 def lengths(options: argparse.Namespace, config: Config) -> int:
     """Measure what longer passages cost."""
-    from colbert_mcp.lengths import DOCUMENTS, QUERIES, SAMPLE_BYTES, Sample, measure
+    from colbert_mcp.measuring.lengths import DOCUMENTS, QUERIES, SAMPLE_BYTES, Sample, measure
     from colbert_mcp.render.models import lengths_lines
 
     _named(config, None)

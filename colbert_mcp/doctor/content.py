@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import Config
-from colbert_mcp.errors import ColbertMCPError, IndexMismatchError
-from colbert_mcp.ownership import LOCK, is_held
+from colbert_mcp.errors import REPAIR_COMMAND, ColbertMCPError, IndexMismatchError
 from colbert_mcp.results import Finding
+from colbert_mcp.sharing.ownership import LOCK, is_held
 
 if TYPE_CHECKING:
     from colbert_mcp.store import Reader  # numpy and scipy load with it
 
 _CATALOGUE = "catalog.sqlite"
-_REPAIR = "colbert-mcp check --repair"
 
 
 def content(config: Config) -> Iterator[Finding]:
@@ -37,7 +36,7 @@ def content(config: Config) -> Iterator[Finding]:
         yield Finding(topic="catalogue", state="error", what=str(error), mends=f"delete {index} and index again")
         return
     except (ColbertMCPError, sqlite3.Error, ValueError, TypeError) as error:
-        yield Finding(topic="catalogue", state="error", what=f"it cannot be read: {error}", mends=_REPAIR)
+        yield Finding(topic="catalogue", state="error", what=f"it cannot be read: {error}", mends=REPAIR_COMMAND)
         return
     yield from _chroma(config, index)
 
@@ -45,7 +44,7 @@ def content(config: Config) -> Iterator[Finding]:
 def stored_fingerprint(index: Path) -> dict[str, object]:
     """The fingerprint that an index keeps; empty where there is none or it cannot be read."""
     from colbert_mcp.store import Reader
-    from colbert_mcp.store.catalog import connect
+    from colbert_mcp.store.database import connect
 
     if not (index / _CATALOGUE).is_file():
         return {}
@@ -58,7 +57,7 @@ def stored_fingerprint(index: Path) -> dict[str, object]:
 
 def _catalogue(index: Path) -> Iterator[Finding]:
     from colbert_mcp.store import FORMAT_VERSION, Reader
-    from colbert_mcp.store.catalog import connect
+    from colbert_mcp.store.database import connect
 
     with closing(Reader(connect(index / _CATALOGUE, immutable=not os.access(index, os.W_OK)))) as reader:
         counts = reader.counts()
@@ -81,7 +80,7 @@ def _segments(index: Path, reader: "Reader") -> Iterator[Finding]:
                 wrong.append(f"{number:06}/{name}")
     if wrong:
         what = f"{len(wrong)} files of token embeddings are missing or of another length ({wrong[0]})"
-        yield Finding(topic="tokens", state="error", what=what, mends=_REPAIR)
+        yield Finding(topic="tokens", state="error", what=what, mends=REPAIR_COMMAND)
     else:
         yield Finding(topic="tokens", state="ok", what="all files of token embeddings are there")
 

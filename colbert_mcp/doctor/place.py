@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from colbert_mcp.config import Config
-from colbert_mcp.ownership import LOCK, is_held, owner_of
-from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import Finding
+from colbert_mcp.sharing.ownership import LOCK, is_held, owner_of
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 # File systems of other machines, whose locks and memory maps may not be what they are here.
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "ncpfs")
@@ -29,8 +29,10 @@ def directory(config: Config) -> Iterator[Finding]:
         yield Finding(topic="index", state="error" if taken else "warning", what=what, mends=mends)
         yield from _disk(index, 0)
         return
-    parts = {"catalogue": sum(map(_size, index.glob("catalog.sqlite*")))}
-    parts |= {name: _folder_size(index / name) for name in ("tokens", "chroma", "engine")}
+    from colbert_mcp.store.usage import bytes_below, bytes_named  # numpy loads with the store
+
+    parts = {"catalogue": bytes_named(index, "catalog.sqlite")}
+    parts |= {name: bytes_below(index / name) for name in ("tokens", "chroma", "engine")}
     sizes = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in parts.items())
     yield Finding(topic="index", state="ok", what=f"{index}: {sizes}")
     yield from _access(index)
@@ -40,7 +42,7 @@ def directory(config: Config) -> Iterator[Finding]:
 
 def holder(config: Config) -> Iterator[Finding]:
     """The engine or command that holds the index now."""
-    from colbert_mcp.launch import engine_output  # mcp loads with it
+    from colbert_mcp.sharing.launch import engine_output  # mcp loads with it
 
     index = config.index_path.resolve()
     rendezvous = Rendezvous(index)
@@ -118,14 +120,3 @@ def file_system_of(path: Path, mounts: Path) -> str | None:
         if path.is_relative_to(point) and (best is None or len(point.parts) >= best[0]):
             best = len(point.parts), after.split()[0]
     return None if best is None else best[1]
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.lstat().st_size
-    except OSError:
-        return 0
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(_size(file) for file in folder.rglob("*") if not file.is_dir())

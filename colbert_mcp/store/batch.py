@@ -12,7 +12,7 @@ import numpy.typing as npt
 from colbert_mcp.maxsim import Floats
 from colbert_mcp.store.catalog_writer import NewChunk, NewDocument
 from colbert_mcp.store.failures import told
-from colbert_mcp.store.tokens import SegmentWriter, stored_rows
+from colbert_mcp.store.tokens import Segment, SegmentWriter, stored_rows
 from colbert_mcp.types import Chunk, Coverage, DocumentRecord
 
 
@@ -27,6 +27,12 @@ class RowReference:
     token_start: int
     token_count: int
     dense: npt.NDArray[np.float16]
+
+    @classmethod
+    def of(cls, number: int, row: int, segment: Segment) -> "RowReference":
+        """Of a row of an open segment."""
+        start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
+        return cls(number, row, start, end - start, segment.dense[row])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,17 @@
-"""The catalogue: one SQLite database, the commit point of the index. Knows rows; nothing of arrays, files or Chroma.
+"""Questions to the catalogue, the SQLite database that is the commit point of the index.
 
 Writers go through one connection; every snapshot reads through a connection of its own, so it sees one generation.
+Knows rows; nothing of arrays, files or Chroma.
 """
 
 import hashlib
 import json
 import sqlite3
-import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.resources import files
-from pathlib import Path
 
 from colbert_mcp.documents import display_path
-from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError
-from colbert_mcp.lexical import FTS_TOKENIZER
-from colbert_mcp.store.durability import fsync_directory
-from colbert_mcp.store.failures import CATALOGUE_ERRORS, is_passing, store_error, told
+from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.store.rows import (
     FORMER_PASSAGES,
     LIVE_PASSAGES,
@@ -36,84 +31,9 @@ from colbert_mcp.store.rows import (
 )
 from colbert_mcp.types import Chunk
 
-FORMAT_VERSION = 3
-CATALOGUE = "catalog.sqlite"
-UNFINISHED = tuple(f"{CATALOGUE}.new{suffix}" for suffix in ("", "-journal", "-wal", "-shm"))
-_APPLICATION_ID = 0x436F4C42
 _BATCH = 500
 _COUNTED = ("tokens", "char_end - char_start", "unknown", "skipped", "untokenized")
 _FEW = 50
-
-
-def uri(path: Path, options: str) -> str:
-    """An SQLite URI for a database file."""
-    return f"file:{urllib.parse.quote(bytes(path))}?{options}"
-
-
-def create(path: Path) -> None:
-    """Make an empty catalogue, whole or not at all: it gets its name once it is complete and durable."""
-    for unfinished in UNFINISHED:  # what a kill at this place has left
-        path.with_name(unfinished).unlink(missing_ok=True)
-    new = path.with_name(UNFINISHED[0])
-    connection = sqlite3.connect(new, isolation_level=None)
-    try:
-        schema = files("colbert_mcp.store").joinpath("schema.sql").read_text(encoding="utf-8")
-        script = schema.replace("{tokenizer}", FTS_TOKENIZER)
-        connection.executescript(
-            f"BEGIN;\n{script}\nINSERT INTO meta VALUES ('generation', '0');"
-            f"\nPRAGMA application_id={_APPLICATION_ID};\nPRAGMA user_version={FORMAT_VERSION};\nCOMMIT;"
-        )
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
-    new.replace(path)
-    fsync_directory(path.parent)
-    fsync_directory(path.parent.parent)  # the index directory may be new too
-
-
-def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> sqlite3.Connection:
-    """Open a catalogue.
-
-    Raises IndexCorruptError or IndexMismatchError where it is not one of this format, StoreError where it is not to be
-    read now.
-    """
-    options = "mode=ro&immutable=1" if immutable else "mode=rw"
-    with told(path.parent):
-        connection = sqlite3.connect(
-            uri(path, options), uri=True, isolation_level=None, check_same_thread=False, timeout=30
-        )
-    try:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except CATALOGUE_ERRORS as error:
-        connection.close()
-        if is_passing(error):
-            raise store_error(error, path.parent) from error
-        raise IndexCorruptError(f"{path} is no database ({error}); delete the index and index again.") from error
-    if application != _APPLICATION_ID:
-        connection.close()
-        raise IndexCorruptError(f"{path} is not a colbert-mcp catalogue; choose another directory with --index.")
-    if version != FORMAT_VERSION:
-        connection.close()
-        raise IndexMismatchError(
-            f"{path.parent} has format version {version}, and this program reads {FORMAT_VERSION}; "
-            "delete the index and index again, or choose another with --index."
-        )
-    try:
-        _prepare(connection, writable=writable)
-    except CATALOGUE_ERRORS as error:  # a damaged schema shows only now
-        connection.close()
-        raise store_error(error, path.parent) from error
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, *, writable: bool) -> None:
-    connection.execute("PRAGMA foreign_keys=ON")
-    if writable:
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA secure_delete=ON")  # what is removed is overwritten, not only unlinked
-    else:
-        connection.execute("PRAGMA query_only=ON")
 
 
 class Reader:

@@ -163,17 +163,23 @@ class Writer(Reader):
         self._db.executemany("DELETE FROM documents WHERE id = ?", ((d,) for d in documents))
         if forget:
             self._db.executemany("DELETE FROM former WHERE path = ?", ((path,) for path in paths))
-            # FTS5 only marks the words of deleted rows; merging its whole index lets go of them.
-            self._db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
+            self.optimise_words()
         return gone
 
     def forget_former(self, path: bytes) -> None:
         """Delete the former passages of a file and of everything below a folder."""
         self._db.execute("DELETE FROM former WHERE path = ? OR (path >= ? AND path < ?)", (path, *paths_below(path)))
 
-    def purge_former(self, before: str) -> None:
-        """Delete former passages retired before a time (no new generation: nothing that is searched has changed)."""
-        self._db.execute("DELETE FROM former WHERE retired_at < ?", (before,))
+    def purge_former(self, until: str) -> int:
+        """Delete former passages retired up to a time (no new generation: nothing that is searched has changed).
+
+        Returns how many.
+        """
+        return self._db.execute("DELETE FROM former WHERE retired_at <= ?", (until,)).rowcount
+
+    def optimise_words(self) -> None:
+        """Merge FTS5's index, which only marks the words of deleted rows."""
+        self._db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
 
     def put_tombstone(self, path: bytes) -> None:
         """Keep a path out of the roots that contain it."""

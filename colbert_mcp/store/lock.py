@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from colbert_mcp.ownership import LOCK, OWNER, in_use
+from colbert_mcp.sharing.ownership import LOCK, OWNER, in_use
 
 _PROBED_SECONDS = 0.2  # others hold the lock for moments, to see whether there is an owner
 

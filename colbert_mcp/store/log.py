@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from colbert_mcp.store.catalog import uri
+from colbert_mcp.store.database import uri
 from colbert_mcp.store.failures import CATALOGUE_ERRORS
 
 _LONG = 16_000_000
@@ -25,7 +25,7 @@ class Log:
         self._file = catalogue.with_name(catalogue.name + "-wal")
         self._lock = threading.Lock()
         self._readers = 0
-        self._due = False
+        self.due = False  # to be truncated as soon as nobody reads
 
     def read(self) -> None:
         """A snapshot begins."""
@@ -36,7 +36,7 @@ class Log:
         """A snapshot has ended."""
         with self._lock:
             self._readers -= 1
-            due = self._due and not self._readers
+            due = self.due and not self._readers
         # A long log is folded in also while others read: who begins after that no longer holds it up.
         if due or self._is_long():
             self._truncate()
@@ -44,7 +44,7 @@ class Log:
     def scrub(self) -> None:
         """Have the log truncated as soon as nobody reads; call it outside of a transaction."""
         with self._lock:
-            self._due = True
+            self.due = True
         self._truncate()
 
     def _is_long(self) -> bool:
@@ -65,4 +65,4 @@ class Log:
             return
         if not busy:
             with self._lock:
-                self._due = False
+                self.due = False

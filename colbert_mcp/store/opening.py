@@ -1,10 +1,15 @@
-"""Whether a directory is an index, may become one, and may be written. Opens nothing."""
+"""Whether a directory is an index, may become one, may be written, and takes an encoder."""
 
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from colbert_mcp.errors import IndexCorruptError, IndexNotFoundError, StoreError
-from colbert_mcp.store.catalog import CATALOGUE, UNFINISHED
+from colbert_mcp.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
+from colbert_mcp.store.catalog_writer import Writer
+from colbert_mcp.store.database import CATALOGUE, UNFINISHED, connect
+
+logger = logging.getLogger(__name__)
 
 
 def check_directory(directory: Path, create_missing: bool) -> None:
@@ -48,3 +53,34 @@ def has_log(directory: Path) -> bool:
 def is_read_only(directory: Path) -> bool:
     """Whether an index can be searched but not changed."""
     return not all(os.access(path, os.W_OK) for path in (directory, directory / CATALOGUE) if path.exists())
+
+
+def require_same_encoder(
+    directory: Path, stored: Mapping[str, object] | None, fingerprint: Mapping[str, object]
+) -> None:
+    """Raise IndexMismatchError where an index was made with another encoder; one without a fingerprint takes any.
+
+    The ``model`` in it is a name for people and is not compared.
+    """
+    if stored is None:
+        return
+    keys = stored.keys() | fingerprint.keys()
+    different = sorted(key for key in keys - {"model"} if stored.get(key) != fingerprint.get(key))
+    if different:
+        raise IndexMismatchError(
+            f"The index {directory} was made with the model {stored.get('model')}, and the configured model "
+            f"{fingerprint['model']} differs in {', '.join(different)}. Set [model] back, or use another index "
+            "with --index."
+        )
+
+
+def open_writer(directory: Path) -> Writer | None:
+    """The catalogue's writing side; None where the disk has no room for what SQLite keeps beside an open catalogue."""
+    try:
+        return Writer(connect(directory / CATALOGUE, writable=True))
+    except StoreError as error:
+        if type(error) is not StoreError or has_log(directory):
+            raise
+        connect(directory / CATALOGUE, immutable=True).close()
+        logger.warning("The index can only be searched: %s", error)
+        return None

@@ -1,11 +1,14 @@
 """What Chroma keeps of a chunk, so that any Chroma client can go from a record to its file and its token matrix."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
 from colbert_mcp.documents import display_path
+from colbert_mcp.store.batch import PutDocument
+from colbert_mcp.store.snapshot import Snapshot
 from colbert_mcp.types import Chunk
 
 Provenance = dict[str, str | int]
@@ -47,3 +50,21 @@ def provenance(
         "token_start": token_start,
         "token_count": token_count,
     }
+
+
+def batch_records(document: PutDocument) -> Iterator[VectorRecord]:
+    """The records of a document that is being committed."""
+    record = document.new.record
+    for new, reference in zip(document.new.chunks, document.references, strict=True):
+        pointer = (new.segment, new.row, reference.token_start, reference.token_count)
+        metadata = provenance(record.path, record.sha256, new.chunk, *pointer)
+        yield VectorRecord(new.passage_id, reference.dense, new.chunk.text, metadata)
+
+
+def stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorRecord]:
+    """The records of a generation, of all segments or one."""
+    for passage, number, row in snapshot.reader.passages_with_rows(only):
+        segment = snapshot.segment(number)
+        start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
+        metadata = provenance(passage.path, passage.file_sha256, passage.chunk, number, row, start, end - start)
+        yield VectorRecord(passage.passage_id, segment.dense[row], passage.chunk.text, metadata)

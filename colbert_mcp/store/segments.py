@@ -78,6 +78,12 @@ class Segments:
             for number in numbers:
                 self._retired.setdefault(number, self._tickets)
 
+    @property
+    def held(self) -> bool:
+        """Whether a directory waits for its readers, or was not deleted by the system."""
+        with self._lock:
+            return bool(self._retired)
+
     def collect(self) -> None:
         """Delete the retired directories that no snapshot can name; what the system refuses is tried again."""
         with self._lock:

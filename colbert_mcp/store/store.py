@@ -10,23 +10,30 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colbert_mcp.config import StoreConfig
-from colbert_mcp.errors import REPAIR, IndexCorruptError, IndexMismatchError, StoreError
+from colbert_mcp.errors import REPAIR, IndexCorruptError, StoreError
 from colbert_mcp.store import merging
-from colbert_mcp.store.batch import Batch, PutDocument, RowReference
-from colbert_mcp.store.catalog import CATALOGUE, Reader, connect, create
+from colbert_mcp.store.batch import Batch, RowReference
+from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.catalog_writer import Writer
+from colbert_mcp.store.clock import days_ago, now
+from colbert_mcp.store.database import CATALOGUE, connect, create
 from colbert_mcp.store.derived import DerivedVectors
 from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.failures import CATALOGUE_ERRORS, no_space, store_error, told, told_of_catalogue
 from colbert_mcp.store.lock import IndexLock
 from colbert_mcp.store.log import Log
-from colbert_mcp.store.opening import check_directory, check_read_only, has_log, is_read_only
-from colbert_mcp.store.records import VectorRecord, provenance
+from colbert_mcp.store.opening import (
+    check_directory,
+    check_read_only,
+    is_read_only,
+    open_writer,
+    require_same_encoder,
+)
+from colbert_mcp.store.records import VectorRecord, batch_records, stored_records
 from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
 from colbert_mcp.store.tokens import Segment, SegmentWriter
@@ -46,10 +53,10 @@ class Store:
         self._config = config
         self._writer = writer
         self._lock = lock
-        self._catalogue = directory / CATALOGUE
-        self._tokens = directory / "tokens"
-        self._segments = Segments(self._tokens)
-        self._log = None if writer is None else Log(self._catalogue)
+        self.catalogue = directory / CATALOGUE
+        self.tokens = directory / "tokens"
+        self.segments = Segments(self.tokens)
+        self._log = None if writer is None else Log(self.catalogue)
         self._live: tuple[int, LiveRows] | None = None
         self._cache = threading.Lock()
         self._closed = False
@@ -75,7 +82,7 @@ class Store:
             with told(directory):
                 if not catalogue.exists():
                     create(catalogue)
-            store = cls(directory, config, _writer(directory), lock)
+            store = cls(directory, config, open_writer(directory), lock)
             if not store.read_only:
                 store._clean()
         except BaseException:
@@ -101,42 +108,42 @@ class Store:
                 self._lock.release()
 
     @property
-    def tokens(self) -> Path:
-        """The folder of the segments."""
-        return self._tokens
-
-    @property
     def read_only(self) -> bool:
         """Whether the index can be searched but not changed."""
         return self._writer is None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a search holds on to something that is to be deleted."""
+        return self.segments.held or (self._log is not None and self._log.due)
 
     @property
     def writer(self) -> Writer:
         """The catalogue's writing side; raises StoreError on an index that cannot be written."""
         if self._writer is None and self._lock is not None:
             with self._cache:  # there may be space by now
-                self._writer = self._writer or _writer(self.directory)
+                self._writer = self._writer or open_writer(self.directory)
                 if self._writer is None:
                     raise no_space(self.directory)
-                self._log = Log(self._catalogue)
+                self._log = Log(self.catalogue)
         if self._writer is None:
             raise StoreError(f"The index {self.directory} cannot be written; choose another with --index.")
         return self._writer
 
     def snapshot(self) -> Snapshot:
         """The present generation, seen whole; use it as a context manager. What it reads stays until it is closed."""
-        with self._segments.opening(), ExitStack() as opened:
+        with self.segments.opening(), ExitStack() as opened:
             if self._log is not None:
                 self._log.read()
                 opened.callback(self._log.leave)
-            connection = connect(self._catalogue, immutable=self.read_only)
+            connection = connect(self.catalogue, immutable=self.read_only)
             opened.callback(connection.close)
             try:
                 connection.execute("BEGIN")
                 reader = Reader(connection)
                 files = reader.segments()
-                segments = self._segments.pin(files)
-                opened.callback(self._segments.unpin, list(files))
+                segments = self.segments.pin(files)
+                opened.callback(self.segments.unpin, list(files))
                 live = self._live_rows(reader, segments)
                 return Snapshot(self.directory, reader, live, segments, opened.pop_all().close)
             except CATALOGUE_ERRORS as error:
@@ -157,22 +164,10 @@ class Store:
             return self._live[1]
 
     def check_fingerprint(self, fingerprint: dict[str, object]) -> None:
-        """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any.
-
-        The ``model`` in it is a name for people and is not compared.
-        """
-        with self.guard(), closing(Reader(connect(self._catalogue, immutable=self.read_only))) as reader:
+        """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any."""
+        with self.guard(), closing(Reader(connect(self.catalogue, immutable=self.read_only))) as reader:
             stored = reader.fingerprint
-        if stored is None:
-            return
-        keys = stored.keys() | fingerprint.keys()
-        different = sorted(key for key in keys - {"model"} if stored.get(key) != fingerprint.get(key))
-        if different:
-            raise IndexMismatchError(
-                f"The index {self.directory} was made with the model {stored.get('model')}, and the configured model "
-                f"{fingerprint['model']} differs in {', '.join(different)}. Set [model] back, or use another index "
-                "with --index."
-            )
+        require_same_encoder(self.directory, stored, fingerprint)
 
     def batch(self, fingerprint: dict[str, object], dimension: int, dense_dimension: int) -> Batch:
         """An empty batch for the next commit; the first one ties the index to the encoder."""
@@ -182,7 +177,7 @@ class Store:
                     self.writer.set_fingerprint(fingerprint)
             number = self.writer.next_segment()
         return Batch(
-            self.directory, number, lambda: SegmentWriter(self._segments.path(number), dimension, dense_dimension)
+            self.directory, number, lambda: SegmentWriter(self.segments.path(number), dimension, dense_dimension)
         )
 
     def rows_of_texts(self, text_hashes: Sequence[str]) -> dict[str, RowReference]:
@@ -198,14 +193,14 @@ class Store:
         numbers = {segment for segment, _ in found.values()}
         if not numbers <= files.keys():
             raise IndexCorruptError(f"The catalogue is damaged: passages are in segments that it lacks; {REPAIR}")
-        segments = {number: self._segments.mapped(number, files[number]) for number in numbers}
-        return {digest: _reference(number, row, segments[number]) for digest, (number, row) in found.items()}
+        segments = {number: self.segments.mapped(number, files[number]) for number in numbers}
+        return {digest: RowReference.of(number, row, segments[number]) for digest, (number, row) in found.items()}
 
     def abandon(self, batch: Batch) -> None:
         """Delete what a batch has written."""
         if batch.writer is not None:
             batch.writer.abandon()
-            shutil.rmtree(self._segments.path(batch.segment), ignore_errors=True)
+            shutil.rmtree(self.segments.path(batch.segment), ignore_errors=True)
 
     def commit(self, batch: Batch, root: int) -> int:
         """Make a batch part of the index; returns the new generation.
@@ -222,7 +217,7 @@ class Store:
         def follow(vectors: "Vectors") -> None:
             if gone:
                 vectors.delete(gone, generation)
-            vectors.upsert((record for document in batch.documents for record in _records(document)), generation)
+            vectors.upsert((record for document in batch.documents for record in batch_records(document)), generation)
 
         self.vectors.follow(follow)
         self._merge_if_due()
@@ -237,7 +232,7 @@ class Store:
             self.writer.move_rows((batch.segment, *item) for item in moved)
             self.writer.drop_segments(damaged)
         with self.guard():
-            self._collect_garbage()
+            merging.collect_garbage(self.segments, self.writer)
 
     @contextmanager
     def _committing(self, batch: Batch) -> Iterator[None]:
@@ -315,11 +310,24 @@ class Store:
                 raise
             logger.warning("%s", error)
 
+    def scrub(self) -> bool:
+        """After something was deleted for good: see that its text leaves the log, and Chroma's files if that is cheap.
+
+        Returns whether it has left Chroma's files, or is leaving them.
+        """
+        self.scrub_log()
+        return self.vectors.scrub(self.writer.generation, self.writer.passage_count())
+
+    def scrub_log(self) -> None:
+        """Truncate the catalogue's log as soon as nobody reads."""
+        if self._log is not None:
+            self._log.scrub()
+
     def bytes_on_disk(self) -> dict[str, int]:
         """Disk use of the catalogue, the token segments and Chroma."""
         return {
             "catalogue": bytes_named(self.directory, CATALOGUE),
-            "tokens": bytes_below(self._tokens),
+            "tokens": bytes_below(self.tokens),
             "chroma": bytes_below(self.directory / "chroma"),
         }
 
@@ -334,109 +342,30 @@ class Store:
                 if chosen:
                     self._merge(chosen)
                 else:
-                    self._collect_garbage()
+                    merging.collect_garbage(self.segments, self.writer)
         except StoreError as error:
             logger.warning("Segments could not be merged: %s", error)
 
     def _merge(self, numbers: list[int]) -> None:
-        target = self._rewrite(numbers)
+        target = merging.rewrite(self.segments, self.writer, numbers)
         with self.snapshot() as snapshot:
-            moved = ((record.passage_id, record.provenance) for record in _stored_records(snapshot, target))
+            moved = ((record.passage_id, record.provenance) for record in stored_records(snapshot, target))
             self.vectors.follow(lambda vectors: vectors.update_provenance(moved, snapshot.generation))
-
-    def _rewrite(self, numbers: list[int]) -> int:
-        """Put the live rows of segments into a new one, which is returned; Chroma does not know of it yet."""
-        target = self.writer.next_segment()
-        live = {number: self.writer.rows_of(number) for number in numbers}
-        files = None
-        if any(live.values()):
-            fingerprint = self.writer.fingerprint or {}
-            dimensions = int(str(fingerprint["dimension"])), int(str(fingerprint["dense_dimension"]))
-            files = merging.write_merged(self._segments, target, live, self.writer.segments(), dimensions)
-        try:
-            with self.writer.transaction():
-                if files is not None:
-                    self.writer.put_segment(target, files)
-                    copied = ((number, row) for number in numbers for row in live[number])
-                    self.writer.move_rows((target, new, *old) for new, old in enumerate(copied))
-                self.writer.drop_segments(numbers)
-        except BaseException:
-            shutil.rmtree(self._segments.path(target), ignore_errors=True)
-            raise
-        self._collect_garbage()
-        return target
-
-    def _collect_garbage(self) -> None:
-        """Delete the directories that no generation names and no snapshot reads; the others are tried again."""
-        named = self.writer.segment_rows()
-        queued = [number for number in self.writer.garbage() if number not in named]
-        self._segments.retire(queued)
-        self._segments.collect()
-        for number in queued:
-            if not self._segments.path(number).exists():
-                self.writer.garbage_collected(number)
 
     def _clean(self) -> None:
         """Delete what an interrupted run left, and what has expired; what fails is told by the call that meets it."""
         try:
             with told(self.directory):
-                if not self._tokens.exists():
-                    self._tokens.mkdir()
+                if not self.tokens.exists():
+                    self.tokens.mkdir()
                     fsync_directory(self.directory)
-                self._delete_unnamed()
-                self._collect_garbage()
-                expired = datetime.now(UTC) - timedelta(days=self._config.keep_former_days)
-                self.writer.purge_former(expired.isoformat(timespec="seconds"))
+                merging.delete_unnamed(self.tokens, self.writer)
+                merging.collect_garbage(self.segments, self.writer)
+                self.writer.purge_former(days_ago(self._config.keep_former_days))
         except StoreError as error:
             logger.warning("The index was not tidied up: %s", error)
-
-    def _delete_unnamed(self) -> None:
-        """Delete segments that the catalogue does not name, unless it looks as if it had lost some names."""
-        named = {f"{number:06}" for number in self.writer.segment_rows()}
-        found = {path.name for path in self._tokens.iterdir()}
-        if named <= found and self.writer.names_all_segments():
-            for name in found - named:
-                shutil.rmtree(self._tokens / name, ignore_errors=True)
 
     @contextmanager
     def _vector_source(self) -> Iterator[tuple[Iterator[VectorRecord], int, int]]:
         with self.snapshot() as snapshot:
-            yield _stored_records(snapshot, None), snapshot.generation, len(snapshot)
-
-
-def _writer(directory: Path) -> Writer | None:
-    """The catalogue's writing side; None where the disk has no room for what SQLite keeps beside an open catalogue."""
-    try:
-        return Writer(connect(directory / CATALOGUE, writable=True))
-    except StoreError as error:
-        if type(error) is not StoreError or has_log(directory):
-            raise
-        connect(directory / CATALOGUE, immutable=True).close()
-        logger.warning("The index can only be searched: %s", error)
-        return None
-
-
-def now() -> str:
-    """The present in UTC, ISO 8601 to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _records(document: PutDocument) -> Iterator[VectorRecord]:
-    record = document.new.record
-    for new, reference in zip(document.new.chunks, document.references, strict=True):
-        pointer = (new.segment, new.row, reference.token_start, reference.token_count)
-        metadata = provenance(record.path, record.sha256, new.chunk, *pointer)
-        yield VectorRecord(new.passage_id, reference.dense, new.chunk.text, metadata)
-
-
-def _reference(number: int, row: int, segment: Segment) -> RowReference:
-    start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
-    return RowReference(number, row, start, end - start, segment.dense[row])
-
-
-def _stored_records(snapshot: Snapshot, only: int | None) -> Iterator[VectorRecord]:
-    for passage, number, row in snapshot.reader.passages_with_rows(only):
-        segment = snapshot.segment(number)
-        start, end = int(segment.tokens.offsets[row]), int(segment.tokens.offsets[row + 1])
-        metadata = provenance(passage.path, passage.file_sha256, passage.chunk, number, row, start, end - start)
-        yield VectorRecord(passage.passage_id, segment.dense[row], passage.chunk.text, metadata)
+            yield stored_records(snapshot, None), snapshot.generation, len(snapshot)

@@ -19,12 +19,13 @@ import numpy.typing as npt
 from chromadb.config import Settings
 from chromadb.errors import ChromaError
 
+from colbert_mcp.store import hnsw
 from colbert_mcp.store.derived import MARKER
 from colbert_mcp.store.durability import fsync_directory, fsync_tree
 from colbert_mcp.store.records import Provenance, VectorRecord
 
 COLLECTION = "passages"
-_BATCH = 1000
+_BATCH = 250  # smaller than the log is kept, so that this leaves little room in the database
 _SEARCH_WIDTH = 400
 # Every change replays what its log holds since the last sync, so the log is kept short. A kill means a rebuild anyway.
 _SYNC_THRESHOLD = 500
@@ -44,6 +45,8 @@ class Vectors:
     ) -> None:
         """Open it, or rebuild it from ``records`` (read only then) where it cannot be trusted."""
         self._directory = directory
+        self._written: dict[Path, tuple[int, int]] = {}
+        self.replaced = 0  # records deleted or replaced since it was built, whose text its files may still hold
         directory.mkdir(exist_ok=True)
         marker = directory / MARKER
         clean = not marker.exists()
@@ -62,11 +65,13 @@ class Vectors:
         if not sound:
             on_rebuild()
             self._create(number)
+            self.replaced = 0
             self.upsert(records, generation)
 
     def upsert(self, records: Iterable[VectorRecord], generation: int) -> None:
         """Insert or replace records and note the generation they belong to."""
         for batch in _batched(records, _BATCH):
+            before = self._collection.count()
             # Chroma merges the metadata of an upsert into what is there: every record has the same keys.
             self._collection.upsert(
                 ids=[record.passage_id for record in batch],
@@ -74,18 +79,21 @@ class Vectors:
                 documents=[record.text for record in batch],
                 metadatas=[record.provenance for record in batch],
             )
+            self.replaced += len(batch) - (self._collection.count() - before)
         self._set_generation(generation)
 
     def delete(self, passage_ids: Sequence[str], generation: int) -> None:
         """Remove records and note the generation."""
         for batch in _batched(passage_ids, _BATCH):
             self._collection.delete(ids=batch)
+            self.replaced += len(batch)
         self._set_generation(generation)
 
     def update_provenance(self, records: Iterable[tuple[str, Provenance]], generation: int) -> None:
         """Replace the metadata of records whose token embeddings have moved."""
         for batch in _batched(records, _BATCH):
             self._collection.update(ids=[item[0] for item in batch], metadatas=[item[1] for item in batch])
+            self.replaced += len(batch)
         self._set_generation(generation)
 
     def nearest(self, dense: npt.NDArray[np.float32], k: int) -> list[str]:
@@ -117,11 +125,22 @@ class Vectors:
         fsync_tree(self._directory)  # Chroma does not sync its index files
         (self._directory / MARKER).unlink(missing_ok=True)
 
+    @property
+    def generation(self) -> int:
+        """The generation that it agrees with."""
+        return int((self._collection.metadata or {}).get("generation", -1))
+
     def _set_generation(self, generation: int) -> None:
-        self._collection.modify(metadata={"generation": generation})
+        self._collection.modify(metadata={"generation": generation, "replaced": self.replaced})
+        written = hnsw.written(self._files)
+        if written != self._written:
+            self._written = written
+            hnsw.blank_unused(self._files)
 
     def _agrees(self, generation: int, count: int) -> bool:
         metadata = self._collection.metadata or {}
+        replaced = metadata.get("replaced")
+        self.replaced = replaced if isinstance(replaced, int) else 1
         return metadata.get("generation") == generation and self._collection.count() == count
 
     def _open(self, number: int) -> bool:
@@ -139,7 +158,7 @@ class Vectors:
         self._connect(number)
         self._collection = self._client.create_collection(
             COLLECTION,
-            metadata={"generation": -1},
+            metadata={"generation": -1, "replaced": 0},
             embedding_function=None,
             configuration={
                 "hnsw": {
@@ -153,13 +172,15 @@ class Vectors:
         )
 
     def _connect(self, number: int) -> None:
-        path = self._directory / f"{number:03}"
-        self._client = chromadb.PersistentClient(path=str(path), settings=Settings(anonymized_telemetry=False))
+        self._files = self._directory / f"{number:03}"
+        self._written = {}
+        self._client = chromadb.PersistentClient(path=str(self._files), settings=Settings(anonymized_telemetry=False))
 
     def _close_client(self) -> None:
         client = self.__dict__.pop("_client", None)
         if client is not None:
             client.close()
+            hnsw.blank_unused(self._files)
 
 
 def _same(found: Any, row: int | None, record: VectorRecord, *, data: bool) -> bool:

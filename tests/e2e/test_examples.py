@@ -16,10 +16,10 @@ from mcp import Client, StdioServerParameters
 from support import PROJECT
 
 from colbert_mcp import Index
-from colbert_mcp.launch import stop_engine
 from colbert_mcp.lexical import STOP_WORDS
-from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import Passage, SearchOutput
+from colbert_mcp.sharing.launch import stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 pytestmark = pytest.mark.real_encoder
 

@@ -20,7 +20,7 @@ from colbert_mcp.cli import main
 from colbert_mcp.cli.health import UNSOUND
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import ModelNotFoundError, PathNotAllowedError
+from colbert_mcp.errors import IndexCorruptError, ModelNotFoundError, PathNotAllowedError
 from colbert_mcp.results import CheckOutput
 from colbert_mcp.store.rows import CHUNK_WIDTH, LIVE_PASSAGES, seal_of
 
@@ -214,7 +214,7 @@ def test_flipped_bits_of_the_catalogue_are_repaired_to_what_was_or_told(
     folder = tmp_path / "files"
     folder.mkdir()
     chosen = random.Random(0)
-    for number in range(12):
+    for number in range(7):
         words = [f"{chosen.choice(WORDS)}{chosen.randrange(30)}" for _ in range(120)]
         (folder / f"{number}.md").write_text("\n\n".join(" ".join(words[at : at + 60]) for at in range(0, 120, 30)))
     engine = open_engine(store=STORE)
@@ -230,12 +230,16 @@ def test_flipped_bits_of_the_catalogue_are_repaired_to_what_was_or_told(
 
     engine = open_engine(store=STORE)
     expected = found(engine)
+    assert engine.index_status().passages < 50  # all are candidates, and all are shown
     engine.close()
     sound = 0
     for seed in seeds:
         copy = shutil.copytree(tmp_path / "index", tmp_path / f"copy{seed}")
         flipped_at_random(copy, seed)
-        engine = open_engine(store=STORE, index=copy)
+        try:
+            engine = open_engine(store=STORE, index=copy)
+        except IndexCorruptError:  # told; see the test of a catalogue beyond repair
+            continue
         output = engine.check(read_data=True, repair=True)
         if output.sound:
             assert found(engine) == expected, (seed, output)

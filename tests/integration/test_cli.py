@@ -16,14 +16,15 @@ import pytest
 from fake_encoder import FakeEncoder
 
 import colbert_mcp.engine
-import colbert_mcp.running
-import colbert_mcp.stdio
+import colbert_mcp.indexing.running
+import colbert_mcp.sharing.stdio
 from colbert_mcp import errors
 from colbert_mcp.cli import main
 from colbert_mcp.cli.asking import NOT_VERIFIED
 from colbert_mcp.results import (
     AnswerOutput,
     ExplainOutput,
+    GcOutput,
     IndexOutput,
     PassageOutput,
     RemoveOutput,
@@ -143,10 +144,13 @@ def test_every_command_prints_json_of_its_result(run: Run, notes: Path) -> None:
     assert explained.passage.explanation is not None
     assert StatusOutput.model_validate_json(run("status", "--json")[1]).documents == 3
     assert SourcesOutput.model_validate_json(run("sources", "--json")[1]).total_documents == 3
+    assert GcOutput.model_validate_json(run("gc", "--former-days", "0", "--json")[1]).parts["catalogue"].after > 0
     assert RemoveOutput.model_validate_json(run("remove", notes, "--json")[1]).removed_documents == 3
 
 
-def test_status_sources_and_remove_read_well(indexed: Run, notes: Path) -> None:
+def test_status_sources_gc_and_remove_read_well(indexed: Run, notes: Path) -> None:
+    assert "0 former passages deleted" in indexed("gc")[1]
+    assert "catalogue" in indexed("gc")[1]
     assert "3 files" in indexed("status")[1]
     assert str(notes / "deep" / "tide.py") in indexed("sources")[1]
     assert "3 files and" in indexed("remove", notes)[1]
@@ -276,16 +280,16 @@ def test_control_and_bidi_characters_do_not_reach_the_terminal(run: Run, tmp_pat
 def test_interrupted_indexing_keeps_what_was_committed(
     run: Run, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = colbert_mcp.running.Task.outcome
+    original = colbert_mcp.indexing.running.Task.outcome
     calls = []
 
-    def interrupted(self: colbert_mcp.running.Task, *arguments: object, **named: object) -> IndexOutput:
+    def interrupted(self: colbert_mcp.indexing.running.Task, *arguments: object, **named: object) -> IndexOutput:
         calls.append(arguments)
         if len(calls) == 1:
             raise KeyboardInterrupt
         return original(self, *arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(colbert_mcp.running.Task, "outcome", interrupted)
+    monkeypatch.setattr(colbert_mcp.indexing.running.Task, "outcome", interrupted)
     code, out, _ = run("index", notes)
     assert code == 130
     assert "cancelled" in out or "done" in out
@@ -334,7 +338,9 @@ def test_serve_is_given_its_roots_and_whether_it_stands_alone(
     run: Run, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = []
-    monkeypatch.setattr(colbert_mcp.stdio, "serve", lambda _, roots, *, standalone: served.append((roots, standalone)))
+    monkeypatch.setattr(
+        colbert_mcp.sharing.stdio, "serve", lambda _, roots, *, standalone: served.append((roots, standalone))
+    )
     assert run("serve", "--root", notes, "--root", notes / "deep")[0] == 0
     assert run("serve", "--standalone")[0] == 0
     code, _, err = run("serve", "--root", notes / "shallow")
@@ -375,7 +381,7 @@ def test_an_interrupted_run_is_stopped_and_no_other_begun(
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "otter.txt").write_text("The otter sleeps.\n")
-    original = colbert_mcp.running.Task.outcome
+    original = colbert_mcp.indexing.running.Task.outcome
     calls = []
 
     def until_interrupted() -> None:
@@ -383,7 +389,7 @@ def test_an_interrupted_run_is_stopped_and_no_other_begun(
         called.wait(10)
         calls[0].run.cancelled.wait(10)
 
-    def interrupted(self: colbert_mcp.running.Task, *arguments: Any) -> IndexOutput:
+    def interrupted(self: colbert_mcp.indexing.running.Task, *arguments: Any) -> IndexOutput:
         calls.append(self)
         called.set()
         if len(calls) == 1:
@@ -392,7 +398,7 @@ def test_an_interrupted_run_is_stopped_and_no_other_begun(
         return original(self, *arguments)
 
     monkeypatch.setattr(colbert_mcp.engine, "load_encoder", lambda _: FakeEncoder(before_batch=until_interrupted))
-    monkeypatch.setattr(colbert_mcp.running.Task, "outcome", interrupted)
+    monkeypatch.setattr(colbert_mcp.indexing.running.Task, "outcome", interrupted)
     code, out, _ = run("index", tmp_path / "one", tmp_path / "two", "--json")
     assert code == 130
     assert [output["state"] for output in json.loads(out)] == ["cancelled"]

@@ -19,8 +19,8 @@ from support import EngineFactory
 import colbert_mcp
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.engine import Engine
-from colbert_mcp.launch import Launcher, stop_engine
-from colbert_mcp.rendezvous import Rendezvous
+from colbert_mcp.sharing.launch import Launcher, stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 from colbert_mcp.store import Store
 
 SECONDS = 20

@@ -2,34 +2,22 @@
 
 import random
 import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from damaged import Ordeals, add_killed, build, damages, files_of
-from support import EngineFactory
+from support import EngineFactory, catalogue
 from test_shared_engine import Served
 
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import IndexCorruptError
-from colbert_mcp.launch import stop_engine
-from colbert_mcp.rendezvous import Rendezvous
+from colbert_mcp.sharing.launch import stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 NOT_SEALED = {"id", "document", "tokens", "unknown", "skipped", "untokenized", "segment", "row", "retired_at"}
-
-
-@contextmanager
-def catalogue(index: Path) -> Iterator[sqlite3.Connection]:
-    """The catalogue, read and changed by a connection of its own."""
-    database = sqlite3.connect(index / "catalog.sqlite", isolation_level=None)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def columns(index: Path, table: str) -> dict[str, object]:

@@ -7,16 +7,15 @@ import shutil
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_encoder import FakeEncoder
-from support import EngineFactory
+from support import EngineFactory, catalogue
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import (
@@ -31,16 +30,6 @@ from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.tokens import SegmentWriter, stored_rows
 
 NO_CHROMA = StoreConfig(chroma=False)
-
-
-@contextmanager
-def catalogue(index: Path) -> Iterator[sqlite3.Connection]:
-    """The catalogue, read and changed by a connection of its own."""
-    database = sqlite3.connect(index / "catalog.sqlite", isolation_level=None)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def segments(index: Path) -> list[Path]:
@@ -221,7 +210,7 @@ def test_a_passage_that_comes_back_is_no_former_one_any_more(
 def test_large_runs_are_committed_as_they_go(
     open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 10)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 10)
     write_files(tmp_path / "files", range(6))
     held: list[int] = []
     engine = open_engine(
@@ -246,7 +235,7 @@ def test_many_segments_are_merged_and_score_as_one_did(
 
     expected = found(one)
     assert len(expected) == 12
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
     counts = set()
     for most in (3, 50):
         index = tmp_path / f"many{most}"
@@ -319,7 +308,7 @@ def test_a_snapshot_gathers_the_embeddings_of_the_passages_asked_for(
 def test_a_run_that_failed_or_was_cancelled_leaves_no_files(
     open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 10)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 10)
     file = tmp_path / "long.txt"
     file.write_text(
         "\n\n".join(f"Paragraph {number} tells of an otter that swims in the river." for number in range(9))
@@ -430,7 +419,7 @@ def test_texts_cut_in_another_way_do_not_join_an_index(
     engine = open_engine()
     engine.index_path(notes)
     engine.close()
-    monkeypatch.setattr(colbert_mcp.indexing, "CHUNKER", "another")
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "CHUNKER", "another")
     with pytest.raises(IndexMismatchError, match="chunker"):
         open_engine().index_path(notes)
 

@@ -6,7 +6,7 @@ import pytest
 from fake_encoder import FakeEncoder
 from support import EngineFactory
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.errors import EmptyQueryError, PassageNotFoundError
 from colbert_mcp.evidence import META_KEY, Calibration, read_calibration
@@ -202,7 +202,7 @@ def test_the_index_learns_anew_what_is_unrelated_once_a_tenth_has_changed(
 def test_a_run_that_does_not_end_does_not_lose_count_of_what_it_has_changed(
     open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
     encoder = FakeEncoder()
     engine = open_engine(encoder, store=StoreConfig(chroma=False, commit_tokens=1))
 

@@ -7,7 +7,7 @@ from fake_encoder import FakeEncoder
 from samples import SAMPLES, package, pdf, word_xml
 from support import EngineFactory
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.documents import Extractor
 
 
@@ -86,7 +86,7 @@ def test_one_child_serves_a_run_and_ends_with_it(
                 children.add(self._child.pid)
             super().close()
 
-    monkeypatch.setattr(colbert_mcp.indexing, "Extractor", Watched)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "Extractor", Watched)
     open_engine(FakeEncoder()).index_path(library)
     assert len(made) == len(children) == 1
     assert made[0]._child is None

@@ -15,8 +15,8 @@ from colbert_mcp.attach import EngineAttachment
 from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import StoreError
-from colbert_mcp.launch import stop_engine
-from colbert_mcp.rendezvous import Rendezvous
+from colbert_mcp.sharing.launch import stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 SIZE = 24_000_000
 

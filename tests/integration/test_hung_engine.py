@@ -13,20 +13,20 @@ import pytest
 from processes import ENGINE, PROGRAMS, Served
 
 import colbert_mcp
-import colbert_mcp.launch
-import colbert_mcp.wire
+import colbert_mcp.sharing.launch
+import colbert_mcp.sharing.wire
 from colbert_mcp import Index
 from colbert_mcp.cli import main
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.errors import StoreError
-from colbert_mcp.launch import Launcher, engine_output, stop_engine
-from colbert_mcp.rendezvous import Endpoint, Rendezvous
-from colbert_mcp.wire import Caller
+from colbert_mcp.sharing.launch import Launcher, engine_output, stop_engine
+from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.sharing.wire import Caller
 
 IMPATIENT_SERVE = """\
 import runpy, sys
-import colbert_mcp.wire
-colbert_mcp.wire.PATIENCE_SECONDS, colbert_mcp.wire.PROBE_SECONDS = 0.1, 0.5
+import colbert_mcp.sharing.wire
+colbert_mcp.sharing.wire.PATIENCE_SECONDS, colbert_mcp.sharing.wire.PROBE_SECONDS = 0.1, 0.5
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -54,10 +54,10 @@ def stopped(config: Config, rendezvous: Rendezvous, notes: Path, monkeypatch: py
     with Index.open(config=config) as index:
         index.index_path(notes)
     os.kill(endpoint.pid, signal.SIGSTOP)
-    monkeypatch.setattr(colbert_mcp.wire, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(colbert_mcp.wire, "PROBE_SECONDS", 0.5)
-    monkeypatch.setattr(colbert_mcp.launch, "_ASK_SECONDS", 0.5)
-    monkeypatch.setattr(colbert_mcp.launch, "_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(colbert_mcp.sharing.wire, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(colbert_mcp.sharing.wire, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(colbert_mcp.sharing.launch, "_ASK_SECONDS", 0.5)
+    monkeypatch.setattr(colbert_mcp.sharing.launch, "_GRACE_SECONDS", 1.0)
     return endpoint
 
 
@@ -102,7 +102,7 @@ def test_serve_tells_of_a_hung_engine(config: Config, stopped: Endpoint, notes: 
 def test_a_long_call_is_waited_for_while_the_engine_says_how_it_is(
     config: Config, rendezvous: Rendezvous, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.wire, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(colbert_mcp.sharing.wire, "PATIENCE_SECONDS", 0.1)
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     endpoint = Launcher(config, colbert_mcp.__version__, (*ENGINE, str(gate))).ensure()
@@ -138,7 +138,7 @@ def test_a_long_call_is_waited_for_while_the_engine_says_how_it_is(
 def test_a_process_that_is_not_the_engine_is_never_ended(
     rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.launch, "_ASK_SECONDS", 0.5)
+    monkeypatch.setattr(colbert_mcp.sharing.launch, "_ASK_SECONDS", 0.5)
     rendezvous.make()
     with socket.socket() as silent, subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
         silent.bind(("127.0.0.1", 0))

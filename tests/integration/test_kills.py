@@ -25,13 +25,13 @@ from processes import PROGRAMS, Served, kill
 from wholeness import check_chroma, check_passages, check_roots, check_segments, content_of
 
 import colbert_mcp
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import ColbertMCPError
-from colbert_mcp.launch import Launcher, stop_engine
-from colbert_mcp.remote import RemoteEngine
-from colbert_mcp.rendezvous import Rendezvous
+from colbert_mcp.sharing.launch import Launcher, stop_engine
+from colbert_mcp.sharing.remote import RemoteEngine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 CHANGES = {"mkdir", "openat", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "unlink", "unlinkat", "rmdir"}
 PROCESSES = 2
@@ -213,7 +213,7 @@ def test_an_engine_killed_at_any_moment_has_what_it_acknowledged(
     print(f"{kills} kills, {amid} amid a call; {author.calls} calls had returned")
     assert amid > kills // 2
     assert author.calls > 0
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
     assert whole_content(config) == fresh_content(config, memory / "fresh", author)
 
 
@@ -243,7 +243,7 @@ def fresh_content(config: Config, index: Path, author: Author) -> dict[str, obje
 PUBLISH = """
 import os, signal, sys
 from pathlib import Path
-from colbert_mcp.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
 rendezvous = Rendezvous(Path(sys.argv[1]))
 rendezvous.make()
 Endpoint.model_dump_json = lambda self: os.kill(os.getpid(), signal.SIGKILL)

@@ -20,8 +20,8 @@ from colbert_mcp.encoder.heads import orthogonal_head
 from colbert_mcp.encoder.reference_texts import REFERENCE_TEXTS
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import EncoderError, UnreadableDocumentError
-from colbert_mcp.labelled import ndcg, read_labelled
-from colbert_mcp.lengths import LENGTHS, Sample, measure
+from colbert_mcp.measuring.labelled import ndcg, read_labelled
+from colbert_mcp.measuring.lengths import LENGTHS, Sample, measure
 from colbert_mcp.results import LengthsOutput, ModelCheckOutput, ModelOutput, ModelWritten
 
 TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "of it", *REFERENCE_TEXTS[:3]]

@@ -18,9 +18,9 @@ import colbert_mcp
 from colbert_mcp import Index
 from colbert_mcp.cli import main
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
-from colbert_mcp.launch import Launcher, stop_engine
-from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import Passage
+from colbert_mcp.sharing.launch import Launcher, stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 TOO_LARGE = "larger than 10000000 bytes ([documents] max_file_bytes)"
 NOBODY = 65534

@@ -10,7 +10,7 @@ from fake_encoder import FakeEncoder
 from support import EngineFactory
 
 import colbert_mcp.engine
-import colbert_mcp.planning
+import colbert_mcp.indexing.planning
 from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import IndexMismatchError, PathNotAllowedError, UnreadableDocumentError
@@ -111,7 +111,7 @@ def test_of_a_large_tree_a_sample_is_read_and_the_rest_estimated_by_suffix(
         (tree / f"{number:02}.bin").write_bytes(b"\0" * 400)
     engine = open_engine()
     exact = engine.index_path(tree, dry_run=True)
-    monkeypatch.setattr(colbert_mcp.planning, "_READ_BYTES", 9_000)
+    monkeypatch.setattr(colbert_mcp.indexing.planning, "_READ_BYTES", 9_000)
     estimate = engine.index_path(tree, dry_run=True)
     assert exact.plan is not None
     assert estimate.plan is not None
@@ -132,7 +132,7 @@ def test_of_a_large_tree_a_sample_is_read_and_the_rest_estimated_by_suffix(
     changed = engine.index_path(tree, dry_run=True)
     assert changed.plan is not None
     assert (changed.plan.new, changed.plan.changed, changed.unchanged, changed.chunks) == (0, 40, 0, exact.chunks)
-    monkeypatch.setattr(colbert_mcp.planning, "_READ_SECONDS", -1.0)
+    monkeypatch.setattr(colbert_mcp.indexing.planning, "_READ_SECONDS", -1.0)
     nothing = engine.index_path(tree, dry_run=True)
     assert nothing.plan is not None
     assert (nothing.chunks, nothing.plan.estimated) == (0, True)
@@ -155,7 +155,7 @@ def test_time_and_space_come_from_what_the_index_has_seen(
     rate = float(engine._store.writer.meta("tokens_per_second") or 0)
     assert rate > 0
     (tree / "b.txt").write_text(text.format(*range(120, 240)))
-    monkeypatch.setattr(colbert_mcp.planning, "_ENOUGH_PASSAGES", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.planning, "_ENOUGH_PASSAGES", 1)
     second = engine.index_path(tree, dry_run=True)
     assert second.plan is not None
     assert second.plan.seconds == round(second.tokens / rate, 1)

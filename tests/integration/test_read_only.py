@@ -11,8 +11,8 @@ from processes import ENGINE, Served
 
 import colbert_mcp
 from colbert_mcp.config import Config, IndexConfig
-from colbert_mcp.launch import Launcher, stop_engine
-from colbert_mcp.rendezvous import Rendezvous
+from colbert_mcp.sharing.launch import Launcher, stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 
 PR_CAPBSET_DROP = 24
 DAC_CAPABILITIES = (1, 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
@@ -25,7 +25,7 @@ colbert_mcp.engine.load_encoder = lambda _: FakeEncoder()
 """
 SERVE = """\
 from colbert_mcp.config import load_config
-from colbert_mcp.stdio import serve
+from colbert_mcp.sharing.stdio import serve
 serve(load_config(index=sys.argv[1]), [])
 """
 COMMAND_LINE = """\

@@ -10,7 +10,7 @@ import pytest
 from fake_encoder import FakeEncoder
 from support import EngineFactory
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 import colbert_mcp.store.log
 import colbert_mcp.store.segments
 from colbert_mcp.config import StoreConfig
@@ -23,7 +23,7 @@ MERGING = StoreConfig(chroma=False, commit_tokens=1, max_segments=2)
 
 @pytest.fixture(autouse=True)
 def _commit_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
 
 
 def write(folder: Path, names: range, word: str) -> Path:

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support import EngineFactory
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.store.tokens import SegmentWriter
@@ -211,7 +211,7 @@ def test_a_rename_inside_nested_roots_is_followed_by_both(
 def test_chroma_records_of_reused_passages_lead_to_their_tokens_also_after_merges(
     open_engine: EngineFactory, encoder: FakeEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
     tree = tmp_path / "tree"
     for number in range(6):
         write(tree / f"{number}.txt", [number, (number + 1) % 6])
@@ -280,7 +280,7 @@ def test_after_any_edits_the_index_is_that_of_the_tree_and_only_new_texts_were_e
     """In a single commit a run, or in one a file, each of which merges segments."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         commit = 10**6 if single else 1
-        patch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", commit)
+        patch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", commit)
         tree, encoder = Path(folder) / "tree", FakeEncoder(content_length=20)
         tree.mkdir()
         with opened(

@@ -13,7 +13,7 @@ from fake_encoder import FakeEncoder
 from support import EngineFactory
 
 import colbert_mcp.engine
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import Config, DocumentsConfig, IndexConfig, StoreConfig
 from colbert_mcp.documents import Document
 from colbert_mcp.engine import Engine
@@ -120,7 +120,7 @@ def test_a_newer_reader_reads_everything_again(
 ) -> None:
     engine = open_engine()
     engine.index_path(notes)
-    monkeypatch.setattr(colbert_mcp.indexing, "READER", colbert_mcp.indexing.READER + 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "READER", colbert_mcp.indexing.indexer.READER + 1)
     assert engine.index_path(notes).indexed == 3
 
 
@@ -146,15 +146,15 @@ def test_a_file_whose_passages_cannot_be_proved_is_skipped(
 def test_a_cancelled_run_reads_no_further(
     open_engine: EngineFactory, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
     read: list[bytes] = []
-    original = colbert_mcp.indexing.read_document
+    original = colbert_mcp.indexing.indexer.read_document
 
     def counting(path: bytes, *rest: Any) -> Document:
         read.append(path)
         return original(path, *rest)
 
-    monkeypatch.setattr(colbert_mcp.indexing, "read_document", counting)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "read_document", counting)
     engine = open_engine(FakeEncoder(before_batch=lambda: engine.cancel(notes)))
     assert engine.index_path(notes).state == "cancelled"
     assert len(read) == 1

@@ -19,12 +19,11 @@ from processes import CLIENT, ENGINE, PROGRAMS, Served, kill
 
 import colbert_mcp.attach
 import colbert_mcp.engine
-import colbert_mcp.launch
+import colbert_mcp.sharing.launch
 from colbert_mcp import Index
 from colbert_mcp.attach import Attachment
 from colbert_mcp.cli import main
 from colbert_mcp.config import Config, DocumentsConfig, IndexConfig, ModelConfig, ServerConfig, StoreConfig
-from colbert_mcp.daemon import run
 from colbert_mcp.errors import (
     ConfigError,
     EmptyQueryError,
@@ -37,10 +36,11 @@ from colbert_mcp.errors import (
     StoreError,
     UnreadableDocumentError,
 )
-from colbert_mcp.hosting import Attendance
-from colbert_mcp.launch import Launcher, stop_engine
-from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, SearchOutput
+from colbert_mcp.sharing.daemon import run
+from colbert_mcp.sharing.hosting import Attendance
+from colbert_mcp.sharing.launch import Launcher, stop_engine
+from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.types import IndexingProgress
 
 TOOLS = {"index_path", "search", "get_passage", "verify_quote", "index_status", "list_sources", "remove_path"}
@@ -163,6 +163,7 @@ def test_the_api_and_the_command_line_join_the_engine_that_runs(
         assert index.list_sources("deep").total_documents == 1
         assert index.index_path("deep").state == "done"
         assert index.remove_path("bees.txt").removed_documents == 1
+        assert index.gc(0).parts["tokens"].after > 0
         status = index.index_status()
         assert (status.documents, status.model) == (2, "fake")
     assert main(["--index", str(config.index_path), "search", "varnish", "--json"]) == 0
@@ -336,7 +337,7 @@ def test_a_newer_program_replaces_the_engine_and_an_older_one_does_not(
 def test_an_index_that_is_open_goes_on_with_another_engine_when_its_own_has_left(
     config: Config, rendezvous: Rendezvous, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.launch, "COMMAND", ENGINE)
+    monkeypatch.setattr(colbert_mcp.sharing.launch, "COMMAND", ENGINE)
     left = launcher(config).ensure()
     with Index.open(config=config) as index:
         index.index_path(notes)
@@ -358,14 +359,14 @@ def test_a_newer_index_replaces_the_engine_of_an_older_version(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.launch, "COMMAND", ENGINE)
+    monkeypatch.setattr(colbert_mcp.sharing.launch, "COMMAND", ENGINE)
     older = launcher(config).ensure()
     with Index.open(config=config) as index:
         index.index_path(notes)
     monkeypatch.setattr(colbert_mcp.attach, "version", lambda _: "99.0")
     program = "import runpy, colbert_mcp; colbert_mcp.__version__ = '99.0'; runpy.run_path({!r}, run_name='__main__')"
     newer_engine = (sys.executable, "-c", program.format(ENGINE[1]))
-    monkeypatch.setattr(colbert_mcp.launch, "COMMAND", newer_engine)
+    monkeypatch.setattr(colbert_mcp.sharing.launch, "COMMAND", newer_engine)
     assert main(["--index", str(config.index_path), "search", "varnish"]) == 0
     assert "bread.md" in capsys.readouterr().out
     newer = rendezvous.endpoint()
@@ -380,7 +381,7 @@ def test_a_newer_index_replaces_the_engine_of_an_older_version(
 def test_an_engine_that_does_not_start_is_given_up(
     config: Config, rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.launch, "_START_SECONDS", 0.5)
+    monkeypatch.setattr(colbert_mcp.sharing.launch, "_START_SECONDS", 0.5)
     stuck = (sys.executable, "-c", "import sys, threading; sys.stdin.read(); threading.Event().wait()")
     with pytest.raises(StoreError, match="did not start within"):
         Launcher(config, colbert_mcp.__version__, stuck).ensure()

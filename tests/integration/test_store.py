@@ -15,7 +15,7 @@ from chromadb.config import Settings
 from fake_encoder import FakeEncoder
 from support import EngineFactory
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import (
@@ -53,7 +53,7 @@ def chroma_records(index: Path) -> dict[str, dict[str, object]]:
 def test_every_chroma_record_leads_to_its_bytes_and_its_tokens_also_after_merges(
     open_engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)  # a commit for each file
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)  # a commit for each file
     write_files(tmp_path / "files", 9)
     encoder = FakeEncoder()
     engine = open_engine(encoder, SMALL_COMMITS)

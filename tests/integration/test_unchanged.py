@@ -9,9 +9,9 @@ import pytest
 from fake_encoder import FakeEncoder
 from support import EngineFactory
 
-import colbert_mcp.changes
 import colbert_mcp.engine
-import colbert_mcp.indexing
+import colbert_mcp.indexing.changes
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import IndexMismatchError, StoreError
@@ -42,13 +42,13 @@ def touch(path: Path) -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The files that were read and cut."""
     seen: list[bytes] = []
-    original = colbert_mcp.indexing.read_document
+    original = colbert_mcp.indexing.indexer.read_document
 
     def reading(path: bytes, *rest: Any) -> Any:
         seen.append(path.rpartition(b"/")[2])
         return original(path, *rest)
 
-    monkeypatch.setattr(colbert_mcp.indexing, "read_document", reading)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "read_document", reading)
     return seen
 
 
@@ -99,7 +99,7 @@ def test_the_hash_is_asked_once_for_a_touched_file(
     engine.index_path(tree)
     touch(tree / "01.txt")
     engine.index_path(tree)
-    monkeypatch.setattr(colbert_mcp.changes, "read_regular_file", lambda *_: pytest.fail("it was read again"))
+    monkeypatch.setattr(colbert_mcp.indexing.changes, "read_regular_file", lambda *_: pytest.fail("it was read again"))
     assert engine.index_path(tree).unchanged == 3
 
 
@@ -186,7 +186,7 @@ def test_many_small_changes_are_few_commits(
         Writer, "put_document", lambda self, *rest: (commits.append(self.generation), original(self, *rest))[1]
     )
     monkeypatch.setattr(engine._store, "_config", StoreConfig(chroma=False, commit_tokens=100))
-    monkeypatch.setattr(colbert_mcp.indexing, "_GROUP_TOKENS", 1)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "_GROUP_TOKENS", 1)
     engine._runs._config = engine._config.model_copy(update={"store": engine._store._config})
     assert engine.index_path(tree).reused == 30
     assert 3 <= len(set(commits)) <= 6, "what waits is bounded by tokens also where nothing is encoded"

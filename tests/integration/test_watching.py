@@ -13,22 +13,22 @@ from fake_encoder import FakeEncoder
 from processes import ENGINE, Served
 from support import EngineFactory
 
-import colbert_mcp.indexing
-import colbert_mcp.listening
-import colbert_mcp.stdio
-import colbert_mcp.watching
+import colbert_mcp.indexing.indexer
+import colbert_mcp.sharing.stdio
+import colbert_mcp.watching.listening
+import colbert_mcp.watching.watcher
 from colbert_mcp import Index
 from colbert_mcp.attach import Attachment
 from colbert_mcp.cli import main
 from colbert_mcp.config import Config, IndexConfig, ServerConfig, StoreConfig
-from colbert_mcp.debounce import Timing
 from colbert_mcp.documents import Discovery, Relevance
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import UnreadableDocumentError
-from colbert_mcp.launch import Launcher, stop_engine
-from colbert_mcp.rendezvous import Rendezvous
 from colbert_mcp.results import IndexOutput, WatchedRoot
+from colbert_mcp.sharing.launch import Launcher, stop_engine
+from colbert_mcp.sharing.rendezvous import Rendezvous
 from colbert_mcp.store import Store
+from colbert_mcp.watching.debounce import Timing
 
 FAST = Timing(quiet=0.1, longest=5.0, retry=0.1, tick=0.1, poll=0.2)
 SECONDS = 60
@@ -198,13 +198,13 @@ def test_a_root_that_vanishes_in_the_middle_of_a_run_loses_nothing(
 ) -> None:
     engine = open_engine()
     engine.index_path(notes)
-    compare = colbert_mcp.indexing.compare
+    compare = colbert_mcp.indexing.indexer.compare
 
     def vanishing(*arguments: object) -> object:
         notes.rename(notes.with_name("elsewhere"))
         return compare(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(colbert_mcp.indexing, "compare", vanishing)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "compare", vanishing)
     with pytest.raises(UnreadableDocumentError, match="no file or folder"):
         engine.index_path(notes)
     assert engine.index_status().documents == 3
@@ -373,18 +373,18 @@ def test_who_asks_for_other_patterns_does_not_join_a_run_that_nobody_asked_for(
 def test_a_run_that_fails_is_told_and_the_next_change_is_followed(
     watched: Watched, notes: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    compare = colbert_mcp.indexing.compare
+    compare = colbert_mcp.indexing.indexer.compare
 
     def failing(*arguments: object) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(colbert_mcp.indexing, "compare", failing)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "compare", failing)
     with caplog.at_level(logging.WARNING):
         (notes / "otter.md").write_text("Otter.\n")
         assert watched.next_run().state == "failed"
     assert "is not brought up to date: the disk is gone" in caplog.text
     assert watched.states()[0].last_state == "failed"
-    monkeypatch.setattr(colbert_mcp.indexing, "compare", compare)
+    monkeypatch.setattr(colbert_mcp.indexing.indexer, "compare", compare)
     (notes / "badger.md").write_text("Badger.\n")
     watched.until(lambda: watched.names() >= {"otter.md", "badger.md"})
 
@@ -395,7 +395,7 @@ def test_where_watches_have_run_out_it_is_told_and_roots_are_looked_through(
     def none(*_: object, **__: object) -> None:
         raise OSError("OS file watch limit reached.")
 
-    monkeypatch.setattr(colbert_mcp.listening, "watch", none)
+    monkeypatch.setattr(colbert_mcp.watching.listening, "watch", none)
     watched = Watched(open_engine())
     watched.engine.index_path(notes)
     with caplog.at_level(logging.WARNING):
@@ -437,6 +437,8 @@ def test_serve_watches_and_its_clients_find_what_has_changed(tmp_path: Path, not
                 if found:
                     break
             assert [Path(result["path"]).name for result in found] == ["otter.md"]
+            # It is found once it is committed; the run that did it ends a little later.
+            client.call("index_path", path=str(notes))
             (root,) = client.call("index_status")["structuredContent"]["watching"]
             assert (root["path"], root["indexed"], root["last_state"]) == (str(notes), 1, "done")
     finally:
@@ -445,7 +447,7 @@ def test_serve_watches_and_its_clients_find_what_has_changed(tmp_path: Path, not
 
 def test_the_option_of_serve_is_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Config] = []
-    monkeypatch.setattr(colbert_mcp.stdio, "serve", lambda config, *_, **__: served.append(config))
+    monkeypatch.setattr(colbert_mcp.sharing.stdio, "serve", lambda config, *_, **__: served.append(config))
     assert main(["--index", str(tmp_path / "index"), "serve", "--watch"]) == 0
     assert main(["--index", str(tmp_path / "index"), "serve"]) == 0
     assert [config.server.watch for config in served] == [True, False]

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from fake_encoder import FakeEncoder
 
-from colbert_mcp.daemon import main
+from colbert_mcp.sharing.daemon import main
 
 
 def _gated(gate: Path) -> FakeEncoder:

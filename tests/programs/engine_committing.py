@@ -10,9 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from fake_encoder import FakeEncoder
 
-import colbert_mcp.indexing
-from colbert_mcp.daemon import main
+import colbert_mcp.indexing.indexer
+from colbert_mcp.sharing.daemon import main
 
 if __name__ == "__main__":
-    colbert_mcp.indexing._GROUP_TOKENS = 1
+    colbert_mcp.indexing.indexer._GROUP_TOKENS = 1
     main(FakeEncoder(content_length=12))

@@ -38,7 +38,7 @@ from wholeness import (
     state_of,
 )
 
-import colbert_mcp.indexing
+import colbert_mcp.indexing.indexer
 from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import IndexNotFoundError
@@ -268,7 +268,7 @@ def main() -> None:
     if (reason := unavailable()) is not None:
         print(json.dumps({"unavailable": reason}))
         return
-    colbert_mcp.indexing._GROUP_TOKENS = 1
+    colbert_mcp.indexing.indexer._GROUP_TOKENS = 1
     count_tokens("")  # loads the vocabulary once, not in every child
     if options.chroma:
         from colbert_mcp.store import vectors

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from colbert_mcp.config import load_config
-from colbert_mcp.stdio import serve
+from colbert_mcp.sharing.stdio import serve
 
 if __name__ == "__main__":
     index, gate, *roots = sys.argv[1:]

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
+from miniature_tokenizers import FAMILIES
+from prose import PROSE
 
 from colbert_mcp.alignment import Alignment, quote_span
+from colbert_mcp.encoder.tokenizing import TextTokenizer
+from colbert_mcp.sentences import sentence_spans
 
 # Five sentences of ten characters, each with two tokens.
 SENTENCES = [(at, at + 9) for at in range(0, 50, 10)]
@@ -45,3 +49,22 @@ def test_sentences_without_tokens_are_passed_over() -> None:
     assert quote_span(only_second, SENTENCES) == (10, 19)
     nothing = Alignment(np.array([[0.3]], np.float32), np.array([[0, 0]], np.int64), ("[CLS]",))
     assert quote_span(nothing, SENTENCES) == (0, 9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("language", PROSE)
+def test_the_quote_of_a_matching_sentence_is_that_sentence(family: str, language: str) -> None:
+    text = "".join(PROSE[language])
+    sentences = sentence_spans(text)
+    (tokens,) = TextTokenizer(FAMILIES[family](), 64).tokenize([text])
+    spans = np.stack([tokens.starts, tokens.ends], axis=1)
+    letters = [{at for at in range(start, end) if not text[at].isspace()} for start, end in spans.tolist()]
+    for sentence in sentences:
+        of_it = np.array([bool(own & set(range(*sentence))) for own in letters])
+        found = quote_span(Alignment(of_it[None].astype(np.float32), spans, ("token",) * len(spans)), sentences)
+        crossing = any(own & set(range(*sentence)) and own - set(range(*sentence)) for own in letters)
+        if crossing:  # one token of a run of unknown characters
+            assert family.startswith("Unigram, ")
+            assert text[slice(*sentence)] in text[slice(*found)]
+        else:
+            assert text[slice(*found)] == text[slice(*sentence)]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colbert_mcp.answers import quotations
+from colbert_mcp.quoting.answers import quotations
 
 BREAD = "file:///n/bread.md#L1-L3"
 

@@ -1,15 +1,17 @@
 import re
-import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
+import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from miniature_tokenizers import FAMILIES
 from wordpiece import Rule, WordPiece, characters, edges_in_pieces, words
 
 from colbert_mcp.chunking import CHARACTERS_PER_TOKEN, Piece, Tokenizer, Tokens, cut
 from colbert_mcp.documents import code, markdown
+from colbert_mcp.encoder.tokenizing import TextTokenizer
 from colbert_mcp.types import Section
 
 LONG_WORD = 40_000
@@ -300,15 +302,33 @@ def test_what_fits_is_not_cut() -> None:
     assert cuts(text, 16) == [text]
 
 
+CHARACTERS = ["a", "é", "漢", "e\u0301\u0323", "x\u20d0", "क्षि", "ก็", "น้ำ", "👩\u200d🚀", "🇩🇪", "👍🏽", "한", "ｶﾞ", "كّ"]
+
+
 @settings(max_examples=150)
-@given(
-    st.lists(st.tuples(st.sampled_from("aé漢x"), st.lists(st.sampled_from("\u0301\u0323\u0345\u20d0"), max_size=3))),
-    st.integers(4, 12),
-)
-def test_a_letter_keeps_its_combining_marks(letters: list[tuple[str, list[str]]], limit: int) -> None:
-    text = "".join(letter + "".join(marks) for letter, marks in letters)
+@given(st.lists(st.sampled_from(CHARACTERS)), st.integers(4, 12))
+def test_a_character_as_readers_see_it_is_not_cut(written: list[str], limit: int) -> None:
+    text = "".join(written)
+    seen = {match.start() for match in regex.finditer(r"\X", text)}
     for piece in cut(text, [], Rule(characters), limit, is_code=False):
-        assert not unicodedata.combining(text[piece.start])
+        assert piece.start in seen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=15)
+@given(
+    st.lists(st.sampled_from([*CHARACTERS, *SCRAPS, "ﷺ", "½", "\x07", "東京", "สวัสดี", "the "]), max_size=60),
+    st.integers(24, 40),
+)
+def test_pieces_keep_their_promises_with_every_family_of_tokenizers(
+    family: str, written: list[str], limit: int
+) -> None:
+    tokenizer = TextTokenizer(FAMILIES[family](), 64)
+    text = "".join(written)
+    pieces = cut(text, [], tokenizer, limit, is_code=False)
+    assert_pieces_hold(text, [], tokenizer, limit, pieces)
+    for piece in pieces:
+        assert len(piece.tokens.starts) <= limit
 
 
 def test_more_combining_marks_than_a_piece_holds_are_cut_all_the_same() -> None:

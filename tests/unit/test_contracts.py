@@ -46,6 +46,7 @@ def test_public_names() -> None:
         "list_sources",
         "explain",
         "remove_path",
+        "gc",
         "index_status",
         "check",
         "close",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colbert_mcp.debounce import Debounce, Timing
+from colbert_mcp.watching.debounce import Debounce, Timing
 
 A, B = b"/a", b"/b"
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from colbert_mcp.boundaries import is_boundary
-from colbert_mcp.folding import Folded, count_words, fold
+from colbert_mcp.quoting.boundaries import is_boundary
+from colbert_mcp.quoting.folding import Folded, count_words, fold
 
 # Letters with and without accents, marks, typography, invisible characters, scripts with and without spaces.
 ALPHABET = "aAbéßİΣςſ1½² \n\t\r\u00a0.,;:!?'\"’“”«»-–—…ﬁﬀ\u0301\u0308\u00ad\u200b\u200d中あไกिक각각K#>*[](<%"

@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from colbert_mcp.errors import EmptyQueryError, QueryError
-from colbert_mcp.folding import Folded, fold
-from colbert_mcp.quotes import MAX_QUOTE_CHARACTERS, Finding, closest, find, find_elided, read_quote
+from colbert_mcp.quoting.folding import Folded, fold
+from colbert_mcp.quoting.quotes import MAX_QUOTE_CHARACTERS, Finding, closest, find, find_elided, read_quote
 
 SOURCE = (
     "The starter smells of varnish when it is hungry, not spoiled. Feed it three times a day!\n"

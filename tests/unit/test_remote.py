@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp.types import CallToolResult, TextContent
 
-import colbert_mcp.remote
+import colbert_mcp.sharing.remote
 from colbert_mcp.config import Config
 from colbert_mcp.errors import ColbertMCPError, IndexMismatchError, StoreError, error_named
-from colbert_mcp.remote import RemoteEngine
-from colbert_mcp.rendezvous import Endpoint
 from colbert_mcp.results import RemoveOutput, SourcesOutput
-from colbert_mcp.wire import ERROR_META, BrokenCallError, Caller, NotSentError, decode_roots, encode_roots
+from colbert_mcp.sharing.remote import RemoteEngine
+from colbert_mcp.sharing.rendezvous import Endpoint
+from colbert_mcp.sharing.wire import ERROR_META, BrokenCallError, Caller, NotSentError, decode_roots, encode_roots
 
 SOURCES = SourcesOutput(roots=[], documents=[], total_documents=0, truncated=False, generation=7)
 REMOVED = RemoveOutput(path="/x", removed_documents=1, removed_passages=1, kept_documents=0, generation=7)
@@ -47,7 +47,7 @@ Make = Callable[..., tuple[RemoteEngine, Failing]]
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    monkeypatch.setattr(colbert_mcp.remote, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(colbert_mcp.sharing.remote, "_PAUSES", (0.0, 0.0, 0.0))
     made: list[RemoteEngine] = []
 
     def factory(*answers: Exception | SourcesOutput | RemoveOutput | CallToolResult) -> tuple[RemoteEngine, Failing]:

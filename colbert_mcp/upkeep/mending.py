@@ -15,11 +15,11 @@ from colbert_mcp.config import DocumentsConfig, StoreConfig
 from colbert_mcp.documents import display_path
 from colbert_mcp.encoder import Encoder, Tokenized
 from colbert_mcp.errors import ColbertMCPError
-from colbert_mcp.indexing import fingerprint, index
-from colbert_mcp.integrity import Findings, Step
-from colbert_mcp.runs import Run
+from colbert_mcp.indexing.indexer import fingerprint, index
+from colbert_mcp.indexing.runs import Run
 from colbert_mcp.store import Root, Store, audit
 from colbert_mcp.types import text_hash
+from colbert_mcp.upkeep.integrity import Findings, Step
 
 _GROUP_TOKENS = 32_768
 
@@ -94,7 +94,8 @@ class _Mending:
     def _told(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (ColbertMCPError, sqlite3.Error, OSError) as error:
+        # KeyError: a segment that passages have their rows in is not named, where the catalogue is beyond repair.
+        except (ColbertMCPError, sqlite3.Error, OSError, KeyError) as error:
             self.done.append(f"could not repair {what}: {error}")
 
     def _lookups(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from colbert_mcp.ownership import is_held
+from colbert_mcp.sharing.ownership import is_held
 
 _MAX_BYTES = 1_000_000
 _PROCESSES = Path("/proc")

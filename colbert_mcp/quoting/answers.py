@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from colbert_mcp.answer_units import Unit, masked, units
-from colbert_mcp.attribution import Citation, Citations, citations
-from colbert_mcp.folding import Folded, count_words, fold
-from colbert_mcp.quotation_marks import quotation_marks
+from colbert_mcp.quoting.answer_units import Unit, masked, units
+from colbert_mcp.quoting.attribution import Citation, Citations, citations
+from colbert_mcp.quoting.folding import Folded, count_words, fold
+from colbert_mcp.quoting.quotation_marks import quotation_marks
 
 _SCARE_WORDS = 2
 _SHOWN = 80

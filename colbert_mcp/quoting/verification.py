@@ -16,12 +16,12 @@ from functools import cached_property
 from itertools import islice, pairwise
 from urllib.request import url2pathname
 
-from colbert_mcp.candidates import COMPARED, SEARCHED, Candidates
 from colbert_mcp.citations import Sources, Standing, find_passage, link, part_number
 from colbert_mcp.documents import display_path, in_scope, real_path
 from colbert_mcp.errors import PassageNotFoundError, QueryError, UnreadableDocumentError
-from colbert_mcp.folding import Folded
-from colbert_mcp.quotes import Closest, Finding, Quote, closest, find, find_elided, read_quote
+from colbert_mcp.quoting.candidates import COMPARED, SEARCHED, Candidates
+from colbert_mcp.quoting.folding import Folded
+from colbert_mcp.quoting.quotes import Closest, Finding, Quote, closest, find, find_elided, read_quote
 from colbert_mcp.results import QuoteEdit, QuoteMatch, Verdict, VerifyOutput
 from colbert_mcp.store import Reader, Snapshot, StoredPassage, not_whole
 from colbert_mcp.types import Status

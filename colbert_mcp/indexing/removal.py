@@ -38,15 +38,17 @@ def remove(store: Store, target: bytes, scope: Sequence[bytes]) -> RemoveOutput:
         return sorted(below - writer.held_documents() if own else below)
 
     documents, passages = store.forget(let_go)
-    notice = None
+    notices = []
     if not own:
         around = display_path(above[0].path) if in_scope(above[0].path, scope) else "the folder around it"
-        notice = f"It stays out of {around} until it is indexed by its own path."
+        notices.append(f"It stays out of {around} until it is indexed by its own path.")
+    if not store.scrub():
+        notices.append("Its text may stay in Chroma's files until they are written anew: colbert-mcp gc does that.")
     return RemoveOutput(
         path=display_path(target),
         removed_documents=documents,
         removed_passages=passages,
         kept_documents=len(below) - documents,
         generation=writer.generation,
-        notice=notice,
+        notice=" ".join(notices) or None,
     )

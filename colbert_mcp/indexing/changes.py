@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from colbert_mcp.config import DocumentsConfig
 from colbert_mcp.documents import Discovery, Found, discover, is_within, read_regular_file
+from colbert_mcp.indexing.runs import Run
 from colbert_mcp.results import Skipped
-from colbert_mcp.runs import Run
 from colbert_mcp.store import Reader
 from colbert_mcp.types import FileStamp
 

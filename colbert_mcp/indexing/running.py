@@ -6,16 +6,17 @@ Knows the store and how to get the model; nothing of searches, nor of who waits 
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from colbert_mcp.changes import patterns_of
 from colbert_mcp.config import Config
 from colbert_mcp.documents import display_path, in_scope, real_path
 from colbert_mcp.encoder import Encoder
 from colbert_mcp.errors import ColbertMCPError, StoreError
-from colbert_mcp.indexing import index, seems_made_with
+from colbert_mcp.indexing.changes import patterns_of
+from colbert_mcp.indexing.indexer import index, seems_made_with
+from colbert_mcp.indexing.runs import Run
 from colbert_mcp.results import IndexOutput
-from colbert_mcp.runs import Run
 from colbert_mcp.store import Store
 from colbert_mcp.types import ProgressCallback
 
@@ -141,6 +142,17 @@ class Runs:
     def outputs(self, scope: Sequence[bytes]) -> list[IndexOutput]:
         """How the runs over roots in ``scope`` stand."""
         return [task.run.output() for path, task in list(self.tasks.items()) if in_scope(path, scope)]
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Write to the store, without waiting for whoever does; raises StoreError where somebody does."""
+        if not self.writing.acquire(blocking=False):
+            raise StoreError(f"The index is being changed, by an indexing run perhaps; call {what} when that is over.")
+        try:
+            self.check_open()
+            yield
+        finally:
+            self.writing.release()
 
     def check_open(self) -> None:
         """Raise StoreError once the runs are closed."""

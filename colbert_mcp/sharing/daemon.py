@@ -26,15 +26,15 @@ from colbert_mcp.config import Config
 from colbert_mcp.encoder import Encoder
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import ColbertMCPError, IndexLockedError
-from colbert_mcp.hosting import Attendance, Host, new_endpoint
-from colbert_mcp.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.sharing.hosting import Attendance, Host, new_endpoint
+from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.store.failures import store_error
 
 _LOCK_SECONDS = 5.0  # clients hold the lock for moments, to see whether there is an engine
 _GRACE_SECONDS = 2
 _THREADS = 200  # calls wait in threads: for the model, for a run
 _CHECK_SECONDS = 5.0
-_log = logging.getLogger("colbert_mcp.daemon")
+_log = logging.getLogger("colbert_mcp.sharing.daemon")
 
 
 def main(encoder: Encoder | None = None) -> None:

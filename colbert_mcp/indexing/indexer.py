@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from colbert_mcp.changes import Candidate, Changes, compare, stamp_if_same
 from colbert_mcp.chunking import CHUNKER, Piece, cut_document
 from colbert_mcp.config import DocumentsConfig, ModelConfig, StoreConfig
 from colbert_mcp.documents import (
@@ -26,8 +25,9 @@ from colbert_mcp.documents import (
 from colbert_mcp.encoder import Encoder, Tokenized
 from colbert_mcp.errors import DocumentError, UnreadableDocumentError
 from colbert_mcp.evidence import FEWEST, META_KEY, calibrate, read_calibration
+from colbert_mcp.indexing.changes import Candidate, Changes, compare, stamp_if_same
+from colbert_mcp.indexing.runs import RATE_KEY, Run
 from colbert_mcp.results import Skipped
-from colbert_mcp.runs import RATE_KEY, Run
 from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store
 from colbert_mcp.types import Chunk, FileStamp
 

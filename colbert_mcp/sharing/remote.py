@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from mcp.types import CallToolResult, TextContent
 
-from colbert_mcp.checking import check_answer
 from colbert_mcp.config import Config
 from colbert_mcp.errors import (
     ColbertMCPError,
@@ -28,12 +27,13 @@ from colbert_mcp.errors import (
     UnreadableDocumentError,
     error_named,
 )
-from colbert_mcp.rendezvous import Endpoint
+from colbert_mcp.quoting.checking import check_answer
 from colbert_mcp.results import (
     AnswerOutput,
     CheckOutput,
     EngineStatus,
     ExplainOutput,
+    GcOutput,
     IndexOutput,
     PassageOutput,
     RemoveOutput,
@@ -44,8 +44,8 @@ from colbert_mcp.results import (
     StatusOutput,
     VerifyOutput,
 )
-from colbert_mcp.types import IndexingProgress, Mode, ProgressCallback
-from colbert_mcp.wire import (
+from colbert_mcp.sharing.rendezvous import Endpoint
+from colbert_mcp.sharing.wire import (
     ERROR_META,
     WATCH_TOOL,
     BrokenCallError,
@@ -54,6 +54,7 @@ from colbert_mcp.wire import (
     RefusedCallError,
     SilentCallError,
 )
+from colbert_mcp.types import IndexingProgress, Mode, ProgressCallback
 
 _POLL_SECONDS = 0.5
 _LISTED = 50
@@ -179,6 +180,10 @@ class RemoteEngine:
     def remove_path(self, path: str | os.PathLike[str], *, scope: Sequence[bytes] = ()) -> RemoveOutput:
         """See ``Engine.remove_path``."""
         return self._write("remove_path", {"path": _sent(path)}, RemoveOutput, scope)
+
+    def gc(self, former_days: int | None = None) -> GcOutput:
+        """See ``Engine.gc``."""
+        return self._write("gc", {"former_days": former_days}, GcOutput)
 
     def check(
         self,

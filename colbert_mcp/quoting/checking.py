@@ -4,8 +4,8 @@ verifies one quote; nothing of the index.
 
 from collections.abc import Callable
 
-from colbert_mcp.answers import quotations
 from colbert_mcp.errors import PassageNotFoundError, QueryError
+from colbert_mcp.quoting.answers import quotations
 from colbert_mcp.results import VERIFIED, AnswerOutput, QuoteCheck, Verdict, VerifyOutput
 
 

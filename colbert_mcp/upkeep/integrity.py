@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from colbert_mcp.documents import display_path, file_stamp, read_regular_file
-from colbert_mcp.errors import ColbertMCPError, DocumentError
+from colbert_mcp.errors import REPAIR_COMMAND, ColbertMCPError, DocumentError
 from colbert_mcp.results import CheckCounts, CheckOutput, CheckProblem, SourceCounts
 from colbert_mcp.store import CATALOGUE, AuditedDocument, CatalogueAudit, Fault, Store, audit
 from colbert_mcp.store.tokens import Segment
 
 LISTED = 200
-REPAIR = "colbert-mcp check --repair"
 Step = Callable[[str], None]
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
@@ -69,7 +68,7 @@ def output(index: str, found: Findings, after: Findings | None = None, done: Seq
             kind=fault.kind,
             where=fault.where,
             what=fault.what,
-            mends=delete if tried and fault.kind == "catalogue" else REPAIR,
+            mends=delete if tried and fault.kind == "catalogue" else REPAIR_COMMAND,
             repaired=(fault.kind, fault.where) not in left,
         )
         for fault in (*found.faults, *new)

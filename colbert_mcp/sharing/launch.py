@@ -23,12 +23,19 @@ from pydantic import ValidationError
 
 from colbert_mcp.config import Config
 from colbert_mcp.errors import IndexNotFoundError, StoreError, error_named
-from colbert_mcp.ownership import LOCK, OWNER, in_use, is_held
-from colbert_mcp.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.results import EngineOutput, EngineStatus
-from colbert_mcp.wire import STATUS_TOOL, BrokenCallError, Caller, NotSentError, RefusedCallError, SilentCallError
+from colbert_mcp.sharing.ownership import LOCK, OWNER, in_use, is_held
+from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.sharing.wire import (
+    STATUS_TOOL,
+    BrokenCallError,
+    Caller,
+    NotSentError,
+    RefusedCallError,
+    SilentCallError,
+)
 
-_PARENT = str(Path(__file__).parent.parent)
+_PARENT = str(Path(__file__).parents[2])
 # The engine is this very program, also where this one was found through its working directory, which -P leaves out.
 _PROGRAM = f"""\
 import sys
@@ -36,7 +43,7 @@ if {_PARENT!r} not in sys.path:
     sys.path.insert(0, {_PARENT!r})
     import colbert_mcp
     sys.path.pop(0)
-from colbert_mcp.daemon import main
+from colbert_mcp.sharing.daemon import main
 main()
 """
 COMMAND = (sys.executable, "-P", "-c", _PROGRAM)

@@ -26,11 +26,11 @@ from colbert_mcp.config import Config
 from colbert_mcp.documents import in_scope, real_path
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import PathNotAllowedError
-from colbert_mcp.rendezvous import Endpoint, Rendezvous
-from colbert_mcp.results import CheckOutput, EngineStatus, ExplainOutput, IndexOutput, RunOutput, SearchOutput
+from colbert_mcp.results import CheckOutput, EngineStatus, ExplainOutput, GcOutput, IndexOutput, RunOutput, SearchOutput
 from colbert_mcp.server import READS, WRITES, add_tool, answer, build_server, local_path, quick_answer
+from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
+from colbert_mcp.sharing.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, WATCH_TOOL, decode_roots
 from colbert_mcp.types import Mode
-from colbert_mcp.wire import CLIENT_HEADER, ROOTS_HEADER, STATUS_TOOL, WATCH_TOOL, decode_roots
 
 _MAX_BODY_BYTES = 16_000_000
 _UNCOUNTED = {STATUS_TOOL, WATCH_TOOL}
@@ -119,6 +119,7 @@ class Host:
         server = build_server(attachment)
         server.middleware.append(self._attend)
         self._add_tools(server, attachment)
+        self._add_upkeep_tools(server, attachment)
         self.app: ASGIApp = _Guarded(
             server.streamable_http_app(
                 json_response=True,
@@ -225,11 +226,6 @@ class Host:
             """Stop the run over a root after the batch at hand; what was committed stays."""
             return await answer(lambda: self._cancelled(path))
 
-        @add_tool(server, "Verify the index", WRITES)
-        async def check(read_data: bool, repair: bool) -> Annotated[CallToolResult, CheckOutput]:
-            """Compare every part of the index with the others and with its sources; repair it if asked to."""
-            return await answer(lambda: attachment.index().check(read_data=read_data, repair=repair))
-
         @add_tool(server, "Watch the indexed roots", WRITES)
         async def watch_roots() -> Annotated[CallToolResult, EngineStatus]:
             """Keep the indexed roots fresh as they change, as long as this engine lives."""
@@ -251,6 +247,19 @@ class Host:
     def _watching(self) -> EngineStatus:
         self._engine.watch()
         return self._status()
+
+    def _add_upkeep_tools(self, server: MCPServer[None], attachment: Attachment) -> None:
+        """What keeps an index sound and small."""
+
+        @add_tool(server, "Verify the index", WRITES)
+        async def check(read_data: bool, repair: bool) -> Annotated[CallToolResult, CheckOutput]:
+            """Compare every part of the index with the others and with its sources; repair it if asked to."""
+            return await answer(lambda: attachment.index().check(read_data=read_data, repair=repair))
+
+        @add_tool(server, "Give back disk space", WRITES)
+        async def gc(former_days: int | None) -> Annotated[CallToolResult, GcOutput]:
+            """Delete what the index keeps without need, and write its files anew."""
+            return await answer(lambda: attachment.index().gc(former_days))
 
     def _run(self, path: str, wait_seconds: float, list_skipped: int) -> RunOutput:
         named = _in_roots(path)

@@ -16,7 +16,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult
 
-from colbert_mcp.rendezvous import Endpoint
+from colbert_mcp.sharing.rendezvous import Endpoint
 
 CLIENT_HEADER = "x-colbert-mcp-client"
 ROOTS_HEADER = "x-colbert-mcp-roots"

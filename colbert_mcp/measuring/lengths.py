@@ -21,8 +21,8 @@ from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.encoder.loading import settings_of
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import EncoderError, UnreadableDocumentError
-from colbert_mcp.indexing import check_indexable
-from colbert_mcp.labelled import Labelled, ndcg, read_labelled
+from colbert_mcp.indexing.indexer import check_indexable
+from colbert_mcp.measuring.labelled import Labelled, ndcg, read_labelled
 from colbert_mcp.results import LengthRow, LengthsOutput
 
 LENGTHS = (300, 512, 1024, 2048, 4096, 8192)

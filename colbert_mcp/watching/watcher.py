@@ -16,17 +16,17 @@ from datetime import UTC, datetime
 from functools import partial
 
 from colbert_mcp.config import DocumentsConfig
-from colbert_mcp.debounce import Debounce, Timing
 from colbert_mcp.documents import Discovery, Relevance, display_path, in_scope, is_within, real_path
 from colbert_mcp.errors import ColbertMCPError
-from colbert_mcp.listening import Listener
+from colbert_mcp.indexing.running import Runs, Task
 from colbert_mcp.results import IndexOutput, WatchedRoot, WatchState
-from colbert_mcp.running import Runs, Task
 from colbert_mcp.store import Root, Store
+from colbert_mcp.watching.debounce import Debounce, Timing
+from colbert_mcp.watching.listening import Listener
 
 # So many changes at once count whatever they are: the system forgets some when it has to keep too many.
 _MANY = 10_000
-_log = logging.getLogger("colbert_mcp.watching")
+_log = logging.getLogger("colbert_mcp.watching.watcher")
 _Identity = tuple[int, int]
 
 

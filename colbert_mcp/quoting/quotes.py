@@ -19,9 +19,9 @@ from typing import Literal, TypeAlias
 
 from rapidfuzz.distance import Indel, Levenshtein
 
-from colbert_mcp.boundaries import asks_or_exclaims, is_boundary, is_greek_question
 from colbert_mcp.errors import EmptyQueryError, QueryError
-from colbert_mcp.folding import Folded, Token, count_words, fold
+from colbert_mcp.quoting.boundaries import asks_or_exclaims, is_boundary, is_greek_question
+from colbert_mcp.quoting.folding import Folded, Token, count_words, fold
 
 MAX_QUOTE_CHARACTERS = 10_000
 MIN_ELIDED_WORDS = 4

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from colbert_mcp.folding import IGNORED, fold, has_spaceless
 from colbert_mcp.lexical import match_expression
-from colbert_mcp.quotes import Quote
+from colbert_mcp.quoting.folding import IGNORED, fold, has_spaceless
+from colbert_mcp.quoting.quotes import Quote
 from colbert_mcp.store import Reader, StoredPassage
 
 # How many characters are folded for one quote, and how many are searched and compared word by word.

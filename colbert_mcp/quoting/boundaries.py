@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import regex
 
-from colbert_mcp.folding import has_spaceless, is_wordlike
+from colbert_mcp.quoting.folding import has_spaceless, is_wordlike
 
 _UNSEEN = regex.compile(r"[\p{Default_Ignorable_Code_Point}--[\p{M}\p{L}]]", regex.VERSION1)
 # How many visible characters are looked at on either side, and how many to find them among.

@@ -1,0 +1,1 @@
+"""Quotations: found in an answer, attributed to sources, and looked for in what is indexed."""

@@ -1,0 +1,1 @@
+"""Keeps indexed roots fresh: what the system tells of changes leads to ordinary runs."""
