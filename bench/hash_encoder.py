@@ -16,6 +16,7 @@ class HashEncoder:
     """Satisfies the Encoder protocol without a model: every word is a fixed direction."""
 
     device, dtype, content_length, window = "cpu", "float32", 160, 162
+    notices = ()
     fingerprint = Fingerprint("hash", "hash", 8, 8, "", 162, ())
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:

@@ -44,6 +44,7 @@ def truncated_builtin(directory: Path, layers: int) -> str:
     from safetensors.numpy import load_file, save_file
 
     from colbert_mcp.encoder import builtin
+    from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, QUERY_LENGTH
 
     source = Path(get_model_path())
     (directory / "1_Dense").mkdir(parents=True)
@@ -61,7 +62,7 @@ def truncated_builtin(directory: Path, layers: int) -> str:
         {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"},
     ]
     settings = {"model_type": "ColBERT", "query_prefix": "", "document_prefix": "", "do_query_expansion": False}
-    settings |= {"query_length": builtin.QUERY_LENGTH, "document_length": builtin.DOCUMENT_LENGTH}
+    settings |= {"query_length": QUERY_LENGTH, "document_length": DOCUMENT_LENGTH}
     for name, value in {
         "config.json": config,
         "1_Dense/config.json": dense,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_config_path, user_data_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from colbert_mcp.errors import ConfigError
 
@@ -30,14 +30,17 @@ class IndexConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """``[model]``: the encoder; 0 and "" mean the model's own value."""
+    """``[model]``: the encoder; 0, "" and, for expansion, "auto" mean the model's own value."""
 
     name: str = Field(default="builtin", min_length=1)
     revision: str = ""
+    trust_remote_code: bool = False
+    code_revision: str = ""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     document_length: int = Field(default=0, ge=0, le=65536)
     query_length: int = Field(default=0, ge=0, le=65536)
+    attend_to_expansion_tokens: StrictBool | Literal["auto"] = "auto"
     batch_tokens: int = Field(default=4096, ge=64, le=2**24)
     threads: int = Field(default=0, ge=0, le=1024)
 

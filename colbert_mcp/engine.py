@@ -4,6 +4,7 @@ The model loads when it is first needed, never for ``show`` or ``status``. One r
 beside it. Knows nothing of MCP or of terminals.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
 from colbert_mcp.documents import check_root, display_path, in_scope, real_path
-from colbert_mcp.encoder import Encoder, load_encoder
+from colbert_mcp.encoder import Encoder, check_outside, load_encoder
 from colbert_mcp.errors import PathNotAllowedError, QueryError
 from colbert_mcp.indexing.indexer import check_indexable, fingerprint
 from colbert_mcp.indexing.planning import planned
@@ -46,6 +47,7 @@ from colbert_mcp.watching.watcher import Watcher
 
 MAX_NEIGHBOURS = 20
 MAX_FORMER_DAYS = 36_500
+_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -320,6 +322,7 @@ class Engine:
         self._check_scope(target, scope)
         check_root(target, [real_path(root) for root in self._config.index.roots])
         check_indexable(target, [*(include or ()), *(exclude or ())])
+        check_outside(self._config.model, [target])
         return target
 
     def _cited(
@@ -334,7 +337,11 @@ class Engine:
         """The model, loaded once; raises IndexMismatchError where the index was made with another."""
         with self._encoder_lock:
             if self._encoder is None:
+                with self._store.snapshot() as snapshot:
+                    check_outside(self._config.model, [root.path for root in snapshot.reader.roots()])
                 self._encoder = load_encoder(self._config.model)
+                for notice in self._encoder.notices:
+                    _log.warning(notice)
             if not self._checked:
                 self._store.check_fingerprint(fingerprint(self._encoder))
                 self._checked = True

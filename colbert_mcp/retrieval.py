@@ -35,6 +35,7 @@ MIN_MAX_TOKENS = 100
 _LEXICAL_DEPTH = 1000
 _NEAREST = 200
 _MOST_TWINS = 10
+_LEFT_OUT_CHARACTERS = 400
 _WEAK = (
     "Weak evidence: the best passage matches no better than passages of this index do for unrelated questions; it may "
     "not hold the answer."
@@ -383,7 +384,16 @@ def _notices(
     elif not found:
         notices.append("No indexed passage holds any of these words as a whole word; the mode hybrid finds more.")
     if query is not None and query.unread:
-        notices.append(f"The query is longer than the model reads; not used: {query.unread[:200]!r}")
+        notices.append(_left_out(query.unread))
     if request.explain and query is None:
         notices.append("The mode lexical matches words without the model, so there is nothing to explain.")
     return notices
+
+
+def _left_out(unread: str) -> str:
+    """What of a query was not used: how many words, and with which they begin."""
+    words = unread.split()
+    beginning = " ".join(words)[:_LEFT_OUT_CHARACTERS]
+    dots = "…" if len(beginning) < len(" ".join(words)) else ""
+    count = "word was" if len(words) == 1 else f"{len(words)} words were"
+    return f"The query is longer than the model reads: its last {count} not used, “{beginning}{dots}”."

@@ -26,6 +26,7 @@ class FakeEncoder:
 
     device = "cpu"
     dtype = "float32"
+    notices: tuple[str, ...] = ()
 
     def __init__(self, content_length: int = 40, name: str = "fake", before_batch: Callable[[], None] = lambda: None):
         self.content_length = content_length

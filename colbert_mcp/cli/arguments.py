@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from colbert_mcp import __version__
-from colbert_mcp.cli import asking, health, keeping
+from colbert_mcp.cli import asking, health, keeping, models
 from colbert_mcp.cli.output import escape
 from colbert_mcp.config import Config
 
@@ -25,7 +25,8 @@ def command_parser() -> argparse.ArgumentParser:
         prog="colbert-mcp",
         description="Passages from your own files that an assistant can quote and prove.",
         epilog="Exit codes: 2 usage, 3 configuration, 4 documents, 5 model, 6 index, 7 query, "
-        "8 a quotation not verified, 9 damage found (check) or an error (doctor), 130 interrupted.",
+        "8 a quotation not verified, 9 damage found (check), an error (doctor) or other embeddings (model check), "
+        "130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     _add_common(parser, default=None)
@@ -109,6 +110,9 @@ def command_parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--quick", action="store_true", help="load neither torch nor the model")
     doctor.set_defaults(reads_settings=False)
+
+    model = commands.add_parser("model", help="show, convert, make, compare and measure models")
+    models.add_model_commands(model.add_subparsers(title="commands", required=True, metavar="ACTION"), _add_command)
 
     remove = _add_command(commands, "remove", keeping.remove, "take a folder or file out of the index")
     remove.add_argument("path", help="folder or file; it is not deleted from disk")

@@ -77,10 +77,13 @@ def processor(config: ModelConfig) -> Iterator[Finding]:
 
 def model(config: Config) -> Iterator[Finding]:
     """Whether the model loads, what it is, and whether the index was made with it."""
-    from colbert_mcp.encoder import load_encoder
+    from colbert_mcp.encoder import check_outside, load_encoder
+    from colbert_mcp.store import roots_of
 
     started = time.monotonic()
     try:
+        if config.model.trust_remote_code:
+            check_outside(config.model, roots_of(config.index_path.resolve()))
         encoder = load_encoder(config.model)
     except ColbertMCPError as error:
         yield Finding(topic="model", state="error", what=str(error), mends=_BUILTIN)
@@ -92,6 +95,7 @@ def model(config: Config) -> Iterator[Finding]:
         f"{own.dense_dimension} of a passage, document_length {own.document_length}, window {encoder.window}"
     )
     yield Finding(topic="model", state="ok", what=what)
+    yield from _encoding(config.model)
     stored = stored_fingerprint(config.index_path)
     different = sorted(
         key for key, value in own.as_json().items() if key != "model" and stored.get(key, value) != value
@@ -99,6 +103,21 @@ def model(config: Config) -> Iterator[Finding]:
     if different:
         made = f"the index was made with {stored.get('model')}, which differs in {', '.join(different)}"
         yield Finding(topic="model", state="error", what=made, mends="set [model] back, or choose another --index")
+
+
+def _encoding(config: ModelConfig) -> Iterator[Finding]:
+    """How the model encodes, where each setting comes from, and what there is to know of it."""
+    from colbert_mcp.encoder.description import describe
+
+    found = describe(config)
+    shown = ("document_length", "query_length", "do_query_expansion", "attend_to_expansion_tokens", "window")
+    named = (f"{value.name} {value.value} ({value.source})" for value in found.values if value.name in shown)
+    yield Finding(topic="encoding", state="ok", what="; ".join(named))
+    if found.remote_code:
+        what = f"{found.model} runs code of its own, with all rights that you have: {found.value('remote_code')}"
+        yield Finding(topic="code", state="warning", what=what, mends="read it, or name another in [model] name")
+    for notice in found.notices:
+        yield Finding(topic="encoding", state="warning", what=notice, mends="colbert-mcp model lengths PATH")
 
 
 def _source(config: ModelConfig) -> str:

@@ -1,12 +1,13 @@
 """The model: text to token embeddings. The only package that knows torch and pylate, loaded when first needed.
 
-``base`` is what everyone else sees, ``checkpoint`` judges a model directory before anything in it is loaded,
-``builtin`` assembles the embedded default, ``colbert`` encodes with PyLate, ``hardware`` chooses what that runs on,
-``tokenizing`` counts tokens without them.
+``base`` is what everyone else sees. ``checkpoint`` judges a model directory before anything in it is loaded, over
+``weights`` and ``remote_code``; ``settings`` says how it encodes, and why; ``loading`` goes from the configuration to
+an encoder. ``builtin`` assembles the embedded default, ``colbert`` encodes with PyLate, ``hardware`` chooses what that
+runs on. ``tokenizing`` counts tokens without them.
 Knows nothing of files or the index.
 """
 
 from colbert_mcp.encoder.base import Encoded, Encoder, Fingerprint, Query, Tokenized
-from colbert_mcp.encoder.loading import load_encoder
+from colbert_mcp.encoder.loading import check_outside, load_encoder
 
-__all__ = ["Encoded", "Encoder", "Fingerprint", "Query", "Tokenized", "load_encoder"]
+__all__ = ["Encoded", "Encoder", "Fingerprint", "Query", "Tokenized", "check_outside", "load_encoder"]

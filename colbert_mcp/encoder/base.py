@@ -93,6 +93,10 @@ class Encoder(Protocol):
         """``cpu``, ``cuda`` or ``mps``."""
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user should know of the settings, such as a length that the model was not trained for."""
+
+    @property
     def dtype(self) -> str:
         """The backbone's number format."""
 

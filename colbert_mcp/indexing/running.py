@@ -172,7 +172,7 @@ class Runs:
     def _carry_out(self, task: Task) -> None:
         run = task.run
         try:
-            if run.notice is not None:
+            if run.notice == _LOADING:
                 self._load_for(run)
             with self.writing, self._store.guard():
                 run.started = time.monotonic()
@@ -205,7 +205,8 @@ class Runs:
         """The model; loading it is told, and does not count as time of the run."""
         run.notice, before = _LOADING, time.monotonic()
         encoder = self._load()
-        run.notice, run.started = None, run.started + time.monotonic() - before
+        run.notice = " ".join(encoder.notices) or None
+        run.started += time.monotonic() - before
         return encoder
 
     def _forget_old(self) -> None:

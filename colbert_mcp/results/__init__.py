@@ -13,6 +13,14 @@ from colbert_mcp.results.health import (
     Finding,
     SourceCounts,
 )
+from colbert_mcp.results.models import (
+    LengthRow,
+    LengthsOutput,
+    ModelCheckOutput,
+    ModelOutput,
+    ModelValue,
+    ModelWritten,
+)
 from colbert_mcp.results.passages import (
     ExplainOutput,
     Explanation,
@@ -70,6 +78,12 @@ __all__ = [
     "IndexOutput",
     "IndexPlan",
     "Ledger",
+    "LengthRow",
+    "LengthsOutput",
+    "ModelCheckOutput",
+    "ModelOutput",
+    "ModelValue",
+    "ModelWritten",
     "Passage",
     "PassageOutput",
     "Place",

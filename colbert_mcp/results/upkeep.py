@@ -159,6 +159,7 @@ class StatusOutput(Result):
     runs: list[IndexOutput]
     watching: list[WatchedRoot] | None = Field(description="the roots that are watched; null if none ever is")
     version: str
+    notice: str | None = Field(default=None, description="what to know of the model, once it is loaded")
 
 
 class RunOutput(Result):

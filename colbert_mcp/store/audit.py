@@ -6,6 +6,7 @@ knows the sources; ``mending`` puts right what lies inside the index.
 
 import hashlib
 import json
+import os
 import re
 import sqlite3
 import stat
@@ -243,7 +244,7 @@ def audit(directory: Path, *, read_only: bool) -> Iterator[CatalogueAudit]:
 def roots_of(directory: Path) -> list[bytes]:
     """The folders that a damaged catalogue says were indexed, as far as it can be read."""
     try:
-        connection = connect(directory / CATALOGUE)
+        connection = connect(directory / CATALOGUE, immutable=not os.access(directory, os.W_OK))
     except (ColbertMCPError, sqlite3.Error):
         return []
     try:

@@ -93,6 +93,7 @@ def status(
         runs=runs,
         watching=watching,
         version=version("colbert-mcp"),
+        notice=(" ".join(encoder.notices) or None) if encoder else None,
     )
 
 

@@ -12,7 +12,7 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import builtin, load_encoder
 from colbert_mcp.encoder.checkpoint import file_digest
 from colbert_mcp.encoder.colbert import ColBERTEncoder
-from colbert_mcp.encoder.tokenizing import builtin_tokenizer
+from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, builtin_tokenizer
 from colbert_mcp.errors import EncoderError
 
 pytestmark = pytest.mark.real_encoder
@@ -76,7 +76,7 @@ def test_its_fingerprint_follows_its_head_and_its_lengths(encoder: ColBERTEncode
     head = Path(builtin.__file__).with_name("builtin_head.safetensors")
     digest = file_digest(directory / "model.safetensors", head, directory / "tokenizer.json")
     assert encoder.fingerprint.digest == digest
-    assert encoder.fingerprint.document_length == builtin.DOCUMENT_LENGTH
+    assert encoder.fingerprint.document_length == DOCUMENT_LENGTH
     shorter = load_encoder(ModelConfig(document_length=64)).fingerprint
     assert (shorter.digest, shorter.document_length) == (digest, 64)
 

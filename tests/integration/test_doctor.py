@@ -9,6 +9,7 @@ from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 
+import miniature
 import pytest
 from fake_encoder import FakeEncoder
 from support import PROJECT, EngineFactory
@@ -230,3 +231,28 @@ def test_the_command_line_shows_every_finding_and_ends_with_a_code_of_its_own(
     broken.write_text("[")
     assert main(["doctor", "--quick", "--json", "--config", str(broken)]) == UNSOUND
     assert DoctorOutput.model_validate_json(capsys.readouterr().out).errors == 1
+
+
+def test_how_the_model_encodes_is_told_and_what_there_is_to_know_of_it(tmp_path: Path) -> None:
+    model = miniature.with_code(tmp_path / "model", tmp_path / "canary")
+    settings = tmp_path / "settings.toml"
+    lines = [f'name = "{model}"', 'device = "cpu"', "document_length = 100", "trust_remote_code = true"]
+    settings.write_text("\n".join(["[model]", *lines]))
+
+    def told(topic: str) -> list[Finding]:
+        found = examine(settings, index=str(tmp_path / "index"), quick=False).findings
+        return [finding for finding in found if finding.topic == topic]
+
+    (encoding, notice) = told("encoding")
+    assert "document_length 100 ([model] document_length)" in encoding.what
+    assert "query_length 16 (artifact.metadata: query_maxlen)" in encoding.what
+    assert (notice.state, notice.mends) == ("warning", "colbert-mcp model lengths PATH")
+    assert "longer than the 64 tokens" in notice.what
+    (code,) = told("code")
+    assert code.state == "warning"
+    assert "modeling_mini.MiniModel" in code.what
+    settings.write_text("\n".join(["[model]", *lines[:-1]]))
+    assert told("code") == []
+    (refused,) = told("model")
+    assert refused.state == "error"
+    assert "which is not run" in refused.what

@@ -160,12 +160,19 @@ def test_a_checkpoint_cannot_name_code_to_be_run(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("kind", ["canary.Planted", "os.path"])
-def test_a_checkpoint_cannot_name_a_module_of_its_choice(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("canary.Planted", "code of its own"),
+        ("os.path", "code of its own"),
+        ("sentence_transformers.models.LSTM", "not one that is loaded"),
+    ],
+)
+def test_a_checkpoint_cannot_name_a_module_of_its_choice(tmp_path: Path, kind: str, reason: str) -> None:
     miniature.pylate(tmp_path)
     modules = json.loads((tmp_path / "modules.json").read_text())
     (tmp_path / "modules.json").write_text(json.dumps([*modules, {"idx": 2, "name": "2", "path": "", "type": kind}]))
-    with pytest.raises(EncoderError, match="not one that is loaded"):
+    with pytest.raises(EncoderError, match=reason):
         load(tmp_path)
 
 
@@ -262,7 +269,6 @@ def test_the_fingerprint_holds_everything_that_changes_what_is_stored(tmp_path: 
         (miniature.pylate, "1_Dense/model.safetensors"),
         (miniature.pylate, "1_Dense/config.json"),
         (miniature.pylate, "tokenizer.json"),
-        (miniature.pylate, "config_sentence_transformers.json"),
         (miniature.stanford, "model.safetensors"),
         (miniature.stanford, "tokenizer.json"),
     ],
@@ -337,6 +343,7 @@ def test_a_model_that_changes_text_outside_of_its_tokenizer_is_refused(tmp_path:
         ("config.json", b"{", "Cannot read"),
         ("modules.json", b"[1]", "not a list of modules"),
         ("1_Dense/config.json", b"[]", "not one of torch's own"),
+        ("1_Dense/model.safetensors", b"torn", "not a safetensors file"),
         ("tokenizer.json", None, "no tokenizer.json"),
         ("model.safetensors", None, "no model.safetensors"),
         ("model.safetensors", b"torn", "Cannot load"),
@@ -405,3 +412,83 @@ def test_queries_encoded_together_are_those_encoded_alone(tmp_path: Path) -> Non
         np.testing.assert_allclose(together.dense, alone.dense, atol=1e-5)
         assert (together.tokens, together.unread) == (alone.tokens, alone.unread)
         np.testing.assert_array_equal(together.spans, alone.spans)
+
+
+def test_a_batch_that_memory_is_too_little_for_is_halved_until_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = load(miniature.pylate(tmp_path), batch_tokens=1024)
+    texts = [f"bread of {number} fields" for number in range(24)]
+    expected = encoder.encode_documents(encoder.tokenize(texts))
+    queries = encoder.encode_queries(texts)
+    forward, sizes = encoder._forward, []
+
+    def scarce(features: dict[str, torch.Tensor]) -> object:
+        rows = len(features["input_ids"])
+        sizes.append(rows)
+        if rows > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return forward(features)
+
+    monkeypatch.setattr(encoder, "_forward", scarce)
+    found = encoder.encode_documents(encoder.tokenize(texts))
+    assert max(sizes) > 6 >= sizes[-1]
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)
+    assert "Too little memory on cpu" in caplog.text
+    for mine, theirs in zip(encoder.encode_queries(texts), queries, strict=True):
+        np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)
+    assert encoder._batch_tokens < 1024
+    sizes.clear()
+    encoder.encode_documents(encoder.tokenize(texts))
+    assert sizes[0] <= 8  # it does not begin with what has failed before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+        MemoryError(),
+    ],
+)
+def test_a_single_text_that_does_not_fit_memory_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+
+    def never(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(encoder, "_forward", never)
+    with pytest.raises(EncoderError, match="memory of cpu is too little"):
+        encoder.encode_documents(encoder.tokenize(["bread", "water"]))
+    with pytest.raises(EncoderError, match="memory of cpu is too little"):
+        encoder.encode_query("bread")
+
+
+def test_another_error_of_the_device_is_not_taken_for_a_lack_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+
+    def broken(_: object) -> None:
+        raise RuntimeError("device-side assert triggered")
+
+    monkeypatch.setattr(encoder, "_forward", broken)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        encoder.encode_documents(encoder.tokenize(["bread", "water"]))
+
+
+def test_rows_that_only_fill_up_a_batch_do_not_multiply_a_long_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load(miniature.pylate(tmp_path), document_length=128, batch_tokens=128)
+    shapes = []
+    forward = encoder._forward
+    monkeypatch.setattr(
+        encoder, "_forward", lambda features: (shapes.append(features["input_ids"].shape), forward(features))[1]
+    )
+    encoder.encode_documents(encoder.tokenize(["bread " * 120, "bread " * 14, "water " * 14]))
+    assert [tuple(shape) for shape in shapes] == [(1, 128), (4, 32)]

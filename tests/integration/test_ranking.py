@@ -329,7 +329,7 @@ def test_the_unread_tail_of_a_query_is_told(open_with: Callable[..., Engine], ri
     engine.index_path(rivers)
     notice = engine.search("an otter and its river").notice
     assert notice is not None
-    assert "longer than the model reads; not used: 'and its river'" in notice
+    assert "its last 3 words were not used, “and its river”" in notice
     assert engine.search("an otter").notice is None
 
 

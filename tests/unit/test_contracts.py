@@ -79,6 +79,10 @@ def test_the_readme_shows_every_command() -> None:
     subparsers = next(action for action in command_parser()._actions if action.metavar == "COMMAND")
     assert subparsers.choices is not None
     assert set(subparsers.choices) <= shown
+    actions = next(action for action in subparsers.choices["model"]._actions if action.metavar == "ACTION")
+    assert actions.choices is not None
+    of_models = [arguments for arguments in commands(README, "colbert-mcp") if "model" in arguments]
+    assert {name for name in actions.choices for arguments in of_models if name in arguments} == set(actions.choices)
 
 
 def test_the_readme_names_every_tool_and_no_other() -> None:

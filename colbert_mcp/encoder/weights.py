@@ -1,0 +1,72 @@
+"""The files that hold a checkpoint's weights: only safetensors, and of those only the header is believed.
+
+Knows files and tensor names; loads neither torch nor pylate.
+"""
+
+import json
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from colbert_mcp.errors import EncoderError
+
+WEIGHTS = "model.safetensors"
+_PICKLE = "pytorch_model.bin"
+_CONVERSION = (
+    "import torch; from safetensors.torch import save_file; "
+    "tensors = torch.load('pytorch_model.bin', map_location='cpu', weights_only=True); "
+    "save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, 'model.safetensors', "
+    "{'format': 'pt'})"
+)
+_LARGEST_HEADER = 100_000_000
+# Old checkpoints of BERT call the parameters of a layer norm so.
+_FORMER_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
+
+
+def weights_file(directory: Path) -> Path:
+    """The safetensors file of a directory; raises EncoderError with what to do where there is none."""
+    weights = directory / WEIGHTS
+    if weights.is_file():
+        return weights
+    if (directory / _PICKLE).is_file():
+        raise EncoderError(
+            f"{directory} has {_PICKLE}, a pickle, which can run code and is not read, and no {WEIGHTS}. Convert it: "
+            f'cd {shlex.quote(str(directory))} && python -c "{_CONVERSION}"'
+        )
+    if list(directory.glob("model-*.safetensors")):
+        raise EncoderError(f"The weights in {directory} are in several files; save the model as one {WEIGHTS}.")
+    raise EncoderError(f"{directory} has no {WEIGHTS}; other weight formats can run code and are not read.")
+
+
+def tensor_shapes(weights: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor by name, from a safetensors header (an 8-byte little-endian length, then JSON)."""
+    broken = EncoderError(f"{weights} is not a safetensors file.")
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(weights.stat().st_size, _LARGEST_HEADER):
+            raise broken
+        header = file.read(length)
+    try:
+        entries = json.loads(header)
+        return {name: tuple(map(int, entry["shape"])) for name, entry in entries.items() if name != "__metadata__"}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise broken from None
+
+
+def unmatched(parameters: Iterable[str], prefix: str, names: Iterable[str]) -> list[str]:
+    """Which parameters of a backbone have no tensor of their name in its checkpoint, under ``prefix`` or none.
+
+    The pooler is left out: no token embedding depends on it.
+    """
+    there = set(names)
+    absent = []
+    for parameter in parameters:
+        known = {parameter, *(parameter.replace(*pair) for pair in _FORMER_NAMES)}
+        if not is_pooler(parameter) and not known & there and not {f"{prefix}.{name}" for name in known} & there:
+            absent.append(parameter)
+    return absent
+
+
+def is_pooler(parameter: str) -> bool:
+    """Whether a parameter belongs to the pooler of a sentence, which token embeddings do without."""
+    return parameter.startswith("pooler.")

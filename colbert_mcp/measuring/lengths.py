@@ -1,0 +1,181 @@
+"""What passages of different lengths cost, measured by indexing a sample of the user's files with each.
+
+The sample is copied, and each index is made in a temporary folder by the code that makes any index. Knows the engine;
+nothing of terminals.
+"""
+
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from colbert_mcp.config import Config, IndexConfig
+from colbert_mcp.documents import Discovery, Found, discover, display_path, real_path
+from colbert_mcp.encoder import Encoder, load_encoder
+from colbert_mcp.encoder.loading import settings_of
+from colbert_mcp.engine import Engine
+from colbert_mcp.errors import EncoderError, UnreadableDocumentError
+from colbert_mcp.indexing.indexer import check_indexable
+from colbert_mcp.measuring.labelled import Labelled, ndcg, read_labelled
+from colbert_mcp.results import LengthRow, LengthsOutput
+
+LENGTHS = (300, 512, 1024, 2048, 4096, 8192)
+SAMPLE_BYTES, QUERIES, DOCUMENTS = 200_000, 50, 300
+_DEPTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How much is measured: bytes of the user's files; queries and documents of a labelled set."""
+
+    bytes: int = SAMPLE_BYTES
+    queries: int = QUERIES
+    documents: int = DOCUMENTS
+
+
+def measure(
+    config: Config,
+    path: str | os.PathLike[str],
+    labelled: Path | None,
+    sample: Sample,
+    step: Callable[[str], None] = lambda _: None,
+) -> LengthsOutput:
+    """Index a sample of what lies under ``path`` with each of LENGTHS that the backbone's window holds.
+
+    Raises DocumentError for a path without files or a labelled set that is none, EncoderError, or StoreError.
+    """
+    settings = settings_of(config.model.model_copy(update={"document_length": 0}))
+    window = settings.window.value or sys.maxsize
+    usable = [length for length in LENGTHS if length <= window]
+    if not usable:
+        raise EncoderError(f"The model reads {window} tokens, less than the shortest length that is measured.")
+    trained = settings.trained_document_length.value or sys.maxsize
+    judged = None if labelled is None else read_labelled(labelled, queries=sample.queries, documents=sample.documents)
+    root = real_path(path)
+    check_indexable(root, ())
+    how = Discovery(max_file_bytes=config.documents.max_file_bytes, hidden=config.documents.hidden)
+    files = [found for found in discover(root, how) if isinstance(found, Found)]
+    chosen = _drawn(files, sample.bytes)
+    if not chosen:
+        raise UnreadableDocumentError(f"There is no file to be indexed under {display_path(root)}.")
+    rows: list[LengthRow] = []
+    encoder: Encoder | None = None
+    with tempfile.TemporaryDirectory(prefix="colbert-mcp-") as scratch:
+        texts, corpus = Path(scratch) / "sample", Path(scratch) / "corpus"
+        _copy(chosen, texts)
+        names = {} if judged is None else _write(judged, corpus)
+        for length in usable:
+            step(f"measuring document_length {length}")
+            model = config.model.model_copy(update={"document_length": length})
+            encoder = load_encoder(model)
+            own = config.model_copy(update={"model": model})
+            row = _row(own, encoder, length <= trained, texts, Path(scratch) / f"index-{length}")
+            if judged is not None:
+                quality = _quality(own, encoder, judged, names, corpus, Path(scratch) / f"corpus-{length}")
+                row = row.model_copy(update={"ndcg_at_10": round(quality, 4)})
+            rows.append(row)
+    sizes = sum(found.stamp.size for found in chosen)
+    return LengthsOutput(
+        model=config.model.name,
+        device=encoder.device if encoder else "",
+        dtype=encoder.dtype if encoder else "",
+        window=settings.window.value,
+        sample_files=len(chosen),
+        sample_bytes=sizes,
+        total_files=len(files),
+        total_bytes=sum(found.stamp.size for found in files),
+        labelled=None if judged is None else f"{len(judged.queries)} queries, {len(judged.documents)} documents",
+        rows=rows,
+        left_out=[length for length in LENGTHS if length not in usable],
+        notices=_notices(rows, settings.trained_document_length.value),
+    )
+
+
+def _drawn(files: Sequence[Found], limit: int) -> list[Found]:
+    """Files in an order drawn with a fixed seed, as far as the limit allows; the smallest one if none fits."""
+    shuffled = list(files)
+    random.Random(0).shuffle(shuffled)  # noqa: S311  # a sample that is the same each time
+    chosen, size = [], 0
+    for found in shuffled:
+        if size + found.stamp.size <= limit:
+            chosen.append(found)
+            size += found.stamp.size
+    return chosen or sorted(files, key=lambda found: found.stamp.size)[:1]
+
+
+def _copy(files: Sequence[Found], folder: Path) -> None:
+    """Copy each file under its own name, which tells its format, into a folder of its own."""
+    for number, found in enumerate(files):
+        (folder / f"{number:06}").mkdir(parents=True)
+        target = os.path.join(os.fsencode(folder / f"{number:06}"), os.path.basename(found.path))
+        shutil.copyfile(found.path, target)
+
+
+def _write(labelled: Labelled, folder: Path) -> dict[str, str]:
+    """Write the documents to files; returns their ids by file name."""
+    folder.mkdir()
+    names = {}
+    for number, (name, text) in enumerate(labelled.documents.items()):
+        names[f"{number:06}.txt"] = name
+        (folder / f"{number:06}.txt").write_text(text, encoding="utf-8")
+    return names
+
+
+@contextmanager
+def _indexed(config: Config, encoder: Encoder, folder: Path, index: Path) -> Iterator[tuple[Engine, LengthRow]]:
+    """An engine over a new index of a folder, and what it took."""
+    own = config.model_copy(update={"index": IndexConfig(path=str(index))})
+    engine = Engine.open(own, create_missing=True, encoder=encoder)
+    try:
+        output = engine.index_path(folder)
+        status = engine.index_status()
+        yield (
+            engine,
+            LengthRow(
+                document_length=encoder.fingerprint.document_length,
+                trained=True,
+                chunks=status.passages,
+                tokens=status.tokens,
+                bytes=sum(status.bytes.values()),
+                seconds=output.seconds,
+                ndcg_at_10=None,
+            ),
+        )
+    finally:
+        engine.close()
+        shutil.rmtree(index, ignore_errors=True)
+
+
+def _row(config: Config, encoder: Encoder, trained: bool, folder: Path, index: Path) -> LengthRow:
+    with _indexed(config, encoder, folder, index) as (_, row):
+        return row.model_copy(update={"trained": trained})
+
+
+def _quality(
+    config: Config, encoder: Encoder, labelled: Labelled, names: dict[str, str], folder: Path, index: Path
+) -> float:
+    """Mean nDCG@10 of documents, each ranked by its best passage."""
+    scores = []
+    with _indexed(config, encoder, folder, index) as (engine, _):
+        for query, text in labelled.queries.items():
+            results = engine.search(text, limit=_DEPTH, max_tokens=sys.maxsize).results
+            places = [
+                place for passage in results for place in (passage.path, *(twin.path for twin in passage.also_at))
+            ]
+            ranking = list(dict.fromkeys(names[Path(place).name] for place in places))
+            scores.append(ndcg(ranking, labelled.relevance[query]))
+    return mean(scores)
+
+
+def _notices(rows: Sequence[LengthRow], trained: int | None) -> list[str]:
+    beyond = [str(row.document_length) for row in rows if not row.trained]
+    if not beyond:
+        return []
+    told = "" if any(row.ndcg_at_10 is not None for row in rows) else "; a labelled set (--labelled) would tell"
+    return [f"The model was trained for {trained} tokens: how well it ranks at {', '.join(beyond)} is not known{told}."]

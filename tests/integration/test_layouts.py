@@ -1,0 +1,331 @@
+"""Models in every layout that users bring: where their settings come from, and that what is used is what they say."""
+
+import json
+import re
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub.constants
+import miniature
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import BertModel
+
+from colbert_mcp.config import ModelConfig
+from colbert_mcp.encoder import load_encoder
+from colbert_mcp.encoder.checkpoint import inspect
+from colbert_mcp.encoder.colbert import ColBERTEncoder
+from colbert_mcp.encoder.loading import settings_of
+from colbert_mcp.errors import EncoderError, ModelNotFoundError
+
+TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "Water & bread; " * 9, "of it"]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def load(directory: Path, **settings: object) -> ColBERTEncoder:
+    values = {"name": str(directory), "dtype": "float32", "device": "cpu", **settings}
+    encoder = load_encoder(ModelConfig(**values))  # type: ignore[arg-type]
+    assert isinstance(encoder, ColBERTEncoder)
+    return encoder
+
+
+def edit(file: Path, **values: object) -> None:
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**known, **values}))
+
+
+LAYOUTS = [
+    miniature.pylate,
+    miniature.stanford,
+    miniature.several_projections,
+    miniature.sentence_transformers,
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_encodes_as_pylate_does_with_the_settings_that_are_told(tmp_path: Path, layout: type) -> None:
+    encoder = load(layout(tmp_path))
+    documents = encoder.encode_documents(encoder.tokenize(TEXTS))
+    for mine, theirs in zip(documents, encoder._model.encode(TEXTS, is_query=False), strict=True):
+        np.testing.assert_allclose(mine.token_embeddings, theirs, atol=1e-5)
+    for query in ("bread and water", "the field " * 30):
+        theirs = encoder._model.encode(query, is_query=True)
+        np.testing.assert_allclose(encoder.encode_query(query).token_embeddings, theirs, atol=1e-5)
+    told = settings_of(ModelConfig(name=str(tmp_path)))
+    for name in (
+        "document_length",
+        "query_length",
+        "document_prefix",
+        "query_prefix",
+        "do_query_expansion",
+        "attend_to_expansion_tokens",
+    ):
+        assert getattr(encoder._model, name) == getattr(told, name).value, name
+    assert tuple(encoder._model.skiplist_words) == told.skiplist_words.value
+    assert inspect(tmp_path).dimension == encoder.fingerprint.dimension == documents[0].token_embeddings.shape[1]
+    assert encoder.window == told.window.value == miniature.WINDOW
+
+
+def test_several_projections_are_what_their_settings_say(tmp_path: Path) -> None:
+    encoder = load(miniature.several_projections(tmp_path))
+    weights = [load_file(tmp_path / f"{number}_Dense" / "model.safetensors") for number in (1, 2, 3)]
+    document = encoder.tokenize(["bread of the field"])[0]
+    ids = torch.tensor([[2, 6, *document.ids.tolist(), 3]])
+    with torch.inference_mode():
+        states = BertModel.from_pretrained(tmp_path)(ids).last_hidden_state[0]
+    wide = torch.nn.functional.gelu(states @ weights[0]["linear.weight"].T + weights[0]["linear.bias"])
+    wide = wide + states @ weights[0]["residual.weight"].T
+    wide = wide + wide @ weights[1]["linear.weight"].T
+    expected = torch.nn.functional.normalize(wide @ weights[2]["linear.weight"].T, dim=-1)
+    found = encoder.encode_documents([document])[0].token_embeddings
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_a_projection_whose_parameters_are_missing_is_refused(tmp_path: Path) -> None:
+    miniature.several_projections(tmp_path)
+    file = tmp_path / "1_Dense" / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["residual.weight"]
+    save_file(tensors, file)
+    with pytest.raises(EncoderError, match="Cannot load"):
+        load(tmp_path)
+
+
+def test_a_sentence_transformers_projection_goes_without_markers_and_expansion(tmp_path: Path) -> None:
+    encoder = load(miniature.sentence_transformers(tmp_path))
+    query = encoder.encode_query("bread and water")
+    assert query.tokens[:1] + query.tokens[-1:] == ("[CLS]", "[SEP]")
+    told = settings_of(ModelConfig(name=str(tmp_path)))
+    assert (told.document_length.value, told.document_length.source) == (
+        64,
+        "sentence_bert_config.json: max_seq_length",
+    )
+    assert (told.do_query_expansion.value, told.document_prefix.value) == (False, "")
+
+
+class Stanford:
+    """ColBERT's encoding, from the papers (Khattab and Zaharia 2020, section 3.2; Santhanam et al. 2022).
+
+    A query is ``[CLS] [Q] q1 … ql [SEP]``, filled up with ``[MASK]`` or cut to query_maxlen; every position is kept,
+    the masks too. A document is ``[CLS] [D] d1 … dn [SEP]``, cut to doc_maxlen and not filled up, without the embeddings
+    of punctuation. Both go through BERT and one linear layer without activation, and each embedding is normalised to
+    length 1. Masks attend to the words; the words attend to them only if ``attend_to_mask_tokens`` is set.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.metadata = json.loads((directory / "artifact.metadata").read_text())
+        self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        tensors = load_file(directory / "model.safetensors")
+        self.linear = tensors.pop("linear.weight")
+        self.bert = BertModel.from_pretrained(directory).eval()
+        self.bert.load_state_dict(
+            {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}, strict=False
+        )
+
+    def _ids(self, text: str, marker: str, length: int) -> list[int]:
+        words = self.tokenizer.encode(text, add_special_tokens=False).ids[: length - 3]
+        special = {name: self.tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]", marker)}
+        return [special["[CLS]"], special[marker], *words, special["[SEP]"]]
+
+    def _embedded(self, ids: list[int], attended: list[int]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            states = self.bert(torch.tensor([ids]), attention_mask=torch.tensor([attended])).last_hidden_state[0]
+            rows = states @ self.linear.T
+            found: npt.NDArray[np.float32] = (rows / rows.norm(dim=-1, keepdim=True)).numpy()
+        return found
+
+    def query(self, text: str) -> npt.NDArray[np.float32]:
+        length = self.metadata["query_maxlen"]
+        ids = self._ids(text, self.metadata["query_token_id"], length)
+        masks = length - len(ids)
+        attended = [1] * len(ids) + [int(self.metadata["attend_to_mask_tokens"])] * masks
+        return self._embedded(ids + [self.tokenizer.token_to_id("[MASK]")] * masks, attended)
+
+    def document(self, text: str) -> npt.NDArray[np.float32]:
+        ids = self._ids(text, self.metadata["doc_token_id"], self.metadata["doc_maxlen"])
+        marks = set(string.punctuation) if self.metadata.get("mask_punctuation", True) else set()
+        kept = [self.tokenizer.id_to_token(token) not in marks for token in ids]
+        return self._embedded(ids, [1] * len(ids))[kept]
+
+
+@pytest.mark.parametrize("attend", [False, True])
+@pytest.mark.parametrize("mask_punctuation", [None, True, False])
+def test_a_stanford_checkpoint_encodes_as_the_papers_define(
+    tmp_path: Path, attend: bool, mask_punctuation: bool | None
+) -> None:
+    miniature.stanford(tmp_path, seed=3)
+    edit(tmp_path / "artifact.metadata", attend_to_mask_tokens=attend)
+    if mask_punctuation is not None:
+        edit(tmp_path / "artifact.metadata", mask_punctuation=mask_punctuation)
+    encoder, reference = load(tmp_path), Stanford(tmp_path)
+    for query in ("bread and water", "the mill, by the water!", "the field " * 30, "of"):
+        found = encoder.encode_query(query).token_embeddings
+        np.testing.assert_allclose(found, reference.query(query), atol=1e-5)
+        assert len(found) == 16
+    for text in TEXTS:
+        found = encoder.encode_documents(encoder.tokenize([text]))[0].token_embeddings
+        np.testing.assert_allclose(found, reference.document(text), atol=1e-5)
+
+
+def test_attending_to_expansion_tokens_is_an_override_and_no_part_of_the_index(tmp_path: Path) -> None:
+    miniature.stanford(tmp_path, seed=3)
+    own, other = load(tmp_path), load(tmp_path, attend_to_expansion_tokens=True)
+    query = "bread and water"
+    assert np.abs(own.encode_query(query).token_embeddings - other.encode_query(query).token_embeddings).max() > 0.001
+    assert own.fingerprint == other.fingerprint
+    edit(tmp_path / "artifact.metadata", attend_to_mask_tokens=True)
+    np.testing.assert_allclose(
+        load(tmp_path).encode_query(query).token_embeddings, other.encode_query(query).token_embeddings, atol=1e-6
+    )
+
+
+def test_settings_of_queries_in_a_pylate_directory_are_no_part_of_the_index(tmp_path: Path) -> None:
+    before = load(miniature.pylate(tmp_path)).fingerprint
+    settings = tmp_path / "config_sentence_transformers.json"
+    edit(settings, attend_to_expansion_tokens=True, query_length=20)
+    assert load(tmp_path).fingerprint == before
+    for values in ({"document_length": 60}, {"document_prefix": "[unused0]"}, {"skiplist_words": ["."]}):
+        kept = settings.read_text()
+        edit(settings, **values)
+        assert load(tmp_path).fingerprint != before
+        settings.write_text(kept)
+
+
+def test_attending_without_expansion_is_refused(tmp_path: Path) -> None:
+    miniature.sentence_transformers(tmp_path)
+    with pytest.raises(EncoderError, match="does without query expansion"):
+        load(tmp_path, attend_to_expansion_tokens=True)
+
+
+def test_each_setting_says_where_it_comes_from(tmp_path: Path) -> None:
+    miniature.stanford(tmp_path)
+    told = settings_of(ModelConfig(name=str(tmp_path), query_length=20))
+    assert told.query_length.source == "[model] query_length"
+    assert told.document_length.source == "artifact.metadata: doc_maxlen"
+    assert told.skiplist_words.source == "Stanford ColBERT's default"
+    assert told.window.source == "config.json: max_position_embeddings"
+    (tmp_path / "artifact.metadata").unlink()
+    told = settings_of(ModelConfig(name=str(tmp_path), document_length=100))
+    assert (told.query_length.value, told.query_length.source) == (32, "Stanford ColBERT's default")
+    assert told.notices == ()  # the checkpoint does not tell what it was trained for
+
+
+def test_a_length_beyond_the_training_is_a_notice_and_beyond_the_window_an_error(tmp_path: Path) -> None:
+    encoder = load(miniature.stanford(tmp_path), document_length=100)
+    assert len(encoder.notices) == 1
+    assert "document_length = 100 is longer than the 64 tokens" in encoder.notices[0]
+    assert load(tmp_path, document_length=64, query_length=16).notices == ()
+    for key in ("document_length", "query_length"):
+        with pytest.raises(EncoderError, match=rf"reads 128 tokens .*{key} is 129 \(\[model\] {key}\)"):
+            load(tmp_path, **{key: 129})
+
+
+def test_models_that_count_positions_from_their_padding_read_less_than_their_table_holds(tmp_path: Path) -> None:
+    miniature.pylate(tmp_path)
+    edit(tmp_path / "config.json", model_type="xlm-roberta", pad_token_id=1)
+    assert settings_of(ModelConfig(name=str(tmp_path))).window.value == 126
+
+
+@pytest.mark.parametrize(
+    ("layout", "file", "values", "reason"),
+    [
+        (miniature.pylate, "config_sentence_transformers.json", {"document_prefix": "[D] "}, "is no token"),
+        (miniature.pylate, "config_sentence_transformers.json", {"document_length": "64"}, "cannot be"),
+        (miniature.pylate, "config_sentence_transformers.json", {"skiplist_words": [1]}, "cannot be"),
+        (miniature.pylate, "config_sentence_transformers.json", {"document_length": 500}, "reads 128 tokens"),
+        (miniature.stanford, "artifact.metadata", {"similarity": "l2"}, "sets similarity to 'l2'"),
+        (miniature.stanford, "artifact.metadata", {"interaction": "flipr"}, "sets interaction to 'flipr'"),
+        (miniature.stanford, "artifact.metadata", {"dim": 128}, "tells of 128 dimensions"),
+        (miniature.stanford, "artifact.metadata", {"doc_maxlen": True}, "cannot be"),
+        (miniature.stanford, "artifact.metadata", {"attend_to_mask_tokens": "yes"}, "cannot be"),
+        (miniature.pylate, "sentence_bert_config.json", {"tokenizer_name_or_path": "/else"}, "would load what is not"),
+        (miniature.pylate, "config.json", {"_attn_implementation": "some/kernel"}, "a kernel from a hub"),
+        (miniature.pylate, "adapter_config.json", {}, "an adapter over another model"),
+    ],
+)
+def test_settings_that_this_program_does_not_compute_are_refused(
+    tmp_path: Path, layout: type, file: str, values: dict[str, object], reason: str
+) -> None:
+    layout(tmp_path)
+    edit(tmp_path / file, **values)
+    with pytest.raises(EncoderError, match=reason):
+        load(tmp_path)
+
+
+def test_weights_that_are_missing_are_refused_and_not_made_up(tmp_path: Path) -> None:
+    miniature.stanford(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["bert.encoder.layer.1.output.dense.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EncoderError, match=r"lack 1 tensors .*encoder\.layer\.1\.output\.dense\.weight"):
+        load(tmp_path)
+    renamed = {name.replace("bert.", "model."): tensor for name, tensor in tensors.items()}
+    save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EncoderError, match="would be random"):
+        load(tmp_path)
+
+
+def test_former_names_of_parameters_are_known(tmp_path: Path) -> None:
+    miniature.stanford(tmp_path / "a")
+    miniature.stanford(tmp_path / "b")
+    file = tmp_path / "b" / "model.safetensors"
+    former = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in load_file(file).items()
+    }
+    save_file(former, file, {"format": "pt"})
+    one, two = load(tmp_path / "a"), load(tmp_path / "b")
+    np.testing.assert_array_equal(
+        one.encode_query("bread").token_embeddings, two.encode_query("bread").token_embeddings
+    )
+
+
+@pytest.mark.parametrize("layout", [miniature.stanford, miniature.pylate])
+def test_a_checkpoint_in_half_precision_is_read(tmp_path: Path, layout: type) -> None:
+    layout(tmp_path / "full")
+    layout(tmp_path / "half")
+    for file in (tmp_path / "half").rglob("*.safetensors"):
+        save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    edit(tmp_path / "half" / "config.json", dtype="float16")
+    full, half = load(tmp_path / "full"), load(tmp_path / "half")
+    assert half.dtype == "float32"
+    np.testing.assert_allclose(
+        full.encode_query("bread").token_embeddings, half.encode_query("bread").token_embeddings, atol=0.01
+    )
+
+
+def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    model = miniature.stanford(tmp_path / "a model")
+    before = load(model).encode_query("bread").token_embeddings
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    with pytest.raises(EncoderError, match="a pickle, which can run code") as caught:
+        load(model)
+    command = re.search(r"cd .*", str(caught.value))
+    assert command is not None
+    subprocess.run(command[0].replace("python -c", f"{sys.executable} -c"), shell=True, check=True)  # noqa: S602
+    np.testing.assert_array_equal(load(model).encode_query("bread").token_embeddings, before)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_hub_id_is_read_from_the_hubs_cache_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: type
+) -> None:
+    layout(tmp_path / "model")
+    expected = load(tmp_path / "model").encode_query("bread").token_embeddings
+    miniature.hub_cache(tmp_path / "cache", tmp_path / "model", "someone/colbert", COMMIT)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    for revision in (COMMIT, "main", ""):
+        encoder = load(Path("someone/colbert"), revision=revision)
+        np.testing.assert_array_equal(encoder.encode_query("bread").token_embeddings, expected)
+        assert encoder.fingerprint.model == "someone/colbert"
+    with pytest.raises(ModelNotFoundError, match="no model someone/colbert"):
+        load(Path("someone/colbert"), revision="f" * 40)

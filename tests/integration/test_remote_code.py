@@ -1,0 +1,170 @@
+"""Code in a checkpoint runs only for the model that the configuration names and trusts: a canary must not appear."""
+
+import json
+from pathlib import Path
+
+import huggingface_hub.constants
+import miniature
+import numpy as np
+import pytest
+import transformers.dynamic_module_utils
+from support import EngineFactory
+
+from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
+from colbert_mcp.encoder import load_encoder
+from colbert_mcp.engine import Engine
+from colbert_mcp.errors import EncoderError
+
+COMMIT, CODE_COMMIT = "0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "canary"
+
+
+def config(name: Path | str, **settings: object) -> ModelConfig:
+    values = {"name": str(name), "dtype": "float32", "device": "cpu", **settings}
+    return ModelConfig(**values)  # type: ignore[arg-type]
+
+
+def edit(file: Path, **values: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def plant(model: Path, canary: Path, base: str = "object") -> None:
+    """A Python file that leaves a canary, with a class that could be loaded."""
+    code = f"import pathlib\nimport sentence_transformers.models\nimport transformers\npathlib.Path({str(canary)!r}).touch()\n"
+    (model / "planted.py").write_text(f"{code}\n\nclass Planted({base}):\n    pass\n")
+
+
+def in_config(model: Path, canary: Path) -> None:
+    miniature.with_code(model, canary)
+
+
+def in_tokenizer(model: Path, canary: Path) -> None:
+    miniature.pylate(model)
+    plant(model, canary, "transformers.PreTrainedTokenizerFast")
+    edit(
+        model / "tokenizer_config.json",
+        tokenizer_class="Planted",
+        auto_map={"AutoTokenizer": [None, "planted.Planted"]},
+    )
+
+
+def in_modules(model: Path, canary: Path) -> None:
+    miniature.pylate(model)
+    plant(model, canary, "sentence_transformers.models.Transformer")
+    modules = json.loads((model / "modules.json").read_text())
+    (model / "modules.json").write_text(json.dumps([{**modules[0], "type": "planted.Planted"}, *modules[1:]]))
+
+
+WAYS = [in_config, in_tokenizer, in_modules]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_code_does_not_run_without_the_setting_and_does_with_it(tmp_path: Path, canary: Path, way: type) -> None:
+    model = tmp_path / "model"
+    way(model, canary)
+    with pytest.raises(EncoderError, match=r"brings code of its own .* trust_remote_code = true"):
+        load_encoder(config(model))
+    assert not canary.exists()
+    encoder = load_encoder(config(model, trust_remote_code=True))
+    assert canary.exists()
+    assert len(encoder.encode_query("bread").token_embeddings) == 16
+
+
+def test_python_files_that_nothing_names_do_not_run(tmp_path: Path, canary: Path) -> None:
+    model = miniature.pylate(tmp_path / "model")
+    for name in ("planted", "modeling_bert", "tokenization_bert", "sitecustomize", "Dense", "custom_st"):
+        plant(model, canary)
+        (model / "planted.py").rename(model / f"{name}.py")
+    load_encoder(config(model, trust_remote_code=True))
+    load_encoder(config(model))
+    assert not canary.exists()
+
+
+def test_the_code_is_part_of_what_ties_an_index_to_its_model(tmp_path: Path, canary: Path) -> None:
+    model = miniature.with_code(tmp_path / "model", canary)
+    before = load_encoder(config(model, trust_remote_code=True)).fingerprint
+    with (model / "modeling_mini.py").open("a") as file:
+        file.write("# changed\n")
+    assert load_encoder(config(model, trust_remote_code=True)).fingerprint.digest != before.digest
+
+
+def test_code_of_a_hub_id_needs_a_commit(tmp_path: Path, canary: Path) -> None:
+    plain = miniature.stanford(tmp_path / "plain")
+    expected = load_encoder(config(plain)).encode_query("bread").token_embeddings
+    miniature.hub_cache(tmp_path / "cache", miniature.with_code(tmp_path / "model", canary), "someone/colbert", COMMIT)
+    for revision in ("", "main", COMMIT[:12], COMMIT.upper()):
+        with pytest.raises(EncoderError, match="40 digits of a commit of someone/colbert"):
+            load_encoder(config("someone/colbert", revision=revision, trust_remote_code=True))
+    with pytest.raises(EncoderError, match="which is not run"):
+        load_encoder(config("someone/colbert", revision=COMMIT))
+    assert not canary.exists()
+    encoder = load_encoder(config("someone/colbert", revision=COMMIT, trust_remote_code=True))
+    assert canary.exists()
+    np.testing.assert_allclose(encoder.encode_query("bread").token_embeddings, expected, atol=1e-5)
+
+
+def test_code_of_another_repository_needs_a_commit_of_its_own(tmp_path: Path, canary: Path) -> None:
+    model = miniature.with_code(tmp_path / "model", canary, repository="someone/code")
+    (tmp_path / "code").mkdir()
+    (model / "modeling_mini.py").rename(tmp_path / "code" / "modeling_mini.py")
+    miniature.hub_cache(tmp_path / "cache", model, "someone/colbert", COMMIT)
+    settings = {"revision": COMMIT, "trust_remote_code": True}
+    for code_revision in ("", "main"):
+        with pytest.raises(EncoderError, match=r"from someone/code; set \[model\] code_revision"):
+            load_encoder(config("someone/colbert", **settings, code_revision=code_revision))
+    with pytest.raises(EncoderError, match=rf"someone/code at {CODE_COMMIT}, which is neither"):
+        load_encoder(config("someone/colbert", **settings, code_revision=CODE_COMMIT))
+    assert not canary.exists()
+    miniature.hub_cache(tmp_path / "cache", tmp_path / "code", "someone/code", CODE_COMMIT)
+    encoder = load_encoder(config("someone/colbert", **settings, code_revision=CODE_COMMIT))
+    assert canary.exists()
+    assert len(encoder.encode_query("bread").token_embeddings) == 16
+
+
+def test_code_that_fails_is_an_error_of_the_model(tmp_path: Path, canary: Path) -> None:
+    model = miniature.with_code(tmp_path / "model", canary)
+    with (model / "modeling_mini.py").open("a") as file:
+        file.write("raise ZeroDivisionError('of the model')\n")
+    with pytest.raises(EncoderError, match="code of the model .* failed: of the model"):
+        load_encoder(config(model, trust_remote_code=True))
+
+
+def test_a_model_with_code_is_never_loaded_from_an_indexed_folder(
+    tmp_path: Path, canary: Path, notes: Path, open_engine: EngineFactory
+) -> None:
+    model = miniature.with_code(notes / "deep" / "model", canary)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "text.txt").write_text("Bread of the field.")
+    (tmp_path / "link").symlink_to(model)
+    indexed = open_engine()
+    indexed.index_path(notes)  # with an encoder that is no model
+    indexed.close()
+    settings = Config(
+        index=IndexConfig(path=str(tmp_path / "index")),
+        model=config(tmp_path / "link", trust_remote_code=True),
+        store=StoreConfig(chroma=False),
+    )
+    engine = Engine.open(settings, create_missing=False)
+    with pytest.raises(EncoderError, match="lies in the indexed folder"):
+        engine.search("bread")
+    engine.close()
+    other = settings.model_copy(update={"index": IndexConfig(path=str(tmp_path / "other"))})
+    engine = Engine.open(other, create_missing=True)
+    with pytest.raises(EncoderError, match="lies in the indexed folder"):
+        engine.index_path(notes)
+    assert not canary.exists()
+    assert engine.index_path(elsewhere).state == "done"
+    assert canary.exists()
+    engine.close()
