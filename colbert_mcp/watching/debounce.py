@@ -13,7 +13,8 @@ class Timing:
     """Seconds: of ``quiet`` after the last change, at ``longest`` after the first one, between retries of what failed.
 
     Retries wait ``retry``, doubled with each failure up to ``longest_retry``. ``tick`` is between two looks at whether
-    the roots are still there, ``poll`` between two runs over a root that cannot be watched.
+    the roots are still there, ``poll`` between two runs over a root that cannot be watched, and ``anew`` from the end
+    of the last run over a watched root to the next one that nothing has been told for: what is told may get lost.
     """
 
     quiet: float = 1.0
@@ -22,6 +23,7 @@ class Timing:
     longest_retry: float = 600.0
     tick: float = 1.0
     poll: float = 60.0
+    anew: float = 600.0
 
 
 @dataclass(slots=True)

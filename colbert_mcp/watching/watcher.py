@@ -1,9 +1,9 @@
 """Keeps the indexed roots fresh: what the operating system tells of changes leads to ordinary runs over the roots.
 
 What is told is only a hint that a root must be looked at; what is indexed is decided by the run, by the same rules as
-any other. A run follows whenever a watch over a root begins, since what changed before is unknown. Nothing is run over
-a root that is gone or holds nothing (a file system that is not mounted looks like that): its documents stay, and its
-return is waited for. Knows runs and the store; nothing of who asked for it.
+any other. A run follows whenever a watch over a root begins, since what changed before is unknown, and once in a while,
+since changes get lost. Nothing is run over a root that is gone or holds nothing (a file system that is not mounted
+looks like that): its documents stay, and its return is waited for. Knows runs and the store; nothing of who asked.
 """
 
 import logging
@@ -35,7 +35,10 @@ _Identity = tuple[int, int]
 
 @dataclass(slots=True)
 class _Watch:
-    """A root, and how it is watched. ``identity`` is the device and inode that the listener was started on."""
+    """A root, and how it is watched.
+
+    ``identity`` is the device and inode that the listener was started on, ``looked`` when it was last looked through.
+    """
 
     root: Root
     state: WatchState = "starting"
@@ -43,6 +46,7 @@ class _Watch:
     identity: _Identity | None = None
     listener: Listener | None = None
     polled: float = 0.0
+    looked: float = 0.0
     last: IndexOutput | None = None
     last_at: str | None = None
 
@@ -184,6 +188,14 @@ class Watcher:
                     self._listen(watch, identity)
             elif watch.identity != identity:
                 self._listen(watch, identity)
+            elif self._is_due_anew(watch):
+                self._note(watch)
+
+    def _is_due_anew(self, watch: _Watch) -> bool:
+        """Whether what may have got lost is to be looked for: where too much changed at once, or was unreadable."""
+        if watch.state not in ("watched", "empty") or self._runs.runs_over(watch.root.path):
+            return False
+        return self._clock() - watch.looked >= self._timing.anew
 
     def _listen(self, watch: _Watch, identity: _Identity) -> None:
         self._stop(watch)
@@ -255,6 +267,7 @@ class Watcher:
             self._note(watch)
 
     def _note(self, watch: _Watch) -> None:
+        watch.looked = self._clock()  # it is about to be
         if watch.root.path in self._watches:
             self._debounce.note(watch.root.path)
             self._wake.notify_all()
@@ -288,8 +301,10 @@ class Watcher:
             else:
                 self._debounce.succeeded(root)
             output = task.run.output(0)
-            if ours and (watch := self._watches.get(root)) is not None:
-                watch.last, watch.last_at = output, datetime.now(UTC).isoformat(timespec="seconds")
+            if (watch := self._watches.get(root)) is not None:
+                watch.looked = self._clock()
+                if ours:
+                    watch.last, watch.last_at = output, datetime.now(UTC).isoformat(timespec="seconds")
             self.refresh()
         if ours:
             if task.error is not None:

@@ -29,6 +29,7 @@ from colbert_mcp.sharing.launch import Launcher, stop_engine
 from colbert_mcp.sharing.rendezvous import Rendezvous
 from colbert_mcp.store import Store
 from colbert_mcp.watching.debounce import Timing
+from colbert_mcp.watching.watcher import Watcher
 
 FAST = Timing(quiet=0.1, longest=5.0, retry=0.1, tick=0.1, poll=0.2)
 SECONDS = 60
@@ -452,6 +453,37 @@ def test_where_watches_have_run_out_it_is_told_and_roots_are_looked_through(
     assert state.state == "polled"
     assert "sudo sysctl fs.inotify.max_user_watches" in (state.reason or "")
     assert caplog.text.count("sudo sysctl") == 1, "told once"
+
+
+def test_what_the_system_does_not_tell_is_found_by_looking_anew_once_in_a_while(
+    open_engine: EngineFactory, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colbert_mcp.watching.listening.Listener, "_tell", lambda *_: None)
+    now = [0.0]
+    watched = Watched(open_engine())
+    engine, root = watched.engine, os.fsencode(notes)
+    engine.index_path(notes)
+    watcher = Watcher(
+        engine._store,
+        engine._runs,
+        Config().documents,
+        timing=Timing(quiet=0.0, tick=0.01, anew=600.0),
+        clock=lambda: now[0],
+        finished=watched.runs.put,
+    )
+    try:
+        assert watched.next_run().unchanged == 3
+        for number in range(2):
+            (notes / f"{number}.md").write_text(f"Otter {number}.\n")
+            now[0] += 599
+            watcher._look()
+            assert not engine._runs.runs_over(root)
+            assert watcher._debounce.seconds() is None
+            now[0] += 1
+            assert watched.next_run().indexed == 1
+        assert watched.runs.empty()
+    finally:
+        watcher.close()
 
 
 def test_closing_ends_the_watching_threads(watched: Watched) -> None:
