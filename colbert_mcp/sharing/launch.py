@@ -8,6 +8,7 @@ import json
 import os
 import re
 import selectors
+import shlex
 import signal
 import subprocess
 import sys
@@ -70,9 +71,9 @@ class Launcher:
     def find(self) -> Endpoint | None:
         """The engine that runs, waiting for one that is starting or ending; None where there is none.
 
-        Raises StoreError where it belongs to another version of the program, or takes too long.
+        Raises StoreError where it belongs to another version of the program or another index, or takes too long.
         """
-        endpoint = _awaited(self._rendezvous.endpoint, until=lambda: not self._rendezvous.running())
+        endpoint = _awaited(self._endpoint, until=lambda: not self._rendezvous.running())
         if endpoint is not None and endpoint.version != self._version:
             raise StoreError(
                 f"The engine of {self._index} belongs to version {endpoint.version} of colbert-mcp, and this is "
@@ -83,19 +84,19 @@ class Launcher:
 
     def join(self) -> Endpoint | None:
         """The engine that runs, or a new one in the place of an older version's; None where there is none."""
-        if _awaited(self._rendezvous.endpoint, until=lambda: not self._rendezvous.running()) is None:
+        if _awaited(self._endpoint, until=lambda: not self._rendezvous.running()) is None:
             return None
         return self.ensure()
 
     def again(self) -> Endpoint:
         """``ensure`` for who has used the index before: it is not made anew. Raises IndexNotFoundError as well."""
-        if self._rendezvous.endpoint() is None and not (self._index / _CATALOGUE).exists():
+        if self._endpoint() is None and not (self._index / _CATALOGUE).exists():
             raise IndexNotFoundError(f"The index {self._index} is gone; index again, or choose another with --index.")
         return self.ensure()
 
     def ensure(self) -> Endpoint:
         """The engine that runs, else a new one. Raises StoreError, or what keeps a new one from opening the index."""
-        endpoint = self._rendezvous.endpoint()
+        endpoint = self._endpoint()
         if endpoint is not None and endpoint.version == self._version:
             return endpoint
         self._prepare()
@@ -108,9 +109,23 @@ class Launcher:
         except OSError as error:
             raise StoreError(f"Cannot start the engine of {self._index}: {error.strerror or error}.") from error
 
+    def _endpoint(self) -> Endpoint | None:
+        """The engine that can be called now; raises StoreError for another index's, whose files this one shares."""
+        endpoint = self._rendezvous.endpoint()
+        served = None if endpoint is None else endpoint.config.get("index", {}).get("path")
+        if not served or not _is_another(Path(served), self._index):
+            return endpoint
+        if not _is_same(self._rendezvous.lock, Rendezvous(Path(served)).lock):
+            return None  # a real copy, with what was copied of the other's engine; its own is just starting
+        raise StoreError(
+            f"The engine found at {self._index} serves {served}: {self._index} is a copy that shares files with it. "
+            "Make a real copy (cp -a), or end that engine with: colbert-mcp --index "
+            f"{shlex.quote(served)} engine stop"
+        )
+
     def _replace_older(self) -> None:
         """Make an engine of an older version leave: the newest client decides, or two would take turns for ever."""
-        endpoint = self._rendezvous.endpoint()
+        endpoint = self._endpoint()
         if endpoint is not None and _order(endpoint.version) < _order(self._version):
             stop_engine(self._rendezvous)
 
@@ -148,7 +163,7 @@ class Launcher:
             engine.stdin.write(json.dumps(settings).encode())
             engine.stdin.close()
             answer = self._first_line(engine)
-        endpoint = self._rendezvous.endpoint()
+        endpoint = self._endpoint()
         if endpoint is not None:
             return endpoint
         with suppress(ValueError, KeyError, TypeError):
@@ -177,6 +192,18 @@ class Launcher:
         if os.fstat(descriptor).st_size > _LOG_BYTES:
             os.truncate(descriptor, 0)
         return os.fdopen(descriptor, "ab")
+
+
+def _is_another(served: Path, index: Path) -> bool:
+    """Whether two directories are there and are not one; an engine whose directory was moved is about to leave."""
+    return served != index and served.is_dir() and not _is_same(served, index)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def engine_output(rendezvous: Rendezvous) -> EngineOutput:

@@ -46,6 +46,7 @@ class Rendezvous:
     def __init__(self, index: Path) -> None:
         self.index = index
         self.folder = index / "engine"
+        self.lock = self.folder / "lock"
         self.log = self.folder / "log"
         self._file = self.folder / "endpoint.json"
 
@@ -56,13 +57,13 @@ class Rendezvous:
 
     def running(self) -> bool:
         """Whether an engine lives, be it still starting or already ending."""
-        return is_held(self.folder / "lock")
+        return is_held(self.lock)
 
     def is_run_by(self, pid: int) -> bool:
         """Whether a process is the engine: the lock is held, and the process has it open, where the system tells."""
         if not self.running():
             return False
-        return not _PROCESSES.joinpath("self", "fd").is_dir() or _has_open(pid, self.folder / "lock")
+        return not _PROCESSES.joinpath("self", "fd").is_dir() or _has_open(pid, self.lock)
 
     def make(self) -> None:
         """Make the folder, and the index directory around it, for the user alone."""
@@ -71,7 +72,7 @@ class Rendezvous:
 
     def engine_lock(self) -> FileLock:
         """What an engine holds while it lives."""
-        return FileLock(self.folder / "lock", mode=0o600)
+        return FileLock(self.lock, mode=0o600)
 
     def start_lock(self) -> FileLock:
         """What a client holds while it starts an engine."""

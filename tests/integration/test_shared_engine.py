@@ -339,6 +339,30 @@ def test_a_newer_program_replaces_the_engine_and_an_older_one_does_not(
     assert rendezvous.log.read_text().count(f"Process {engine.pid} has closed") == 1
 
 
+def test_a_copy_that_shares_its_files_with_an_index_does_not_join_that_ones_engine(
+    config: Config, rendezvous: Rendezvous, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colbert_mcp.sharing.launch, "COMMAND", ENGINE)
+    launcher(config).ensure()
+    with Index.open(config=config) as index:
+        index.index_path(notes)
+        shutil.copytree(config.index_path, tmp_path / "copy", copy_function=os.link)  # cp -al
+        copied = Config(index=IndexConfig(path=str(tmp_path / "copy")), store=config.store)
+        meant = f"copy serves {config.index_path}: .* shares files .*--index {config.index_path} engine stop"
+        for opening in (lambda: Index.open(config=copied), launcher(copied).ensure, launcher(copied, "99.0").ensure):
+            with pytest.raises(StoreError, match=meant):
+                opening()  # type: ignore[no-untyped-call]
+        assert index.index_status().documents == 3
+    shutil.copytree(config.index_path, tmp_path / "real")
+    real = Rendezvous(tmp_path / "real")
+    with real.engine_lock():  # as its own engine does first of all
+        assert real.endpoint() == rendezvous.endpoint()
+        assert launcher(Config(index=IndexConfig(path=str(tmp_path / "real"))))._endpoint() is None
+    (tmp_path / "link").symlink_to(config.index_path)
+    linked = Config(index=IndexConfig(path=str(tmp_path / "link")), store=config.store)
+    assert launcher(linked).ensure() == rendezvous.endpoint()
+
+
 def test_an_index_that_is_open_goes_on_with_another_engine_when_its_own_has_left(
     config: Config, rendezvous: Rendezvous, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
