@@ -11,7 +11,7 @@ import transformers.dynamic_module_utils
 from support import EngineFactory
 
 from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
-from colbert_mcp.encoder import load_encoder
+from colbert_mcp.encoder import load_encoder, loading
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import EncoderError
 
@@ -168,3 +168,31 @@ def test_a_model_with_code_is_never_loaded_from_an_indexed_folder(
     assert engine.index_path(elsewhere).state == "done"
     assert canary.exists()
     engine.close()
+
+
+def test_what_the_cache_lacks_is_asked_of_the_hub(
+    tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = miniature.with_code(tmp_path / "model", canary)
+    code = (model / "modeling_mini.py").read_text()
+    (model / "modeling_mini.py").unlink()
+    snapshot = miniature.hub_cache(tmp_path / "cache", model, "someone/colbert", COMMIT)
+    weights = snapshot / "model.safetensors"
+    asked = []
+
+    def download(name: str, *, revision: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((allow_patterns[-1], local_files_only))
+        if not local_files_only:
+            weights.with_name("kept").rename(weights) if not weights.exists() else None
+            if "*.py" in allow_patterns:
+                (snapshot / "modeling_mini.py").write_text(code)
+        return str(snapshot)
+
+    monkeypatch.setattr(loading, "snapshot_download", download)
+    encoder = load_encoder(config("someone/colbert", revision=COMMIT, trust_remote_code=True))
+    assert asked == [("*.py", True), ("*.py", True), ("*.py", False)]
+    assert len(encoder.encode_query("bread").token_embeddings) == 16
+    weights.rename(weights.with_name("kept"))
+    asked.clear()
+    load_encoder(config("someone/colbert", revision=COMMIT, trust_remote_code=True))
+    assert asked == [("*.py", True), ("*.py", False)]
