@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
+from colbert_mcp.abbreviations import abbreviates
 from colbert_mcp.stops import CLOSING, stop_ends
 from colbert_mcp.types import Part, Section
 
@@ -27,7 +28,7 @@ _SMALL = 4  # a chunk below limit / _SMALL tokens is small: what follows may joi
 
 _BLANK_LINES = re.compile(r"(?:\r\n|\n|\r)[^\S\r\n]*(?:\r\n|\n|\r)\s*")
 _LINES = re.compile(r"(?:\r\n|\n|\r)+")
-_SENTENCES = re.compile(rf"(?<![.!?…])[.!?…]+[{CLOSING}]*\s+(?=[^\sa-z])")
+_SENTENCES = re.compile(rf"(?<![.!?…])(?P<stop>[.!?…]+)[{CLOSING}]*\s+(?=[^\sa-z])")
 _WORDS = re.compile(r"\s+")
 # What readers take for one character: grapheme clusters of Unicode (UAX 29).
 _CHARACTERS = regex.compile(r"\X")
@@ -260,13 +261,22 @@ class _Cutter:
         content = self._outline.after_headings(start)
         lowest = content if content < reach else start  # headings alone are no chunk
         for pattern in self._patterns:
-            breaks = [match.end() for match in pattern.finditer(self._text, start, reach)]
-            if pattern is _SENTENCES:
-                breaks += stop_ends(self._text, start, reach)
+            breaks = self._breaks(pattern, start, reach)
             usable = [at for at in breaks if at > lowest and self._count(start, at) >= self._small]
             if usable:
                 return min(usable, key=lambda at: abs(self._count(start, at) - share))
         return self._whole_characters(start, reach)
+
+    def _breaks(self, pattern: re.Pattern[str], start: int, reach: int) -> list[int]:
+        """Where a pattern allows a cut within ``(start, reach]``."""
+        found = pattern.finditer(self._text, start, reach)
+        if pattern is not _SENTENCES:
+            return [match.end() for match in found]
+        ends = [match.end() for match in found if not self._abbreviates(match)]
+        return [*ends, *stop_ends(self._text, start, reach)]
+
+    def _abbreviates(self, match: re.Match[str]) -> bool:
+        return match["stop"] == "." and abbreviates(self._text, match.start(), self._text[match.end()])
 
     def _whole_characters(self, start: int, reach: int) -> int:
         """Step back to where a character as readers see it ends (a letter with its accents, a flag), if one does."""

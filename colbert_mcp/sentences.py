@@ -7,11 +7,11 @@ script (``stops``). Used to choose quotes only: how chunks are cut does not depe
 import re
 from itertools import pairwise
 
-from colbert_mcp.stops import CLOSING, first_word_length, is_phrased, is_spaceless, phrase_ends, stop_ends
+from colbert_mcp.abbreviations import abbreviates
+from colbert_mcp.stops import CLOSING, first_word_length, is_spaceless, phrase_ends, stop_ends
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _SENTENCE_END = re.compile(rf"(?<![.!?…])(?P<stop>[.!?…]+)(?:[{CLOSING}]|[ \u00a0\u202f][»›])*\s+(?=(?P<next>\S))")
-_LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]*\Z")
 _ITEM = re.compile(r"\s*(?:[-*+•>]\s|[・●○■□◆◇▪‣]|#{1,6}\s|\||\d{1,3}(?:[.)]\s|[．）、])|\.\.\s)")
 _HEADING = re.compile(r"#{1,6}\s")
 _CODE_END = re.compile(r"[;{}(\[,:=\\|]\Z")
@@ -20,15 +20,6 @@ _WIDEST = 120
 _NARROWEST = 16  # in scripts without spaces, where nearly everything would be filled
 _FILLED = 0.85
 _CAPITALS = 0.005
-# Without their full stop. A name or another word follows the first kind, a number the second.
-_ABBREVIATIONS = frozenset(
-    "al approx bzw ca capt cf co col corp dr e.g est gen gov hon i.e inc jr lit lt ltd messrs mr mrs ms mt p.ex prof "
-    "rev sen sgt sr st u.a u.k u.s viz vs z.b أ.د إلخ ق.م डॉ पं प्रो श्री सुश्री".split()
-)
-_BEFORE_NUMBERS = frozenset(
-    "abb art bd ch chap cit ed eq eqs fig figs kap no nos nr op p pp pt ref refs sec tab vol vols apr aug dec feb "
-    "jan jul jun mar nov oct sep sept".split()
-)
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
@@ -110,25 +101,7 @@ def _ends(text: str, match: re.Match[str], caseless: bool) -> bool:
         return False
     if match.group("stop") != ".":
         return True
-    found = _LAST_WORD.search(text, max(0, match.start() - 20), match.start())
-    word = found.group() if found else ""
-    before = match.start() - len(word)
-    if word.casefold() in _BEFORE_NUMBERS:
-        return not following.isdigit()
-    while before and text[before - 1] in " \t":
-        before -= 1
-    return not _is_abbreviation(word, opens_line=before == 0 or text[before - 1] in "\n\r")
-
-
-def _is_abbreviation(word: str, *, opens_line: bool) -> bool:
-    """Whether the full stop after a word belongs to it: an abbreviation, an initial, or the number of a list item."""
-    if word.casefold() in _ABBREVIATIONS:
-        return True
-    if len(word) == 1 and word.isalpha() and not word.islower() and word != "I":
-        return True
-    if is_phrased(word):
-        return True
-    return opens_line and word.isdigit() and len(word) <= 3
+    return not abbreviates(text, match.start(), following)
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:

@@ -39,16 +39,21 @@ _ENDS_SPACELESS = regex.compile(rf"[{_SHORT}{_PHRASED}]\W*\Z")
 _LONG_STRETCH = 300
 _PHRASE = 80
 _LONGEST_WORD = 12
+_AHEAD = 256
 
 
 def stop_ends(text: str, start: int = 0, end: int | None = None) -> Iterator[int]:
     """Where sentences end within ``[start, end)`` by marks of their own script, after the blanks that follow."""
     if text.isascii():
         return
-    inside = _Quotations(text, start, end)
-    for match in _ENDS.finditer(text, start, len(text) if end is None else end):
-        if not inside.goes_on(match.start(), match.end("closing")):
-            yield match.end()
+    end = len(text) if end is None else end
+    # Seen as far as it takes to know what closes behind the last mark.
+    ahead = min(len(text), end + _AHEAD)
+    inside = _Quotations(text, start, ahead)
+    for match in _ENDS.finditer(text, start, ahead):
+        closed = match.end("closing")
+        if closed <= end and not inside.goes_on(match.start(), closed):
+            yield min(match.end(), end)
 
 
 def phrase_ends(text: str, start: int, end: int) -> Iterator[int]:
@@ -82,9 +87,9 @@ def is_spaceless(line: str) -> bool:
 class _Quotations:
     """The quotations of a text, looked through once from left to right."""
 
-    def __init__(self, text: str, start: int, end: int | None) -> None:
+    def __init__(self, text: str, start: int, end: int) -> None:
         self._text = text
-        self._found = _QUOTED.finditer(text, start, len(text) if end is None else end)
+        self._found = _QUOTED.finditer(text, start, end)
         self._current = next(self._found, None)
 
     def goes_on(self, mark: int, closed: int) -> bool:

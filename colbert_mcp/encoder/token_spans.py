@@ -24,8 +24,10 @@ _LONGEST_BLANK = 64
 # How far apart characters may stand and still be normalised together.
 _CONTEXT = 16
 # A letter with all that belongs to it: accents, vowel signs, the further letters of a Korean syllable.
-_JOINED = r"[[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}]--\u200c]"
-_LETTER = regex.compile(rf"([^\s▁\p{{Cc}}\p{{Cf}}]{_JOINED}++)(?=((?:{_JOINED}|\u200c)*))", regex.VERSION1)
+_LETTER = regex.compile(
+    r"[^\s▁\p{Cc}\p{Cf}][\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}]++", regex.VERSION1
+)
+_SPACES = regex.compile(" {2,}")
 _REMEMBERED = 65_536
 
 
@@ -49,7 +51,7 @@ class SpanMender:
         self._deletes = any(isinstance(step, normalizers.Precompiled) for step in steps)
         self._normalise: Callable[[str], str] = tokenizer.normalizer.normalize_str if steps else str
         self._kept: set[str] = set()
-        self._is_whole = lru_cache(_REMEMBERED)(self._is_whole_letter)
+        self._together = lru_cache(_REMEMBERED)(self._joined_length)
         self._said = lru_cache(_REMEMBERED)(lambda letter: self._normalise(letter).encode())
         by_bytes = any(isinstance(step, _BYTE_LEVEL) for step in [*steps, *_steps(tokenizer.pre_tokenizer)])
         self._space = "Ġ" if by_bytes else "▁"
@@ -137,11 +139,19 @@ class SpanMender:
 
     def _whole_letters(self, text: str) -> Iterator[tuple[int, int]]:
         """Letters whose characters are normalised together, not each on its own."""
-        return (match.span() for match in _LETTER.finditer(text) if self._is_whole(*match.groups()))
+        for match in _LETTER.finditer(text):
+            length = self._together(match.group())
+            if length:
+                yield match.start(), match.start() + length
 
-    def _is_whole_letter(self, letter: str, rest: str) -> bool:
-        # Maps of SentencePiece know short letters only, so what else belongs to it counts.
-        return self._normalise(letter + rest) != "".join(map(self._normalise, letter + rest))
+    def _joined_length(self, letter: str) -> int:
+        """How many characters of a letter and what belongs to it are normalised together; 0 if each is on its own."""
+        whole = self._normalise(letter)
+        alone = "".join(map(self._normalise, letter))
+        if _SPACES.sub(" ", whole) == _SPACES.sub(" ", alone):
+            return 0
+        # What divides letters without being seen counts as an extension of them; as a space it is none.
+        return len(letter.rstrip("\u200c") if whole.endswith(" ") else letter)
 
     def _places(self, text: str, said: bytes) -> Spans | None:
         """The characters that each byte of a text's normalised form comes from; None if it does not say that."""

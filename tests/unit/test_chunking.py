@@ -1,12 +1,13 @@
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from miniature_tokenizers import FAMILIES
+from prose import PROSE
 from wordpiece import Rule, WordPiece, characters, edges_in_pieces, words
 
 from colbert_mcp.chunking import CHARACTERS_PER_TOKEN, Piece, Tokenizer, Tokens, cut
@@ -302,6 +303,23 @@ def test_what_fits_is_not_cut() -> None:
     assert cuts(text, 16) == [text]
 
 
+@pytest.mark.parametrize("language", [name for name in PROSE if name != "Thai"])
+@pytest.mark.parametrize("limit", [90, 120, 150, 200])
+def test_prose_of_any_script_is_cut_at_its_own_sentence_ends(language: str, limit: int) -> None:
+    text = "".join(PROSE[language]) * 30
+    ends = {len(before.rstrip()) for before in accumulate(PROSE[language] * 30)}
+    pieces = cut(text, [], Rule(characters), limit, is_code=False)
+    assert len(pieces) > 5
+    assert {piece.end for piece in pieces} <= ends
+
+
+@pytest.mark.parametrize("limit", range(40, 80))
+def test_a_piece_begins_with_no_mark_that_closes_the_one_before(limit: int) -> None:
+    text = "磨坊主问：“今年的麦子够吗？我担心。”她没有回答。「はい。」そう言った。" * 20
+    for piece in cut(text, [], Rule(characters), limit, is_code=False):
+        assert text[piece.start] not in "。？”」"
+
+
 CHARACTERS = ["a", "é", "漢", "e\u0301\u0323", "x\u20d0", "क्षि", "ก็", "น้ำ", "👩\u200d🚀", "🇩🇪", "👍🏽", "한", "ｶﾞ", "كّ"]
 
 
@@ -318,7 +336,7 @@ def test_a_character_as_readers_see_it_is_not_cut(written: list[str], limit: int
 @settings(max_examples=15)
 @given(
     st.lists(st.sampled_from([*CHARACTERS, *SCRAPS, "ﷺ", "½", "\x07", "東京", "สวัสดี", "the "]), max_size=60),
-    st.integers(24, 40),
+    st.integers(48, 60),
 )
 def test_pieces_keep_their_promises_with_every_family_of_tokenizers(
     family: str, written: list[str], limit: int
