@@ -52,7 +52,7 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings, config: ModelCon
             device=choose_device(config.device),
             local_files_only=True,
             trust_remote_code=trusted,
-            model_kwargs={**foreign},
+            model_kwargs={**foreign, "use_safetensors": True},
             tokenizer_kwargs={**foreign},
             config_kwargs={**foreign},
             **pylate_arguments(settings),
