@@ -36,7 +36,7 @@ from colbert_mcp.results import (
     VerifyOutput,
 )
 from colbert_mcp.retrieval import Request, explained, search
-from colbert_mcp.store import Snapshot, Store, StoredPassage
+from colbert_mcp.store import Snapshot, Store, StoredPassage, roots_of
 from colbert_mcp.types import Mode, ProgressCallback
 from colbert_mcp.upkeep.integrity import check, output
 from colbert_mcp.upkeep.inventory import sources, status
@@ -337,8 +337,9 @@ class Engine:
         """The model, loaded once; raises IndexMismatchError where the index was made with another."""
         with self._encoder_lock:
             if self._encoder is None:
-                with self._store.snapshot() as snapshot:
-                    check_outside(self._config.model, [root.path for root in snapshot.reader.roots()])
+                # Not by a snapshot, which would fail where segments are to be repaired.
+                if self._config.model.trust_remote_code:
+                    check_outside(self._config.model, roots_of(self._store.directory))
                 self._encoder = load_encoder(self._config.model)
                 for notice in self._encoder.notices:
                     _log.warning(notice)
