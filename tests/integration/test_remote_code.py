@@ -12,6 +12,7 @@ from support import EngineFactory
 
 from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
 from colbert_mcp.encoder import load_encoder, loading
+from colbert_mcp.encoder.exporting import export
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import EncoderError
 
@@ -196,3 +197,21 @@ def test_what_the_cache_lacks_is_asked_of_the_hub(
     asked.clear()
     load_encoder(config("someone/colbert", revision=COMMIT, trust_remote_code=True))
     assert asked == [("*.py", True), ("*.py", False)]
+
+
+@pytest.mark.parametrize("repository", ["", "someone/code"])
+def test_an_export_of_a_model_with_code_encodes_as_it_does(tmp_path: Path, canary: Path, repository: str) -> None:
+    model = miniature.with_code(tmp_path / "model", canary, repository=repository)
+    settings = {"trust_remote_code": True, "code_revision": CODE_COMMIT if repository else ""}
+    if repository:
+        (tmp_path / "code").mkdir()
+        (model / "modeling_mini.py").rename(tmp_path / "code" / "modeling_mini.py")
+        miniature.hub_cache(tmp_path / "cache", tmp_path / "code", repository, CODE_COMMIT)
+    export(config(model), tmp_path / "out")
+    assert not canary.exists()
+    one, two = (load_encoder(config(path, **settings)) for path in (model, tmp_path / "out"))
+    for text in ("The mill, by the water.", "bread"):
+        (mine,), (theirs,) = (e.encode_documents(e.tokenize([text])) for e in (one, two))
+        np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)
+        mine, theirs = one.encode_query(text), two.encode_query(text)
+        np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)
