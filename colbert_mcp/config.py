@@ -5,6 +5,8 @@ read from a folder that is indexed. Knows nothing of what the settings do.
 """
 
 import os
+import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Literal
@@ -95,7 +97,17 @@ class Config(_Section):
     @property
     def index_path(self) -> Path:
         """The index directory: the configured one, else one in the platform's user data directory."""
-        return _expanded(self.index.path) if self.index.path else user_data_path(APP, appauthor=False) / "index"
+        return _expanded(self.index.path) if self.index.path else _default_index()
+
+    def for_index(self, text: str) -> str:
+        """A text whose commands name this index, where it is not the one that they would use anyhow."""
+        index = self.index_path.absolute()
+        if index == _default_index():
+            return text
+        return _COMMAND.sub(lambda _: f"colbert-mcp --index {shlex.quote(str(index))} ", text)
+
+
+_COMMAND = re.compile(r"\bcolbert-mcp (?=(?:check|doctor|engine|gc|index|remove|search|status)\b(?![^;\n]* --index ))")
 
 
 def default_config_file() -> Path:
@@ -134,6 +146,10 @@ def set_by(file: Path | None = None, *, index: str | None = None) -> list[tuple[
         for key, value in values.items()
         if value != defaults[section][key]
     ]
+
+
+def _default_index() -> Path:
+    return user_data_path(APP, appauthor=False) / "index"
 
 
 def _expanded(path: str) -> Path:

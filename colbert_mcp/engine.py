@@ -177,7 +177,7 @@ class Engine:
         each passage matched which of the query, and which words of the query no passage is about.
         """
         paths = (path,) if isinstance(path, str) else tuple(path or ())
-        notice = self._runs.notice()
+        notice = self._notice()
         request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope), notice, explain)
         request.check()
         encoder = None if mode == "lexical" else self._ready_encoder()
@@ -227,7 +227,7 @@ class Engine:
         """Whether the quote stands in the indexed text of a passage, or of a file (``path``: absolute, relative to the
         working directory or an indexed root, or a ``file:`` URL), or anywhere. Raises QueryError.
         """
-        claim = Claim(quote, passage_id, path, tuple(scope), self._runs.notice())
+        claim = Claim(quote, passage_id, path, tuple(scope), self._notice())
         with self._store.snapshot() as snapshot:
             return verify(snapshot, claim, self._config.documents.max_file_bytes)
 
@@ -299,10 +299,10 @@ class Engine:
             self._runs.check_open()
             found = check(self._store, documents.max_file_bytes, read_data=read_data, step=going)
             if not repair or not found.faults:
-                return output(index, found)
+                return output(index, found, named=self._config.for_index)
             done = mend(self._store, found, self._ready_encoder, (documents, self._config.store), going)
             after = check(self._store, documents.max_file_bytes, read_data=read_data, step=going)
-            return output(index, found, after, done)
+            return output(index, found, after, done, named=self._config.for_index)
 
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
         """The index, the model as far as it is loaded, and the runs of this process."""
@@ -347,6 +347,11 @@ class Engine:
                 self._store.check_fingerprint(fingerprint(self._encoder))
                 self._checked = True
             return self._encoder
+
+    def _notice(self) -> str | None:
+        """What a caller should know of what is going on meanwhile."""
+        watcher = self._watcher
+        return self._runs.notice() or (None if watcher is None else watcher.notice())
 
     def _check_scope(self, path: bytes, scope: Sequence[bytes]) -> None:
         if not in_scope(path, scope):

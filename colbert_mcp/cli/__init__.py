@@ -17,11 +17,12 @@ from colbert_mcp.errors import ColbertMCPError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = command_parser().parse_args(arguments)
+    config = Config()
     try:
-        config = load_config(options.config, index=options.index) if options.reads_settings else Config()
+        config = load_config(options.config, index=options.index) if options.reads_settings else config
         code: int = options.run(options, config)
     except ColbertMCPError as error:
-        fail(str(error))
+        fail(config.for_index(str(error)))
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

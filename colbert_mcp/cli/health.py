@@ -49,4 +49,4 @@ def _beyond_repair(config: Config, error: IndexCorruptError) -> CheckOutput:
     from colbert_mcp.upkeep.integrity import unreadable
 
     directory = config.index_path.resolve()
-    return unreadable(str(directory), roots_of(directory), error)
+    return unreadable(str(directory), roots_of(directory), error, config.for_index)

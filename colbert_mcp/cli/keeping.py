@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from colbert_mcp.attach import Index, opened_to_plan
-from colbert_mcp.cli.output import INTERRUPTED, print_json, print_lines, show_result
+from colbert_mcp.cli.output import INTERRUPTED, print_json, print_lines, print_note, show_result
 from colbert_mcp.cli.progress import progress_bar, spinner
 from colbert_mcp.config import Config
 from colbert_mcp.errors import UnreadableDocumentError
@@ -58,6 +58,7 @@ def index(options: argparse.Namespace, config: Config) -> int:
                 except KeyboardInterrupt:
                     interrupted = True
                     index.cancel(path)
+                    print_note("It stops after the batch at hand; what is committed is kept.")
                     output = index.wait_for_run(path, None)
             outputs.append(output)
             if not options.json:

@@ -30,6 +30,11 @@ def print_json(outputs: Sequence[Result]) -> None:
     print("[" + ",".join(map(_json, outputs)) + "]")
 
 
+def print_note(note: str) -> None:
+    """Tell on standard error what goes on."""
+    print(escape(note), file=sys.stderr)
+
+
 def print_line(line: str) -> None:
     """Print a line."""
     print(escape(line))

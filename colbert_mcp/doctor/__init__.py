@@ -42,9 +42,14 @@ def examine(
     findings: list[Finding] = []
     for topic, part in parts:
         step(f"looking at the {topic}")
-        findings += _looked_at(topic, part)
+        findings += [_for_index(config, finding) for finding in _looked_at(topic, part)]
     states = [finding.state for finding in findings]
     return DoctorOutput(findings=findings, errors=states.count("error"), warnings=states.count("warning"))
+
+
+def _for_index(config: Config, finding: Finding) -> Finding:
+    named = {"what": config.for_index(finding.what), "mends": finding.mends and config.for_index(finding.mends)}
+    return finding.model_copy(update=named)
 
 
 def _looked_at(topic: str, part: Part) -> list[Finding]:

@@ -36,7 +36,8 @@ def content(config: Config) -> Iterator[Finding]:
         yield Finding(topic="catalogue", state="error", what=str(error), mends=f"delete {index} and index again")
         return
     except (ColbertMCPError, sqlite3.Error, ValueError, TypeError) as error:
-        yield Finding(topic="catalogue", state="error", what=f"it cannot be read: {error}", mends=REPAIR_COMMAND)
+        mends = f"delete {index} and index again" if "delete the index" in str(error) else REPAIR_COMMAND
+        yield Finding(topic="catalogue", state="error", what=f"it cannot be read: {error}", mends=mends)
         return
     yield from _chroma(config, index)
 
@@ -92,8 +93,9 @@ def _sources(reader: "Reader") -> Iterator[Finding]:
     gone = [root for root in roots if not os.path.exists(root)]
     for root in gone:
         named = display_path(root)
-        what = f"the indexed folder {named} is not there"
-        yield Finding(topic="sources", state="warning", what=what, mends=f"colbert-mcp remove {shlex.quote(named)}")
+        what = f"the indexed folder {named} is not there; what is indexed of it stays until it is back"
+        remedy = f"mount it or put it back, or let go of it: colbert-mcp remove {shlex.quote(named)}"
+        yield Finding(topic="sources", state="warning", what=what, mends=remedy)
     changed = missing = 0
     for document in reader.documents():
         try:
@@ -103,7 +105,7 @@ def _sources(reader: "Reader") -> Iterator[Finding]:
     present = [shlex.quote(display_path(root)) for root in roots if root not in gone]
     if changed or missing:
         mends = f"colbert-mcp index {' '.join(present)}" if present else None
-        what = f"{changed:,} files have changed and {missing:,} are gone since they were indexed"
+        what = f"since they were indexed, files have changed ({changed:,}) or are gone ({missing:,})"
         yield Finding(topic="sources", state="warning", what=what, mends=mends)
     else:
         yield Finding(topic="sources", state="ok", what="no file has changed its size or time since it was indexed")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from colbert_mcp.config import Config, ModelConfig, default_config_file, set_by
 from colbert_mcp.doctor.content import stored_fingerprint
-from colbert_mcp.errors import ColbertMCPError, ConfigError, EncoderError
+from colbert_mcp.errors import ColbertMCPError, ConfigError, EncoderError, ModelNotFoundError
 from colbert_mcp.results import Finding
 
 _LIBRARIES = ("torch", "pylate", "chromadb", "mcp", "numpy")
@@ -47,7 +47,9 @@ def settings(file: Path | None, index: str | None) -> Iterator[Finding]:
     try:
         own = set_by(file, index=index)
     except ConfigError as error:
-        yield Finding(topic="settings", state="error", what=str(error), mends=f"edit {file or default_config_file()}")
+        wrong = file or default_config_file()
+        mends = f"edit {wrong}" if wrong.exists() else None  # else the error says it
+        yield Finding(topic="settings", state="error", what=str(error), mends=mends)
         return
     source = file or default_config_file()
     there = f"read from {source}" if source.is_file() else f"defaults; there is no {source}"
@@ -86,7 +88,8 @@ def model(config: Config) -> Iterator[Finding]:
             check_outside(config.model, roots_of(config.index_path.resolve()))
         encoder = load_encoder(config.model)
     except ColbertMCPError as error:
-        yield Finding(topic="model", state="error", what=str(error), mends=_BUILTIN)
+        mends = _BUILTIN if isinstance(error, ModelNotFoundError) else None  # else the error says it
+        yield Finding(topic="model", state="error", what=str(error), mends=mends)
         return
     own = encoder.fingerprint
     seconds = time.monotonic() - started

@@ -69,9 +69,11 @@ def holder(config: Config) -> Iterator[Finding]:
 
 def _access(index: Path) -> Iterator[Finding]:
     named = shlex.quote(str(index))
-    if not os.access(index, os.W_OK):
+    if not os.access(index, os.R_OK | os.X_OK):
+        yield Finding(topic="index", state="error", what="it cannot be read", mends=f"chmod -R u+rwX {named}")
+    elif not all(os.access(path, os.W_OK) for path in (index, index / "catalog.sqlite") if path.exists()):
         what = "it cannot be written: it can only be searched"
-        yield Finding(topic="index", state="warning", what=what, mends=f"chmod u+w {named}")
+        yield Finding(topic="index", state="warning", what=what, mends=f"chmod -R u+w {named}")
     if os.name == "nt":
         return
     status = index.stat()

@@ -21,11 +21,15 @@ Spans = tuple[Ints, Ints]
 _COMPOSING = (normalizers.NFC, normalizers.NFKC, normalizers.Precompiled)
 _BYTE_LEVEL = (pre_tokenizers.ByteLevel, normalizers.ByteLevel)
 _LONGEST_BLANK = 64
+_MOST_TRIALS = 16
 # How far apart characters may stand and still be normalised together.
 _CONTEXT = 16
 # A letter with all that belongs to it: accents, vowel signs, the further letters of a Korean syllable.
 _LETTER = regex.compile(
-    r"[^\s▁\p{Cc}\p{Cf}][\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}]++", regex.VERSION1
+    # Some normalisers delete control characters, and then join what they divide.
+    r"[^\s▁\p{Cc}\p{Cf}]"
+    r"(?:[\p{Cc}--\s]*+[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}])++",
+    regex.VERSION1,
 )
 _SPACES = regex.compile(" {2,}")
 _REMEMBERED = 65_536
@@ -93,17 +97,31 @@ class SpanMender:
                 kept[start:end] = False
             elif start > 0:
                 needed.append((start, end))
-        places = np.flatnonzero(kept)
-        shorter = self._tokenizer.encode("".join(text[at] for at in places[:-1].tolist()), add_special_tokens=False)
-        if shorter.ids != encoding.ids:
-            return offsets(encoding)
-        starts, ends = offsets(shorter)
-        starts, ends = places[starts], np.where(ends > starts, places[ends - 1] + 1, places[starts])
+        starts, ends = self._spans_without(text, encoding, kept) or self._one_by_one(text, encoding, kept)
         for start, end in needed:
             # What the character before it became more than one of was given the place of the deleted one.
             starts[(starts >= start) & (starts < end)] = start - 1
             ends[(ends > start) & (ends <= end)] = start
         return starts, ends
+
+    def _spans_without(self, text: str, encoding: Encoding, kept: Mask) -> Spans | None:
+        """Spans by the text without some characters; None where its tokens are then others."""
+        places = np.flatnonzero(kept)
+        shorter = self._tokenizer.encode("".join(text[at] for at in places[:-1].tolist()), add_special_tokens=False)
+        if shorter.ids != encoding.ids:
+            return None
+        starts, ends = offsets(shorter)
+        return places[starts], np.where(ends > starts, places[ends - 1] + 1, places[starts])
+
+    def _one_by_one(self, text: str, encoding: Encoding, kept: Mask) -> Spans:
+        """Spans by the text without those characters whose absence changes no token: beside special ones, some do."""
+        spans, left = offsets(encoding), np.ones_like(kept)
+        for at in np.flatnonzero(~kept)[:_MOST_TRIALS].tolist():
+            left[at] = False
+            found = self._spans_without(text, encoding, left)
+            left[at] = found is None
+            spans = found or spans
+        return spans
 
     def _is_kept(self, letter: str) -> bool:
         # Between others, because some normalisers strip blanks at the ends.

@@ -22,6 +22,7 @@ from colbert_mcp.types import ProgressCallback
 
 _KEPT_RUNS = 20
 _LOADING = "Loading the model."
+_STOPPING = "It stops after the batch at hand."
 
 
 class Task:
@@ -119,7 +120,7 @@ class Runs:
         task = self.tasks.get(real_path(path))
         if task is not None:
             task.run.cancelled.set()
-            task.run.notice = "It stops after the batch at hand."
+            task.run.notice = _STOPPING
 
     @property
     def busy(self) -> bool:
@@ -179,6 +180,7 @@ class Runs:
                 # Where nothing has changed, no model is loaded.
                 index(run, self._store, lambda: self._load_for(run), self._config.documents, self._config.store)
             run.state = "cancelled" if run.cancelled.is_set() else "done"
+            run.notice = None if run.notice == _STOPPING else run.notice
         except Exception as error:  # noqa: BLE001  # raised again in the threads that wait for the run
             task.error = error
             run.notice = str(error) if isinstance(error, ColbertMCPError) else "The program failed; see the log."

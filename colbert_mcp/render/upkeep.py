@@ -109,7 +109,8 @@ def engine_lines(output: EngineOutput) -> Iterator[Text]:
         yield Text.assemble(f"The engine of {safe(output.index)} has ended.")
         return
     if not output.running:
-        yield Text.assemble(f"No engine runs for {safe(output.index)}.")
+        log = f" The log of the latest: {safe(output.log)}" if output.log else ""
+        yield Text.assemble(f"No engine runs for {safe(output.index)}.{log}")
         return
     if output.silent_pid is not None:
         yield Text.assemble(

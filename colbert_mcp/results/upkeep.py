@@ -196,3 +196,4 @@ class EngineOutput(Result):
     stopped: bool = Field(default=False, description="whether this call ended it")
     engine: EngineStatus | None
     silent_pid: int | None = Field(default=None, description="its process, where that does not answer")
+    log: str | None = Field(default=None, description="what the latest engine wrote, if there was one")

@@ -188,7 +188,13 @@ def engine_output(rendezvous: Rendezvous) -> EngineOutput:
             status = _ask(endpoint, STATUS_TOOL)
         except SilentCallError:
             silent = endpoint.pid
-    return EngineOutput(index=str(rendezvous.index), running=rendezvous.running(), engine=status, silent_pid=silent)
+    return EngineOutput(
+        index=str(rendezvous.index),
+        running=rendezvous.running(),
+        engine=status,
+        silent_pid=silent,
+        log=str(rendezvous.log) if os.access(rendezvous.log, os.R_OK) else None,
+    )
 
 
 def stop_engine(rendezvous: Rendezvous) -> EngineOutput:

@@ -23,9 +23,9 @@ OWNER = "owner.json"
 
 def in_use(directory: Path) -> IndexLockedError:
     """The error that names who has an index."""
-    return IndexLockedError(
-        f"{directory} is in use by {owner_of(directory)}. End that process, or use another index with --index."
-    )
+    owner = owner_of(directory)
+    ends = "End it with: colbert-mcp engine stop" if "colbert-mcp engine" in owner else "Wait until it ends, or end it"
+    return IndexLockedError(f"{directory} is in use by {owner}. {ends}; or use another index with --index.")
 
 
 def is_held(lock: Path) -> bool:

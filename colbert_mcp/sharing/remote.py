@@ -254,7 +254,7 @@ class RemoteEngine:
                     f"The engine of {self._config.index_path} could not answer {tool}: what was sent may be too large, "
                     "or see its log, which `colbert-mcp engine status` names."
                 ) from None
-            return _parsed(result, kind, notice)
+            return _parsed(result, kind, notice, self._config)
         raise StoreError(
             f"The engine of {self._config.index_path} (process {endpoint.pid}) does not answer. End it with: "
             "colbert-mcp engine stop"
@@ -305,9 +305,9 @@ def settings_notice(config: Config, endpoint: Endpoint) -> str | None:
     return None
 
 
-def _parsed(result: CallToolResult, kind: type[R], notice: str | None) -> R:
+def _parsed(result: CallToolResult, kind: type[R], notice: str | None, config: Config) -> R:
     if result.is_error:
-        text = "\n".join(block.text for block in result.content if isinstance(block, TextContent))
+        text = config.for_index("\n".join(block.text for block in result.content if isinstance(block, TextContent)))
         name = (result.meta or {}).get(ERROR_META)
         raise error_named(name, text) if isinstance(name, str) else ColbertMCPError(text)
     output = kind.model_validate(result.structured_content)

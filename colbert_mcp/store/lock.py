@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,7 @@ class IndexLock:
             raise in_use(self._directory) from None
         owner = {
             "pid": os.getpid(),
-            "command": Path(sys.argv[0]).name + " " + " ".join(sys.argv[1:2]),
+            "command": f"{Path(sys.argv[0]).name} {_command(sys.argv[1:])}",
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         with suppress(OSError):  # it only serves a message, and a full disk must not keep anyone from searching
@@ -41,3 +42,8 @@ class IndexLock:
         with suppress(OSError):
             self._owner.unlink(missing_ok=True)
         self._lock.release()
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command among the arguments of a program: the first that is a plain word."""
+    return next((argument for argument in arguments if argument.isalpha()), "")

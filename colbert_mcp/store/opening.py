@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +16,18 @@ logger = logging.getLogger(__name__)
 def check_directory(directory: Path, create_missing: bool) -> None:
     """Raise unless the directory is an index or, with ``create_missing``, may become one.
 
-    Raises IndexNotFoundError, IndexCorruptError, or StoreError where the directory cannot be made.
+    Raises IndexNotFoundError, IndexCorruptError, or StoreError where the directory cannot be made or looked into.
     """
+    try:
+        _check_directory(directory, create_missing)
+    except PermissionError as error:
+        raise StoreError(
+            f"The index {directory} cannot be read ({error.strerror}); if it is yours, run: chmod -R u+rwX "
+            f"{shlex.quote(str(directory))}"
+        ) from None
+
+
+def _check_directory(directory: Path, create_missing: bool) -> None:
     if (directory / CATALOGUE).is_file():
         return
     if directory.exists() and not directory.is_dir():

@@ -59,7 +59,7 @@ class Store:
         self._log = None if writer is None else Log(self.catalogue)
         self._live: tuple[int, LiveRows] | None = None
         self._cache = threading.Lock()
-        self._closed = False
+        self._closed = self._released = False
         enabled = config.chroma and not self.read_only
         self.vectors = DerivedVectors(directory / "chroma", self._vector_source, enabled=enabled)
 
@@ -106,6 +106,7 @@ class Store:
                 self._writer.close()
             if self._lock is not None:
                 self._lock.release()
+            self._released = True
 
     @property
     def read_only(self) -> bool:
@@ -132,6 +133,8 @@ class Store:
 
     def snapshot(self) -> Snapshot:
         """The present generation, seen whole; use it as a context manager. What it reads stays until it is closed."""
+        if self._released:
+            raise StoreError("The index is closed; open it again.")
         with self.segments.opening(), ExitStack() as opened:
             if self._log is not None:
                 self._log.read()

@@ -54,8 +54,18 @@ def check(store: Store, max_bytes: int, *, read_data: bool, step: Step) -> Findi
     return _Check(store, max_bytes, read_data=read_data, step=step).run()
 
 
-def output(index: str, found: Findings, after: Findings | None = None, done: Sequence[str] = ()) -> CheckOutput:
-    """What is answered: what was ``found``, and, if it was repaired, what a second check says of that."""
+def output(
+    index: str,
+    found: Findings,
+    after: Findings | None = None,
+    done: Sequence[str] = (),
+    *,
+    named: Callable[[str], str] = str,
+) -> CheckOutput:
+    """What is answered: what was ``found``, and, if it was repaired, what a second check says of that.
+
+    ``named`` lets commands name the index.
+    """
     remaining = found if after is None else after
     left = {(fault.kind, fault.where) for fault in remaining.faults}
     before = {(fault.kind, fault.where) for fault in found.faults}
@@ -68,7 +78,7 @@ def output(index: str, found: Findings, after: Findings | None = None, done: Seq
             kind=fault.kind,
             where=fault.where,
             what=fault.what,
-            mends=delete if tried and fault.kind == "catalogue" else REPAIR_COMMAND,
+            mends=named(delete if tried and fault.kind == "catalogue" else REPAIR_COMMAND),
             repaired=(fault.kind, fault.where) not in left,
         )
         for fault in (*found.faults, *new)
@@ -204,11 +214,13 @@ class _Check:
         self._found.sources[how] = self._found.sources.get(how, 0) + 1
 
 
-def unreadable(index: str, roots: list[bytes], error: ColbertMCPError) -> CheckOutput:
+def unreadable(
+    index: str, roots: list[bytes], error: ColbertMCPError, named: Callable[[str], str] = str
+) -> CheckOutput:
     """What is answered of an index whose catalogue cannot be opened, from which only ``roots`` could be read."""
     fault = Fault("catalogue", CATALOGUE, str(error))
     found = Findings(read_data=False, roots=roots, faults=[fault], beyond_repair=True)
-    return output(index, found)
+    return output(index, found, named=named)
 
 
 def _quoted(path: bytes) -> str:

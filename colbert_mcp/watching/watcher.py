@@ -26,6 +26,9 @@ from colbert_mcp.watching.listening import Listener
 
 # So many changes at once count whatever they are: the system forgets some when it has to keep too many.
 _MANY = 10_000
+_CATCHING_UP = (
+    "Changes from before the folders were watched are being looked for: what is new is not found yet. Ask again."
+)
 _log = logging.getLogger("colbert_mcp.watching.watcher")
 _Identity = tuple[int, int]
 
@@ -73,6 +76,7 @@ class Watcher:
         self._debounce = Debounce(self._timing, clock)
         self._wake = threading.Condition(threading.RLock())
         self._stale = True
+        self._known = False
         self._closing = False
         runs.finished = self._ended
         self._thread = threading.Thread(target=self._work, name="watching", daemon=True)
@@ -112,6 +116,14 @@ class Watcher:
                 for path, watch in sorted(self._watches.items())
                 if in_scope(path, scope)
             ]
+
+    def notice(self) -> str | None:
+        """What a searcher should know: roots whose changes of before the watching are not looked for yet."""
+        with self._wake:
+            behind = not self._known or any(
+                watch.last is None and watch.state not in ("missing", "empty") for watch in self._watches.values()
+            )
+        return _CATCHING_UP if behind else None
 
     # What the watcher's own thread does
 
@@ -156,6 +168,7 @@ class Watcher:
                 self._debounce.forget(path)
             for path, root in roots.items():
                 self._watches.setdefault(path, _Watch(root)).root = root
+            self._known = True
 
     def _check(self, watch: _Watch) -> None:
         """Begin to watch a root, or again if it is another folder now, or stop where there is nothing."""

@@ -36,7 +36,7 @@ SCRAPS = [
     *("<mask>", "</s>", "[SEP]", "x" * 20),
 ]
 MARKS = r"\p{M}\u0e33\u0eb3\u1160-\u11ff\u200c\u200d\U0001f3fb-\U0001f3ff\uff9e\uff9f"
-LETTERS = regex.compile(rf"(?s)[\s▁\p{{Cc}}\p{{Cf}}]|.[{MARKS}]*")
+LETTERS = regex.compile(rf"(?s)[\s▁\p{{Cc}}\p{{Cf}}]|.(?:[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]*[{MARKS}])*")
 mixed = st.lists(st.one_of(st.sampled_from(SCRAPS), st.text(max_size=3)), max_size=14).map("".join)
 
 
@@ -117,6 +117,8 @@ def assert_exact(family: str, tokenizer: Tokenizer, text: str, tokens: Tokenized
 @example("e\u0301\u200cwater")
 @example("The \u200c\u0301")
 @example("¼\u200c")
+@example("A\x07\u0301")
+@example("The \x07<mask>\x07The ")
 @example("漢字\u200d\u200c")
 @example("e\u0301\u200c\u200c")
 @example("a\u0323\u0301b")
