@@ -128,12 +128,12 @@ class Index:
         )
 
     def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float | None) -> IndexOutput:
-        """How the latest run over a root stands after at most ``wait_seconds``."""
-        return self._engine.wait_for_run(path, wait_seconds)
+        """How the latest run over a root stands after at most ``wait_seconds``; see ``Engine.wait_for_run``."""
+        return self._engine.wait_for_run(path, wait_seconds, scope=self._scope)
 
     def cancel(self, path: str | os.PathLike[str]) -> None:
         """Stop the run over a root after the batch at hand; what was committed stays."""
-        self._engine.cancel(path)
+        self._engine.cancel(path, scope=self._scope)
 
     def search(
         self,
@@ -186,7 +186,7 @@ class Index:
 
     def gc(self, former_days: int | None = None) -> GcOutput:
         """Give back disk space; see ``Engine.gc``."""
-        return self._engine.gc(former_days)
+        return self._engine.gc(former_days, scope=self._scope)
 
     def check(
         self, *, read_data: bool = False, repair: bool = False, step: Callable[[str], None] | None = None

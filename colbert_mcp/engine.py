@@ -141,12 +141,18 @@ class Engine:
         return self._runs.start(target, include, exclude, progress, verify=verify).outcome(wait_seconds, list_skipped)
 
     def wait_for_run(
-        self, path: str | os.PathLike[str], wait_seconds: float | None, list_skipped: int = 50
+        self,
+        path: str | os.PathLike[str],
+        wait_seconds: float | None,
+        list_skipped: int = 50,
+        *,
+        scope: Sequence[bytes] = (),
     ) -> IndexOutput:
         """How the latest run over a root stands after at most ``wait_seconds``; raises what ended it.
 
-        Raises StoreError where this engine knows of no run over it.
+        Raises StoreError where this engine knows of no run over it, and PathNotAllowedError outside of the scope.
         """
+        self._check_scope(real_path(path), scope)
         return self._runs.latest(path).outcome(wait_seconds, list_skipped)
 
     def run_bytes(self, path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -154,8 +160,12 @@ class Engine:
         run = self._runs.latest(path).run
         return run.bytes_done, run.bytes_total
 
-    def cancel(self, path: str | os.PathLike[str]) -> None:
-        """Stop the run over a root after the batch at hand; what was committed stays."""
+    def cancel(self, path: str | os.PathLike[str], *, scope: Sequence[bytes] = ()) -> None:
+        """Stop the run over a root after the batch at hand; what was committed stays.
+
+        Raises PathNotAllowedError outside of the scope.
+        """
+        self._check_scope(real_path(path), scope)
         self._runs.cancel(path)
 
     def search(
@@ -257,12 +267,15 @@ class Engine:
             watcher.refresh()
         return output
 
-    def gc(self, former_days: int | None = None) -> GcOutput:
+    def gc(self, former_days: int | None = None, *, scope: Sequence[bytes] = ()) -> GcOutput:
         """Give back disk space; former passages older than ``former_days`` (default: ``keep_former_days``) go too.
 
         Raises QueryError for a number of days out of range, and StoreError where an indexing run or another change is
-        going on, or the disk is too small for a part to be written anew; nothing is lost then.
+        going on, or the disk is too small for a part to be written anew; nothing is lost then. Raises
+        PathNotAllowedError under a scope: it concerns all of the index.
         """
+        if scope:
+            raise PathNotAllowedError("What gc deletes concerns the whole index; run it without limits (--root).")
         days = self._config.store.keep_former_days if former_days is None else former_days
         if not 0 <= days <= MAX_FORMER_DAYS:
             raise QueryError(f"former_days is {days}; it must be between 0 and {MAX_FORMER_DAYS}.")

@@ -17,7 +17,7 @@ from pathspec.pattern import RegexPattern
 
 from colbert_mcp.documents.paths import display_path
 from colbert_mcp.documents.patterns import any_of, compile_ignore_file, compile_patterns, selected, verdict
-from colbert_mcp.documents.policy import credential_file, credential_folder
+from colbert_mcp.documents.policy import credential_file, credential_folder, is_within
 from colbert_mcp.results import Skipped
 from colbert_mcp.types import FileStamp
 
@@ -177,19 +177,25 @@ class _Choice:
 class Relevance:
     """Whether changes at paths can change what ``discover`` gives, judged by the same rules; for one look at them.
 
-    Ignore files are read once, as they are now.
+    A path that leads through a link counts as the one that it leads to, which the system may tell of by this name only.
+    Nothing ``beside`` the documents matters: the index's own directory. Ignore files are read once, as they are now.
     """
 
-    def __init__(self, root: bytes, how: Discovery) -> None:
+    def __init__(self, root: bytes, how: Discovery, beside: bytes | None = None) -> None:
         self._root = root
+        self._beside = beside
         self._choose = _Choice(how)
         self._entered: dict[bytes, tuple[_Folder, tuple[_Layer, ...]] | None] = {}
+        self._real: dict[bytes, bytes] = {}
 
     def matters(self, path: bytes) -> bool:
         """Whether a change at a path below the root may matter; True where that cannot be told."""
         above = self._root.rstrip(b"/") + b"/"
+        told, path = path, self._led_to(path)
+        if self._beside is not None and is_within(path, self._beside):
+            return False
         if not path.startswith(above):
-            return True
+            return not told.startswith(above)  # else a link leads out of the root
         names = path[len(above) :].split(b"/")
         folder = self._root
         inside = self._enter(folder, None)
@@ -199,6 +205,14 @@ class Relevance:
             folder = folder.rstrip(b"/") + b"/" + name
             inside = self._enter(folder, inside)
         return inside is not None and (names[-1] in _IGNORE_FILES or not self._left_out(path, inside[0]))
+
+    def _led_to(self, path: bytes) -> bytes:
+        """The path with the links in its folder resolved, and not the one that it may be itself."""
+        folder, name = os.path.split(path)
+        if folder not in self._real:
+            with suppress(OSError, ValueError):
+                self._real[folder] = os.path.realpath(folder)
+        return os.path.join(self._real.get(folder, folder), name)
 
     def _enter(
         self, path: bytes, outer: tuple[_Folder, tuple[_Layer, ...]] | None

@@ -107,13 +107,15 @@ class RemoteEngine:
             return output
         return self._wait(path, wait_seconds, progress, list_skipped, scope)
 
-    def wait_for_run(self, path: str | os.PathLike[str], wait_seconds: float | None) -> IndexOutput:
+    def wait_for_run(
+        self, path: str | os.PathLike[str], wait_seconds: float | None, *, scope: Sequence[bytes] = ()
+    ) -> IndexOutput:
         """See ``Engine.wait_for_run``."""
-        return self._wait(path, wait_seconds, None, _LISTED, ())
+        return self._wait(path, wait_seconds, None, _LISTED, scope)
 
-    def cancel(self, path: str | os.PathLike[str]) -> None:
+    def cancel(self, path: str | os.PathLike[str], *, scope: Sequence[bytes] = ()) -> None:
         """See ``Engine.cancel``."""
-        self._write("cancel_run", {"path": _sent(path)}, EngineStatus)
+        self._write("cancel_run", {"path": _sent(path)}, EngineStatus, scope)
 
     def search(
         self,
@@ -181,9 +183,9 @@ class RemoteEngine:
         """See ``Engine.remove_path``."""
         return self._write("remove_path", {"path": _sent(path)}, RemoveOutput, scope)
 
-    def gc(self, former_days: int | None = None) -> GcOutput:
+    def gc(self, former_days: int | None = None, *, scope: Sequence[bytes] = ()) -> GcOutput:
         """See ``Engine.gc``."""
-        return self._write("gc", {"former_days": former_days}, GcOutput)
+        return self._write("gc", {"former_days": former_days}, GcOutput, scope)
 
     def check(
         self,

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from colbert_mcp.config import DocumentsConfig
-from colbert_mcp.documents import Discovery, Relevance, display_path, in_scope, is_within, real_path
+from colbert_mcp.documents import Discovery, Relevance, display_path, in_scope, real_path
 from colbert_mcp.errors import ColbertMCPError
 from colbert_mcp.indexing.running import Runs, Task
 from colbert_mcp.results import IndexOutput, WatchedRoot, WatchState
@@ -263,12 +263,11 @@ class Watcher:
         """Whether a group of changes can matter; what is in the index's own directory never does."""
         if len(paths) >= _MANY:
             return True
-        others = [path for path in paths if not is_within(path, self._own)]
         if not os.path.isdir(root.path):
-            return root.path in others
+            return root.path in paths
         how = Discovery(self._documents.max_file_bytes, self._documents.hidden, root.include, root.exclude)
-        relevance = Relevance(root.path, how)
-        return any(relevance.matters(path) for path in others)
+        relevance = Relevance(root.path, how, self._own)
+        return any(relevance.matters(path) for path in paths)
 
     def _tell(self, watch: _Watch, state: WatchState, reason: str | None) -> None:
         if (watch.state, watch.reason) != (state, reason):

@@ -32,10 +32,14 @@ def test_an_index_with_roots_knows_nothing_outside_of_them(config: Config, notes
             index.get_passage(outside.id)
         assert index.list_sources().total_documents == 1
         assert index.list_sources(str(notes)).total_documents == 1
-        for forbidden in (index.index_path, index.remove_path):
+        for forbidden in (index.index_path, index.remove_path, index.cancel, lambda path: index.wait_for_run(path, 0)):
             with pytest.raises(PathNotAllowedError, match="--root"):
-                forbidden(notes)
+                forbidden(notes)  # type: ignore[no-untyped-call]
+        with pytest.raises(PathNotAllowedError, match="--root"):
+            index.gc()
         assert index.index_path(notes / "deep").unchanged == 1
+        assert index.wait_for_run(notes / "deep", 0).state == "done"
+        index.cancel(notes / "deep")
 
 
 def test_a_server_with_roots_attaches_to_nothing_else(config: Config, notes: Path) -> None:

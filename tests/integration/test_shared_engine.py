@@ -217,9 +217,14 @@ def test_a_client_reaches_nothing_outside_of_its_roots(config: Config, engine: E
         assert {Path(result.path).name for result in index.search("varnish", path=["*"]).results} == {"tide.py"}
         with pytest.raises(PassageNotFoundError):
             index.explain("varnish", outside.id)
-        for forbidden in (index.index_path, index.remove_path):
+        for forbidden in (index.index_path, index.remove_path, index.cancel, lambda path: index.wait_for_run(path, 0)):
             with pytest.raises(PathNotAllowedError, match="--root"):
-                forbidden(notes)
+                forbidden(notes)  # type: ignore[no-untyped-call]
+        with pytest.raises(PathNotAllowedError, match="--root"):
+            index.gc()
+        index.index_path(notes / "deep")
+        assert index.wait_for_run(notes / "deep", 0).state == "done"
+        index.cancel(notes / "deep")
 
 
 def test_a_path_that_is_no_text_reaches_the_engine(config: Config, engine: Endpoint, tmp_path: Path) -> None:

@@ -295,10 +295,55 @@ def test_only_changes_that_discovery_would_see_matter(tmp_path: Path) -> None:
     ):
         assert matters(name), name
     ignored = ("build/deep/x.py", "build/.gitignore", "build", "x.log", "src/made.py", ".git/index", ".hidden", "y.tmp")
-    for name in (*ignored, "loop/src/a.py", "loop", ".venv/.gitignore"):
+    for name in (*ignored, "loop", ".venv/.gitignore"):
         assert not matters(name), name
     assert relevance.matters(os.fsencode(tmp_path.parent / "other"))
     assert relevance.matters(os.fsencode(tmp_path))
+
+
+def test_a_change_that_is_told_of_by_a_link_counts_as_what_the_link_leads_to(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("root/release/src", "root/build", "root/index", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    (root / ".gitignore").write_text("build/\nlater/*.log\n")
+    for name, target in (("current", "release"), ("later", "current"), ("made", "build"), ("mine", "index")):
+        (root / name).symlink_to(target)
+    (root / "out").symlink_to(tmp_path / "elsewhere")
+    (root / "round").symlink_to(root)
+    (root / "a-link.md").symlink_to("release/a.md")
+    relevance = Relevance(os.fsencode(root), Discovery(1000, hidden=False), os.fsencode(root / "index"))
+
+    def matters(name: str) -> bool:
+        return relevance.matters(os.fsencode(root / name))
+
+    for name in (
+        "current/a.md",
+        "later/src/gone.md",
+        "later/a.log",
+        "current/.gitignore",
+        "round/release/src",
+        "new/a",
+    ):
+        assert matters(name), name
+    for name in ("current", "made/a.md", "mine/catalog.sqlite", "index/x", "out/a.md", "round/build/a.md", "a-link.md"):
+        assert not matters(name), name
+
+
+def test_files_are_followed_that_a_link_in_the_same_root_leads_to(open_engine: EngineFactory, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for number in range(8):
+        (root / f"release-{number}" / "deep").mkdir(parents=True)
+        (root / f"release-{number}" / "deep" / f"{number}.md").write_text("An otter sleeps.\n")
+        (root / f"{'az'[number % 2]}-current-{number}").symlink_to(f"release-{number}")
+    watched = Watched(open_engine())
+    watched.engine.index_path(root)
+    watched.watch()
+    assert watched.next_run().unchanged == 8
+    for number in range(8):
+        (root / f"release-{number}" / "deep" / f"{number}.md").write_text(f"It is awake{number} now.\n")
+        watched.until(lambda word=f"awake{number}": bool(watched.engine.search(word, mode="lexical").results))  # type: ignore[misc]
+        (root / f"release-{number}" / f"new{number}.md").write_text(f"A badger {number}.\n")
+        watched.until(lambda name=f"new{number}.md": name in watched.names())  # type: ignore[misc]
 
 
 @pytest.fixture
