@@ -350,8 +350,8 @@ class Engine:
         """The model, loaded once; raises IndexMismatchError where the index was made with another."""
         with self._encoder_lock:
             if self._encoder is None:
-                with self._store.snapshot() as snapshot:
-                    check_outside(self._config.model, [root.path for root in snapshot.reader.roots()])
+                if self._config.model.trust_remote_code:
+                    check_outside(self._config.model, self._store.roots())
                 self._encoder = load_encoder(self._config.model)
                 for notice in self._encoder.notices:
                     _log.warning(notice)

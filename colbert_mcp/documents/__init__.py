@@ -7,7 +7,7 @@ definitions, which ``outline`` nests, or its encoding. ``extraction`` gets text 
 a process of its own. Knows nothing of chunks, models or the index.
 """
 
-from colbert_mcp.documents.discovery import Discovery, Found, Relevance, discover
+from colbert_mcp.documents.discovery import Discovery, Found, Relevance, Unlisted, discover
 from colbert_mcp.documents.document import (
     READER,
     Document,
@@ -30,6 +30,7 @@ __all__ = [
     "Extractor",
     "Found",
     "Relevance",
+    "Unlisted",
     "check_root",
     "compile_patterns",
     "discover",

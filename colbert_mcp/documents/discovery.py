@@ -33,6 +33,13 @@ class Found(NamedTuple):
     stamp: FileStamp
 
 
+class Unlisted(NamedTuple):
+    """A path of which it cannot be told now what is there, or below it."""
+
+    path: bytes
+    skipped: Skipped
+
+
 @dataclass(frozen=True, slots=True)
 class Discovery:
     """What to take under a root. ``include`` and ``exclude`` are gitignore-style patterns relative to the root."""
@@ -91,12 +98,12 @@ def _prefix(folder: bytes, above: bytes) -> str:
     return display_path(below) + "/" if below else ""
 
 
-def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped]:
+def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped | Unlisted]:
     """Walk a real path, folders in name order; a root that is a file is taken even if it is ignored or hidden."""
     try:
         status = os.stat(root)
     except OSError as error:
-        yield _unreadable(root, error)
+        yield Unlisted(root, _unreadable(root, error))
         return
     if not stat.S_ISDIR(status.st_mode):
         name = os.path.basename(display_path(root))
@@ -111,7 +118,7 @@ def discover(root: bytes, how: Discovery) -> Iterator[Found | Skipped]:
             with os.scandir(path) as listing:
                 entries = sorted(listing, key=_BY_NAME)
         except OSError as error:
-            yield _unreadable(path, error)
+            yield Unlisted(path, _unreadable(path, error))
             continue
         layers = _entering(path, layers, [entry.name for entry in entries if entry.name in _IGNORE_FILES])
         folder = _Folder.of(path, root, layers)
@@ -132,12 +139,12 @@ class _Choice:
         self._include = compile_patterns(how.include)
         self._exclude = compile_patterns(how.exclude)
 
-    def entry(self, entry: os.DirEntry[bytes], folder: _Folder) -> Found | Skipped | bytes:
+    def entry(self, entry: os.DirEntry[bytes], folder: _Folder) -> Found | Skipped | Unlisted | bytes:
         """One directory entry: a file to index, a folder to enter (its path), or what is skipped."""
         try:
             status = entry.stat(follow_symlinks=False)
         except OSError as error:
-            return _unreadable(entry.path, error)
+            return Unlisted(entry.path, _unreadable(entry.path, error))
         is_folder = stat.S_ISDIR(status.st_mode)
         name = display_path(entry.name)
         reason = self.reason(

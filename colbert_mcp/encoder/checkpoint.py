@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from colbert_mcp.encoder.remote_code import RemoteCode, read_json, remote_code
-from colbert_mcp.encoder.weights import tensor_shapes, weights_file
+from colbert_mcp.encoder.weights import WEIGHTS, tensor_shapes, weights_file
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
 Layout: TypeAlias = Literal["pylate", "sentence-transformers", "stanford"]
@@ -203,6 +203,8 @@ def _backbone_config(directory: Path) -> dict[str, object]:
     config = read_json(directory / "config.json")
     if not isinstance(config, dict):
         raise ModelNotFoundError(f"{directory} holds no model: it has no config.json.")
+    if config.get("transformers_weights"):
+        raise EncoderError(f"{directory / 'config.json'} names other weights than {WEIGHTS}, which are not read.")
     return config
 
 

@@ -52,7 +52,7 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings, config: ModelCon
             device=choose_device(config.device),
             local_files_only=True,
             trust_remote_code=trusted,
-            model_kwargs={**foreign},
+            model_kwargs={**foreign, "use_safetensors": True},
             tokenizer_kwargs={**foreign},
             config_kwargs={**foreign},
             **pylate_arguments(settings),
@@ -159,6 +159,8 @@ class ColBERTEncoder:
             raise EncoderError(
                 f"document_length = {model.document_length} leaves {self.content_length} tokens for text."
             )
+        if model.query_length - len(self._lead) - len(self._tail) - (model.query_prefix_id is not None) < 1:
+            raise EncoderError(f"query_length = {model.query_length} leaves no token for the words of a query.")
         dimension = self._projections[-1].out_features
         self.fingerprint = Fingerprint(
             model=name,

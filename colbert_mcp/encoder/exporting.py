@@ -113,13 +113,12 @@ def _check_metadata(directory: Path) -> None:
 
 def _check_code(checkpoint: Checkpoint) -> None:
     """Raise EncoderError where code that the checkpoint names as its own is not beside it."""
-    for reference in checkpoint.code.references:
-        named = reference.partition(": ")[2]
-        if "--" not in named and not (checkpoint.directory / f"{named.partition('.')[0]}.py").is_file():
-            raise EncoderError(
-                f"{checkpoint.directory} does not hold the code that it names ({named}); for a hub id, set [model] "
-                "trust_remote_code and revision, so that it is downloaded. Nothing is written."
-            )
+    absent = checkpoint.code.absent(checkpoint.directory)
+    if absent:
+        raise EncoderError(
+            f"{checkpoint.directory} does not hold the code that it names ({absent[0]}); for a hub id, set [model] "
+            "trust_remote_code and revision, so that it is downloaded. Nothing is written."
+        )
 
 
 def _split(directory: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

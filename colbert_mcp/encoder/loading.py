@@ -13,7 +13,7 @@ from huggingface_hub import snapshot_download
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoder
 from colbert_mcp.encoder.checkpoint import Checkpoint, inspect
-from colbert_mcp.encoder.remote_code import check_allowed, check_apart, check_pinned
+from colbert_mcp.encoder.remote_code import check_allowed, check_apart, check_pinned, is_directory
 from colbert_mcp.encoder.settings import Settings, builtin_settings, overridden, resolve
 from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
@@ -48,6 +48,9 @@ def judged(config: ModelConfig) -> tuple[Checkpoint, Settings]:
     """
     checkpoint = inspect(locate(config))
     check_allowed(checkpoint.code, checkpoint.directory, config)
+    if checkpoint.code.absent(checkpoint.directory) and not is_directory(config):
+        # It was downloaded before its code was allowed.
+        checkpoint = inspect(_snapshot(config.name, config.revision, [*_WANTED, *_CODE], None) or checkpoint.directory)
     if checkpoint.code.repositories:
         _fetch_code(checkpoint, config)
         named = f"{checkpoint.digest} {config.code_revision}"
@@ -77,7 +80,7 @@ def locate(config: ModelConfig) -> Path:
         return given.resolve()
     check_pinned(config)
     wanted = [*_WANTED, *(_CODE if config.trust_remote_code else [])]
-    found = _snapshot(config.name, config.revision, wanted)
+    found = _snapshot(config.name, config.revision, wanted, "*.safetensors")
     if found is None:
         raise ModelNotFoundError(
             f"There is no model {config.name}: it is no directory, not in the hub's cache, and the hub does not give "
@@ -86,8 +89,13 @@ def locate(config: ModelConfig) -> Path:
     return found
 
 
-def _snapshot(name: str, revision: str, wanted: list[str]) -> Path | None:
-    """A repository's directory in the hub's cache, else downloaded into it; None where neither has it."""
+def _snapshot(name: str, revision: str, wanted: list[str], needed: str | None) -> Path | None:
+    """A repository's directory in the hub's cache, else downloaded into it; None where neither has it.
+
+    What is in the cache without a file like ``needed`` is incomplete; None asks the hub in any case. Where the hub does
+    not answer, the cache is what there is.
+    """
+    partial = None
     for local_only in (True, False):
         try:
             found = snapshot_download(
@@ -96,14 +104,16 @@ def _snapshot(name: str, revision: str, wanted: list[str]) -> Path | None:
         except Exception as error:  # noqa: BLE001  # the hub's client passes on what its HTTP library raises
             _log.info("%s at %s: %s", name, revision or "its newest revision", error)
             continue
-        return Path(found)
-    return None
+        if not local_only or (needed is not None and any(Path(found).rglob(needed))):
+            return Path(found)
+        partial = Path(found)
+    return partial
 
 
 def _fetch_code(checkpoint: Checkpoint, config: ModelConfig) -> None:
     """Have the pinned code of other repositories in the hub's cache, where the loader looks for it."""
     for repository in checkpoint.code.repositories:
-        if _snapshot(repository, config.code_revision, _CODE) is None:
+        if _snapshot(repository, config.code_revision, _CODE, "*.py") is None:
             raise EncoderError(
                 f"The code of the model in {checkpoint.directory} is in {repository} at {config.code_revision}, which "
                 "is neither in the hub's cache nor given by the hub. Check [model] code_revision."

@@ -39,6 +39,12 @@ class RemoteCode:
         """Whether there is any that would run."""
         return bool(self.references)
 
+    def absent(self, directory: Path) -> list[str]:
+        """The references to files of the checkpoint's own that are not in its directory."""
+        named = [reference.partition(": ")[2] for reference in self.references]
+        own = [name for name in named if "--" not in name]
+        return [name for name in own if not (directory / f"{name.partition('.')[0]}.py").is_file()]
+
 
 def remote_code(directory: Path, folders: Iterable[Path], modules: Iterable[str]) -> RemoteCode:
     """What a checkpoint would run: ``folders`` hold its configurations, ``modules`` are types not on the list.

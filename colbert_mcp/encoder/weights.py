@@ -19,8 +19,6 @@ _CONVERSION = (
     "{'format': 'pt'})"
 )
 _LARGEST_HEADER = 100_000_000
-# Old checkpoints of BERT call the parameters of a layer norm so.
-_FORMER_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
 
 
 def weights_file(directory: Path) -> Path:
@@ -59,12 +57,11 @@ def unmatched(parameters: Iterable[str], prefix: str, names: Iterable[str]) -> l
     The pooler is left out: no token embedding depends on it.
     """
     there = set(names)
-    absent = []
-    for parameter in parameters:
-        known = {parameter, *(parameter.replace(*pair) for pair in _FORMER_NAMES)}
-        if not is_pooler(parameter) and not known & there and not {f"{prefix}.{name}" for name in known} & there:
-            absent.append(parameter)
-    return absent
+    return [
+        parameter
+        for parameter in parameters
+        if not is_pooler(parameter) and not {parameter, f"{prefix}.{parameter}"} & there
+    ]
 
 
 def is_pooler(parameter: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from colbert_mcp.config import DocumentsConfig
-from colbert_mcp.documents import Discovery, Found, discover, is_within, read_regular_file
+from colbert_mcp.documents import Discovery, Found, Unlisted, discover, is_within, read_regular_file
 from colbert_mcp.indexing.runs import Run
 from colbert_mcp.results import Skipped
 from colbert_mcp.store import Reader
@@ -31,18 +31,20 @@ class Candidate:
 class Changes:
     """The files under a root: those ``unchanged`` by their stat (documents), and the others.
 
-    ``held`` are the documents that the root held before.
+    ``held`` are the documents that the root held before; ``unseen`` those of which it cannot be told whether they are
+    still there, since a folder could not be listed.
     """
 
     held: set[int]
     unchanged: list[int] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
+    unseen: set[int] = field(default_factory=set)
 
     def gone(self, unread: set[int]) -> list[int]:
         """The documents that the root holds no longer: there is no such file now, or it is one of ``unread``."""
         present = set(self.unchanged)
         present.update(item.document for item in self.candidates if item.document is not None)
-        return sorted(self.held - (present - unread))
+        return sorted(self.held - (present - unread) - self.unseen)
 
 
 def compare(reader: Reader, run: Run, documents: DocumentsConfig, own: bytes, reader_version: int) -> Changes:
@@ -64,6 +66,10 @@ def compare(reader: Reader, run: Run, documents: DocumentsConfig, own: bytes, re
         removed=reader.tombstones() - {run.path},
     )
     for item in discover(run.path, how):
+        if isinstance(item, Unlisted):
+            run.skipped.append(item.skipped)
+            changes.unseen.update(stored[0] for path, stored in known.items() if is_within(path, item.path))
+            continue
         if isinstance(item, Skipped):
             run.skipped.append(item)
             continue

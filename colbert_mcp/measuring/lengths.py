@@ -177,5 +177,6 @@ def _notices(rows: Sequence[LengthRow], trained: int | None) -> list[str]:
     beyond = [str(row.document_length) for row in rows if not row.trained]
     if not beyond:
         return []
-    told = "" if any(row.ndcg_at_10 is not None for row in rows) else "; a labelled set (--labelled) would tell"
-    return [f"The model was trained for {trained} tokens: how well it ranks at {', '.join(beyond)} is not known{told}."]
+    measured = any(row.ndcg_at_10 is not None for row in rows)
+    told = "" if measured else ": how well it ranks there is not known; a labelled set (--labelled) would tell"
+    return [f"Longer than the {trained} tokens that the model was trained for: {', '.join(beyond)}{told}."]

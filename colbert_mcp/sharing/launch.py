@@ -10,6 +10,7 @@ import re
 import selectors
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -187,10 +188,14 @@ class Launcher:
     def _log(self) -> IO[bytes]:
         """The engine's log, begun anew once it is long."""
         log = self._rendezvous.log
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         descriptor = os.open(log, flags, 0o600)
-        if os.fstat(descriptor).st_size > _LOG_BYTES:
-            os.truncate(descriptor, 0)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise StoreError(f"{log} is no regular file; delete it.")
+        if status.st_size > _LOG_BYTES:
+            os.ftruncate(descriptor, 0)
         return os.fdopen(descriptor, "ab")
 
 

@@ -46,7 +46,7 @@ def _is_held(lock: Path) -> bool:
                 return False
         except Timeout:
             return True
-    descriptor = os.open(lock, os.O_RDONLY)
+    descriptor = os.open(lock, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

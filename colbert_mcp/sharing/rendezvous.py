@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from colbert_mcp.errors import StoreError
 from colbert_mcp.sharing.ownership import is_held
 
 _MAX_BYTES = 1_000_000
@@ -52,6 +53,7 @@ class Rendezvous:
 
     def endpoint(self) -> Endpoint | None:
         """The engine that runs and can be called now; None where there is none, or it is starting or ending."""
+        self.check()
         endpoint = self._read()
         return endpoint if endpoint is not None and self.running() else None
 
@@ -66,9 +68,24 @@ class Rendezvous:
         return not _PROCESSES.joinpath("self", "fd").is_dir() or _has_open(pid, self.lock)
 
     def make(self) -> None:
-        """Make the folder, and the index directory around it, for the user alone."""
+        """Make the folder, and the index directory around it, for the user alone; see ``check``."""
         self.index.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.mkdir(exist_ok=True, mode=0o700)
+        self.check()
+
+    def check(self) -> None:
+        """Raise StoreError where there is a folder in which others could pass for an engine."""
+        try:
+            status = self.folder.lstat()
+        except OSError:
+            return
+        if os.name != "nt" and not (
+            stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        ):
+            raise StoreError(
+                f"{self.folder} is not a folder of yours alone, so another user could pass for the engine. If it is "
+                "yours, run: chmod 700 on it; else delete it, or choose another index with --index."
+            )
 
     def engine_lock(self) -> FileLock:
         """What an engine holds while it lives."""

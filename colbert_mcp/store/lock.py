@@ -39,8 +39,9 @@ class IndexLock:
 
     def release(self) -> None:
         """Give the lock back."""
-        with suppress(OSError):
-            self._owner.unlink(missing_ok=True)
+        with suppress(OSError, ValueError, KeyError, TypeError):  # another may own what is at this path by now
+            if json.loads(self._owner.read_text(encoding="utf-8"))["pid"] == os.getpid():
+                self._owner.unlink()
         self._lock.release()
 
 

@@ -50,7 +50,7 @@ def rewrite(segments: Segments, writer: Writer, numbers: Sequence[int]) -> int:
                 writer.move_rows((target, new, *old) for new, old in enumerate(copied))
             writer.drop_segments(numbers)
     except BaseException:
-        shutil.rmtree(segments.path(target), ignore_errors=True)
+        segments.delete(target)
         raise
     collect_garbage(segments, writer)
     return target
@@ -95,5 +95,5 @@ def _write_merged(
         return writer.finish()
     except BaseException:
         writer.abandon()
-        shutil.rmtree(segments.path(target), ignore_errors=True)
+        segments.delete(target)
         raise

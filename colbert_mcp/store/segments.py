@@ -20,6 +20,7 @@ class Segments:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._identity = _identity(directory.parent)
         self._lock = threading.Lock()
         self._mapped: dict[int, Segment] = {}
         self._pins: Counter[int] = Counter()
@@ -30,6 +31,16 @@ class Segments:
     def path(self, number: int) -> Path:
         """The folder of a segment."""
         return self._directory / f"{number:06}"
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the index directory is still the one that was opened: another may stand at its path by now."""
+        return _identity(self._directory.parent) == self._identity
+
+    def delete(self, number: int) -> None:
+        """Delete the folder of a segment as far as the system lets go of it."""
+        if self.in_place:
+            shutil.rmtree(self.path(number), ignore_errors=True)
 
     @contextmanager
     def opening(self) -> Iterator[None]:
@@ -93,5 +104,13 @@ class Segments:
                 del self._retired[number]
                 self._mapped.pop(number, None)  # unmapped here: some systems delete no file that is mapped
         for number in free:
-            shutil.rmtree(self.path(number), ignore_errors=True)
+            self.delete(number)
         self.retire(number for number in free if self.path(number).exists())
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        status = directory.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -6,7 +6,6 @@ next opening, and a Chroma that lags is rebuilt. Knows nothing of models, nor of
 """
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -166,6 +165,11 @@ class Store:
                 self._live = (generation, live)
             return self._live[1]
 
+    def roots(self) -> list[bytes]:
+        """The paths of what is indexed, told also where segments are damaged."""
+        with self.guard(), closing(Reader(connect(self.catalogue, immutable=self.read_only))) as reader:
+            return [root.path for root in reader.roots()]
+
     def check_fingerprint(self, fingerprint: dict[str, object]) -> None:
         """Raise IndexMismatchError where the index was made with another encoder; an empty index takes any."""
         with self.guard(), closing(Reader(connect(self.catalogue, immutable=self.read_only))) as reader:
@@ -174,6 +178,8 @@ class Store:
 
     def batch(self, fingerprint: dict[str, object], dimension: int, dense_dimension: int) -> Batch:
         """An empty batch for the next commit; the first one ties the index to the encoder."""
+        if not self.segments.in_place:
+            raise StoreError(f"The index directory {self.directory} was deleted or replaced; open it again.")
         with self.guard():
             if self.writer.fingerprint is None:
                 with self.writer.transaction(searched=False):
@@ -203,7 +209,7 @@ class Store:
         """Delete what a batch has written."""
         if batch.writer is not None:
             batch.writer.abandon()
-            shutil.rmtree(self.segments.path(batch.segment), ignore_errors=True)
+            self.segments.delete(batch.segment)
 
     def commit(self, batch: Batch, root: int) -> int:
         """Make a batch part of the index; returns the new generation.

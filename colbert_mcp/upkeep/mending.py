@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from colbert_mcp.config import DocumentsConfig, StoreConfig
-from colbert_mcp.documents import display_path
+from colbert_mcp.documents import display_path, is_within
 from colbert_mcp.encoder import Encoder, Tokenized
 from colbert_mcp.errors import ColbertMCPError
 from colbert_mcp.indexing.indexer import fingerprint, index
@@ -82,7 +82,7 @@ class _Mending:
             self._try("token segments", lambda: self._encode_again(segments))
         if again:
             self._index_again(again)
-        if found.of_kind("chroma", "segment", "passage", "source"):
+        if found.of_kind("chroma", "segment", "passage", "source", "orphan"):
             self._try("Chroma", self._rebuild_chroma)
 
     def _try(self, what: str, part: Callable[[], object]) -> None:
@@ -113,15 +113,22 @@ class _Mending:
 
     def _leftovers(self) -> None:
         former = [fault.passage for fault in self._found.of_kind("former") if fault.passage is not None]
-        left = [fault.document for fault in self._found.of_kind("orphan") if fault.document is not None]
+        paths = self._paths()
         with self._writer.transaction():
             self._writer.delete_orphans()
+            held = self._writer.held_documents()
+            lost = [document for document in paths if document not in held]
+            for root in self._writer.roots():
+                self._writer.link((d for d in lost if is_within(paths[d], root.path)), root.id)
+            held = self._writer.held_documents()
+            left = [document for document in lost if document not in held]
             self._writer.delete_documents(left)
             self._writer.delete_former(former)
         if former:
             self.done.append(f"deleted {len(former)} damaged former passages, which no search finds")
         if self._found.of_kind("orphan"):
-            self.done.append(f"deleted what belonged to no file or folder ({len(left)} files)")
+            given = f"gave {len(lost) - len(left)} files back to the folders that they lie in"
+            self.done.append(f"{given}, and deleted what belonged to no file or folder ({len(left)} files)")
 
     def _take_out(self, documents: Sequence[int]) -> list[tuple[bytes, list[Root]]]:
         """Take damaged documents out of the catalogue; returns their paths and the roots that held them."""

@@ -12,7 +12,10 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import builtin, load_encoder
 from colbert_mcp.encoder.checkpoint import file_digest
 from colbert_mcp.encoder.colbert import ColBERTEncoder
-from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, builtin_tokenizer
+from colbert_mcp.encoder.comparing import check_model
+from colbert_mcp.encoder.description import describe
+from colbert_mcp.encoder.exporting import make_head
+from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, builtin_directory, builtin_tokenizer
 from colbert_mcp.errors import EncoderError
 
 pytestmark = pytest.mark.real_encoder
@@ -85,3 +88,23 @@ def test_other_weights_than_the_published_ones_are_refused(monkeypatch: pytest.M
     monkeypatch.setattr(builtin, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(EncoderError, match="not the published model"):
         load_encoder(ModelConfig())
+
+
+def test_a_head_made_over_its_backbone_is_the_head_that_it_has(tmp_path: Path, encoder: ColBERTEncoder) -> None:
+    make_head(builtin_directory(), tmp_path / "made", 128)
+    made = load_encoder(ModelConfig(name=str(tmp_path / "made"), dtype="float32"))
+    text = "If it smells of nail varnish it is hungry, not spoiled."
+    own, other = (e.encode_documents(e.tokenize([text]))[0].token_embeddings for e in (encoder, made))
+    np.testing.assert_allclose(other, own, atol=1e-4)
+    assert made.fingerprint.document_length == encoder.fingerprint.document_length
+
+
+def test_what_is_shown_of_it_is_what_is_used(encoder: ColBERTEncoder) -> None:
+    told = describe(ModelConfig(dtype="float32"))
+    assert told.value("dimension") == encoder.fingerprint.dimension
+    assert told.value("document_length") == encoder.fingerprint.document_length
+    assert told.value("query_length") == encoder._model.query_length
+    assert told.value("skiplist_words") == list(encoder.fingerprint.skiplist)
+    assert (told.value("window"), told.value("dtype")) == (encoder.window, encoder.dtype)
+    output = check_model(encoder)
+    assert output.found_first == output.texts

@@ -172,6 +172,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
             "INSERT INTO documents SELECT 99, x'2f61', size, mtime_ns, sha256, format, encoding, newline, reader, unchunked, indexed_at FROM documents LIMIT 1"
         ),
     ),
+    "a file taken from its folder": (
+        "orphan",
+        sql("DELETE FROM document_roots WHERE document = (SELECT min(id) FROM documents)"),
+    ),
+    "folders of other numbers": ("orphan", sql("UPDATE document_roots SET root = root + 2", keys=False)),
     "rows of no file": ("orphan", sql("INSERT INTO extracts VALUES (77, x'00', x'00')", keys=False)),
 }
 
@@ -186,7 +191,7 @@ def test_damage_is_found_and_repaired_and_searches_are_as_before(
     found = engine.check(read_data=True)
     assert kind in {problem.kind for problem in found.problems}
     assert not found.sound
-    assert {problem.mends for problem in found.problems} == {"colbert-mcp check --repair"}
+    assert {problem.mends for problem in found.problems} == {f"colbert-mcp --index {tmp_path / 'index'} check --repair"}
     repaired = engine.check(read_data=True, repair=True)
     assert repaired.sound
     assert all(problem.repaired for problem in repaired.problems)
@@ -456,7 +461,7 @@ def test_the_command_line_tells_what_was_compared_and_ends_with_a_code_of_its_ow
     assert code == UNSOUND
     assert "1 problem to be mended" in out
     assert "pooled.npy: it is missing" in out
-    assert "To mend it: colbert-mcp check --repair" in out
+    assert f"To mend it: colbert-mcp --index {tmp_path / 'index'} check --repair" in out
     code, out = run("check", "--read-data", "--repair")
     assert (code, "repaired, nothing is wrong any more" in out) == (0, True)
     assert "encoded " in out
@@ -472,11 +477,14 @@ def test_a_catalogue_beyond_repair_names_what_to_index_again(
     code, out = run("check", "--repair", "--json")
     problems = CheckOutput.model_validate_json(out).problems
     assert code == UNSOUND
-    assert CheckOutput.model_validate_json(run("check", "--json")[1]).problems[0].mends == "colbert-mcp check --repair"
+    assert CheckOutput.model_validate_json(run("check", "--json")[1]).problems[0].mends.endswith("check --repair")
     assert problems[0].kind == "catalogue"
-    assert problems[0].mends == f"delete {tmp_path / 'index'} and run: colbert-mcp index {notes}"
+    assert (
+        problems[0].mends
+        == f"delete {tmp_path / 'index'} and run: colbert-mcp --index {tmp_path / 'index'} index {notes}"
+    )
     (tmp_path / "index" / "catalog.sqlite").write_bytes(b"no database at all" * 100)
     code, out = run("check", "--repair")
     assert code == UNSOUND
-    assert f"delete {tmp_path / 'index'} and run: colbert-mcp index PATH" in out
+    assert f"delete {tmp_path / 'index'} and run: colbert-mcp --index {tmp_path / 'index'} index PATH" in out
     assert json.dumps(out)

@@ -64,7 +64,10 @@ def test_the_doctor_changes_nothing(index: Path) -> None:
         path: (path.stat().st_mtime_ns, path.stat().st_size) for path in index.rglob("*") if path.is_file()
     } == before
     assert not (index.parent / "none").exists()
-    assert examined(index.parent / "none")["index", "warning"][0].mends == "colbert-mcp index PATH"
+    assert (
+        examined(index.parent / "none")["index", "warning"][0].mends
+        == f"colbert-mcp --index {index.parent / 'none'} index PATH"
+    )
     assert not (index.parent / "none").exists()
 
 
@@ -79,17 +82,17 @@ def of_old_format(index: Path) -> None:
 
 
 TROUBLES: dict[str, tuple[Callable[[Path, Path], object], str, str, str, str]] = {
-    "no database": (lambda i, _: spoiled(i), "catalogue", "error", "cannot be read", "check --repair"),
+    "no database": (lambda i, _: spoiled(i), "catalogue", "error", "cannot be read", "delete"),
     "old format": (lambda i, _: of_old_format(i), "catalogue", "error", "format version 1", "delete"),
     "lost catalogue": (lambda i, _: (i / "catalog.sqlite").unlink(), "catalogue", "error", "has lost", "delete"),
     "lost tokens": (lambda i, _: shutil.rmtree(i / "tokens"), "tokens", "error", "are missing", "check --repair"),
     "open to others": (lambda i, _: i.chmod(0o755), "index", "warning", "mode 755", "chmod go-rwx"),
     "not closed": (lambda i, _: (i / "chroma" / "open").touch(), "chroma", "warning", "not closed", "check"),
     "changed": (
-        lambda _, n: (n / "bees.txt").write_text("More."), "sources", "warning", "1 files have changed", "index ",
+        lambda _, n: (n / "bees.txt").write_text("More."), "sources", "warning", "files have changed (1)", "index ",
     ),
-    "gone": (lambda _, n: (n / "bees.txt").unlink(), "sources", "warning", "1 are gone", "colbert-mcp index "),
-    "no root": (lambda _, n: shutil.rmtree(n), "sources", "warning", "is not there", "colbert-mcp remove "),
+    "gone": (lambda _, n: (n / "bees.txt").unlink(), "sources", "warning", "are gone (1)", "colbert-mcp --index "),
+    "no root": (lambda _, n: shutil.rmtree(n), "sources", "warning", "is not there", " remove "),
 }  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def test_a_full_disk_a_foreign_file_system_and_a_folder_of_others_are_told(
 ) -> None:
     monkeypatch.setattr(colbert_mcp.doctor.place, "file_system_of", lambda *_: "nfs4")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 4 * 10**8))
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
     found = examined(index)
     assert found["disk", "warning"][0].what == "only 0.4 GB free"
     assert "nfs4" in found["disk", "warning"][1].what
@@ -226,7 +229,7 @@ def test_the_command_line_shows_every_finding_and_ends_with_a_code_of_its_own(
     assert out.endswith("0 errors, 0 warnings.\n")
     spoiled(index)
     assert main(["doctor", "--quick", "--index", str(index)]) == UNSOUND
-    assert "to mend it: colbert-mcp check --repair" in capsys.readouterr().out
+    assert f"to mend it: delete {index} and index again" in capsys.readouterr().out
     broken = tmp_path / "broken.toml"
     broken.write_text("[")
     assert main(["doctor", "--quick", "--json", "--config", str(broken)]) == UNSOUND

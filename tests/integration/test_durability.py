@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -523,3 +524,28 @@ def test_a_removal_waits_for_the_run_that_goes_on(open_engine: EngineFactory, no
     remover.join()
     assert removed == [3]
     assert engine.index_status().documents == 0
+
+
+def test_an_index_that_was_replaced_at_its_path_is_left_alone_by_who_had_the_former(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    replaced: list[bool] = []
+
+    def replace() -> None:
+        if not replaced:
+            replaced.append(True)
+            shutil.rmtree(index)
+            other = open_engine(store=NO_CHROMA)
+            other.index_path(notes)
+            other.close()
+            engine.cancel(notes)
+
+    engine = open_engine(FakeEncoder(before_batch=replace), store=StoreConfig(chroma=False, commit_tokens=1))
+    with suppress(StoreError):
+        engine.index_path(notes)
+    with suppress(StoreError):
+        engine.close()
+    again = open_engine(store=NO_CHROMA)
+    assert again.check(read_data=True).sound
+    assert len(again.list_sources().documents) == 3

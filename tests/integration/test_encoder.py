@@ -330,6 +330,13 @@ def test_a_document_length_that_leaves_no_room_is_refused(tmp_path: Path) -> Non
         load(tmp_path, document_length=10)
 
 
+def test_a_query_length_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path), query_length=4)
+    assert encoder.encode_query("bread water").unread == "water"
+    with pytest.raises(EncoderError, match="query_length = 3 leaves no token"):
+        load(tmp_path, query_length=3)
+
+
 def test_a_model_that_changes_text_outside_of_its_tokenizer_is_refused(tmp_path: Path) -> None:
     miniature.pylate(tmp_path)
     (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 64, "do_lower_case": True}))

@@ -249,6 +249,7 @@ def test_models_that_count_positions_from_their_padding_read_less_than_their_tab
         (miniature.pylate, "sentence_bert_config.json", {"tokenizer_name_or_path": "/else"}, "would load what is not"),
         (miniature.pylate, "config.json", {"_attn_implementation": "some/kernel"}, "a kernel from a hub"),
         (miniature.pylate, "adapter_config.json", {}, "an adapter over another model"),
+        (miniature.pylate, "config.json", {"transformers_weights": "other.safetensors"}, "names other weights"),
     ],
 )
 def test_settings_that_this_program_does_not_compute_are_refused(

@@ -226,7 +226,8 @@ def test_model_check_compares_layouts_and_texts_with_themselves(
     assert same.difference is not None
     assert same.difference < 1e-5
     assert same.found_first + len(same.confused) == same.texts == len(REFERENCE_TEXTS)
-    assert same.found_first > 5
+    assert 5 < same.found_first < same.texts
+    assert "도서관" in " ".join(same.confused)  # its tokenizer knows no word of it
 
     dense = tmp_path / "out" / "1_Dense" / "model.safetensors"
     weight = load_file(dense)["linear.weight"]
@@ -341,7 +342,7 @@ def test_lengths_are_measured_on_files_of_the_user(
     assert main([*command, "--sample-bytes", "600"]) == 0
     shown = capsys.readouterr().out
     assert "Measured on a sample: 3 of 4 files" in shown
-    assert "The model was trained for 64 tokens" in shown
+    assert "Longer than the 64 tokens that the model was trained for: 300." in shown
     assert "nDCG@10" in shown
 
 
@@ -352,6 +353,7 @@ def test_lengths_beyond_the_window_are_left_out_and_said(tmp_path: Path, notes: 
     assert [row.document_length for row in output.rows] == [300, 512]
     assert output.left_out == [1024, 2048, 4096, 8192]
     assert output.rows[0].ndcg_at_10 is None
+    assert "300, 512: how well it ranks there is not known" in output.notices[0]
     small = Config(model=ModelConfig(name=str(miniature.pylate(tmp_path / "small")), device="cpu"))
     with pytest.raises(EncoderError, match="reads 128 tokens"):
         measure(small, notes, None, Sample())

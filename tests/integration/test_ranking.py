@@ -18,7 +18,7 @@ import colbert_mcp.store.vectors
 from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.encoder import Query, Tokenized
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import QueryError
+from colbert_mcp.errors import QueryError, StoreError
 from colbert_mcp.results import SearchOutput
 
 FEW = SearchConfig(min_candidates=1, candidate_share=0)
@@ -137,7 +137,9 @@ def test_a_chroma_that_was_closed_cleanly_is_taken_as_it_is_and_holds_what_the_c
     assert engine.search("otter", mode="semantic").candidates == 7
     engine.close()
     engine.warm_up()
-    assert engine.index_status().chroma == "off"
+    assert engine._store.vectors.state == "off"
+    with pytest.raises(StoreError, match="is closed"):
+        engine.search("otter", mode="lexical")
     assert [path.name for path in chroma.iterdir()] == ["002"], "written anew by the removal alone"
     with chromadb.PersistentClient(str(chroma / "002"), settings=Settings(anonymized_telemetry=False)) as client:
         texts = client.get_collection("passages", embedding_function=None).get(include=["documents"])["documents"]

@@ -11,7 +11,8 @@ import transformers.dynamic_module_utils
 from support import EngineFactory
 
 from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
-from colbert_mcp.encoder import load_encoder
+from colbert_mcp.encoder import load_encoder, loading
+from colbert_mcp.encoder.exporting import export
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import EncoderError
 
@@ -168,3 +169,49 @@ def test_a_model_with_code_is_never_loaded_from_an_indexed_folder(
     assert engine.index_path(elsewhere).state == "done"
     assert canary.exists()
     engine.close()
+
+
+def test_what_the_cache_lacks_is_asked_of_the_hub(
+    tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = miniature.with_code(tmp_path / "model", canary)
+    code = (model / "modeling_mini.py").read_text()
+    (model / "modeling_mini.py").unlink()
+    snapshot = miniature.hub_cache(tmp_path / "cache", model, "someone/colbert", COMMIT)
+    weights = snapshot / "model.safetensors"
+    asked = []
+
+    def download(name: str, *, revision: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((allow_patterns[-1], local_files_only))
+        if not local_files_only:
+            weights.with_name("kept").rename(weights) if not weights.exists() else None
+            if "*.py" in allow_patterns:
+                (snapshot / "modeling_mini.py").write_text(code)
+        return str(snapshot)
+
+    monkeypatch.setattr(loading, "snapshot_download", download)
+    encoder = load_encoder(config("someone/colbert", revision=COMMIT, trust_remote_code=True))
+    assert asked == [("*.py", True), ("*.py", True), ("*.py", False)]
+    assert len(encoder.encode_query("bread").token_embeddings) == 16
+    weights.rename(weights.with_name("kept"))
+    asked.clear()
+    load_encoder(config("someone/colbert", revision=COMMIT, trust_remote_code=True))
+    assert asked == [("*.py", True), ("*.py", False)]
+
+
+@pytest.mark.parametrize("repository", ["", "someone/code"])
+def test_an_export_of_a_model_with_code_encodes_as_it_does(tmp_path: Path, canary: Path, repository: str) -> None:
+    model = miniature.with_code(tmp_path / "model", canary, repository=repository)
+    settings = {"trust_remote_code": True, "code_revision": CODE_COMMIT if repository else ""}
+    if repository:
+        (tmp_path / "code").mkdir()
+        (model / "modeling_mini.py").rename(tmp_path / "code" / "modeling_mini.py")
+        miniature.hub_cache(tmp_path / "cache", tmp_path / "code", repository, CODE_COMMIT)
+    export(config(model), tmp_path / "out")
+    assert not canary.exists()
+    one, two = (load_encoder(config(path, **settings)) for path in (model, tmp_path / "out"))
+    for text in ("The mill, by the water.", "bread"):
+        (mine,), (theirs,) = (e.encode_documents(e.tokenize([text])) for e in (one, two))
+        np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)
+        mine, theirs = one.encode_query(text), two.encode_query(text)
+        np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)

@@ -583,3 +583,32 @@ def test_serve_ends_with_its_client_and_the_engine_goes_on(
                 client.process.send_signal(getattr(signal, end))
                 assert client.process.wait(30) == 128 + getattr(signal, end)
     assert rendezvous.endpoint() == engine
+
+
+def test_a_folder_in_which_others_could_pass_for_the_engine_is_refused(tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    (index / "engine").mkdir(parents=True)
+    (index / "engine").chmod(0o777)
+    rendezvous = Rendezvous(index)
+    with pytest.raises(StoreError, match="another user could pass for the engine"):
+        rendezvous.endpoint()
+    shutil.rmtree(index / "engine")
+    (index / "engine").symlink_to(tmp_path)
+    with pytest.raises(StoreError, match="another user"):
+        rendezvous.make()
+
+
+@pytest.mark.parametrize("planted", ["link", "pipe"])
+def test_a_planted_log_is_not_written(tmp_path: Path, planted: str) -> None:
+    index, victim = tmp_path / "index", tmp_path / "victim.txt"
+    victim.write_text("mine" * 500_000)
+    rendezvous = Rendezvous(index)
+    rendezvous.make()
+    if planted == "link":
+        rendezvous.log.symlink_to(victim)
+    else:
+        os.mkfifo(rendezvous.log)
+    launcher = Launcher(Config(index=IndexConfig(path=str(index))), "0", [sys.executable, "-c", "pass"])
+    with pytest.raises(StoreError):
+        launcher.ensure()
+    assert victim.read_text() == "mine" * 500_000

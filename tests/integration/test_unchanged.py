@@ -260,3 +260,28 @@ def test_nothing_searched_is_lost_when_a_catalogue_is_closed_and_opened(
     database = sqlite3.connect(tmp_path / "index" / "catalog.sqlite")
     assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     database.close()
+
+
+@pytest.mark.parametrize("shut", ["", "deep"])
+def test_a_folder_that_cannot_be_listed_now_loses_none_of_its_files(
+    open_engine: EngineFactory, notes: Path, monkeypatch: pytest.MonkeyPatch, shut: str
+) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+    before = [document.path for document in engine.list_sources().documents]
+    (notes / "bees.txt").unlink()
+    scandir = os.scandir
+
+    def refusing(path: bytes) -> Any:
+        if path == os.fsencode(notes / shut):
+            raise OSError(24, "Too many open files")
+        return scandir(path)
+
+    with monkeypatch.context() as refused:
+        refused.setattr(os, "scandir", refusing)
+        output = engine.index_path(notes)
+    assert output.skipped_by_reason == {"too many open files": 1}
+    kept = [document.path for document in engine.list_sources().documents]
+    assert kept == [path for path in before if shut == "" or not path.endswith("bees.txt")]
+    engine.index_path(notes)
+    assert len(engine.list_sources().documents) == len(before) - 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from colbert_mcp.documents import Discovery, Found, check_root, discover, is_within, path_matches
+from colbert_mcp.documents import Discovery, Found, Unlisted, check_root, discover, is_within, path_matches
 from colbert_mcp.documents.policy import credential_name
 from colbert_mcp.errors import PathNotAllowedError
 from colbert_mcp.types import FileStamp
@@ -39,6 +39,7 @@ def walk(root: Path, **options: object) -> tuple[list[str], dict[str, str]]:
         if isinstance(item, Found):
             found.append(os.fsdecode(item.path).removeprefix(f"{root}/"))
         else:
+            item = item.skipped if isinstance(item, Unlisted) else item
             name = item.path.removeprefix(f"{root}/")
             assert name not in skipped
             skipped[name] = item.reason
@@ -270,8 +271,8 @@ def test_a_folder_without_permission_is_skipped_with_the_reason(tmp_path: Path) 
     finally:
         os.seteuid(user)
         (tmp_path / "shut").chmod(0o700)
-    assert not isinstance(item, Found)
-    assert item.reason == "permission denied"
+    assert isinstance(item, Unlisted)
+    assert (item.path, item.skipped.reason) == (folder, "permission denied")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="file names are UTF-8 here")
