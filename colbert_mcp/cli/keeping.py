@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from colbert_mcp.attach import Index, opened_to_plan
@@ -33,7 +34,7 @@ def engine(options: argparse.Namespace, config: Config) -> int:
 
     rendezvous = Rendezvous(config.index_path.resolve())
     output = engine_output(rendezvous) if options.action == "status" else stop_engine(rendezvous)
-    return show_result(output, options, engine_lines)
+    return show_result(output, options, partial(engine_lines, named=config.for_index))
 
 
 def index(options: argparse.Namespace, config: Config) -> int:

@@ -1,6 +1,6 @@
 """An index, its runs, sources and engine as a person reads of them in a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.text import Text
 
@@ -103,8 +103,8 @@ def _ledger(output: StatusOutput) -> str:
     )
 
 
-def engine_lines(output: EngineOutput) -> Iterator[Text]:
-    """The engine of an index, or that there is none."""
+def engine_lines(output: EngineOutput, named: Callable[[str], str]) -> Iterator[Text]:
+    """The engine of an index, or that there is none; ``named`` has a command name its index."""
     if output.stopped:
         yield Text.assemble(f"The engine of {safe(output.index)} has ended.")
         return
@@ -115,7 +115,7 @@ def engine_lines(output: EngineOutput) -> Iterator[Text]:
     if output.silent_pid is not None:
         yield Text.assemble(
             f"The engine of {safe(output.index)} (process {output.silent_pid}) does not answer. End it with: "
-            "colbert-mcp engine stop"
+            f"{safe(named('colbert-mcp engine stop'))}"
         )
         return
     if output.engine is None:
