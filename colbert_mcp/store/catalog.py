@@ -8,7 +8,7 @@ import hashlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from colbert_mcp.documents import display_path
 from colbert_mcp.errors import REPAIR, IndexCorruptError
@@ -97,7 +97,7 @@ class Reader:
         """How many passages are live."""
         return int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
 
-    def rows(self) -> Iterator[tuple[int, int, int, int]]:
+    def rows(self) -> Generator[tuple[int, int, int, int]]:
         """(segment, row, chunk, document) of every live chunk, ordered by segment and row."""
         yield from self._db.execute("SELECT segment, row, id, document FROM chunks ORDER BY segment, row")
 

@@ -160,7 +160,8 @@ class Store:
         generation = reader.generation
         with self._cache:
             if self._live is None or self._live[0] != generation:
-                live = LiveRows.of(reader.rows())
+                with closing(reader.rows()) as rows:  # also where they are damaged: the connection closes before it
+                    live = LiveRows.of(rows)
                 live.check(segments)
                 self._live = (generation, live)
             return self._live[1]

@@ -239,7 +239,8 @@ def test_what_may_not_be_read_is_skipped_and_the_rest_is_indexed(open_engine: En
     finally:
         (folder / "tree" / "closed").chmod(0o700)
         shutil.rmtree(folder)
-    assert (output.indexed, output.unchanged, output.removed) == (1, 1, 2)
+    # What a folder that cannot be listed held is kept: it may be there all the same.
+    assert (output.indexed, output.unchanged, output.removed) == (1, 1, 1)
     assert {Path(item.path).name: item.reason for item in output.problems} == {
         "secret.txt": "permission denied",
         "closed": "permission denied",
