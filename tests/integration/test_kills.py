@@ -81,8 +81,8 @@ def test_a_kill_before_any_change_of_a_file_leaves_a_commit_and_the_next_run_com
     expected = CHANGES | {"rename"} if scenario == "first" else CHANGES
     assert expected <= killed.keys(), points
     assert killed.total() >= 300, killed
-    # The last few calls may come out one fewer in a run than in another; most kills happened.
-    assert killed["none"] <= 5, killed
+    # Runs differ by a few calls, and kills are tried some calls beyond the undisturbed run's last; most happened.
+    assert killed["none"] <= 5 + 8, killed
 
 
 @pytest.mark.soak

@@ -232,9 +232,9 @@ def test_a_long_run_answers_early_reports_progress_and_is_joined(
         engine = open_engine(encoder)
         wait_for_run = engine.wait_for_run
 
-        def counting(path: str, wait_seconds: float | None) -> IndexOutput:
+        def counting(path: str, wait_seconds: float | None, **scope: Any) -> IndexOutput:
             polls.append(path)
-            return wait_for_run(path, wait_seconds)
+            return wait_for_run(path, wait_seconds, **scope)
 
         engine.wait_for_run = counting
         async with connected(engine) as client:
