@@ -1,13 +1,15 @@
 """Token segments: immutable folders of ``.npy`` files, written once, fsynced, then only mapped.
 
 A segment holds, for each of its rows (a row is a chunk): its quantised token embeddings, sixteen pooled vectors of
-them, and one dense vector. Files are opened with ``mmap_mode="r"`` and ``allow_pickle=False``. Knows arrays and files;
-nothing of passages or the catalogue.
+them, and one dense vector. Files are mapped read-only, and only where their header is that of the plain array that was
+written: no pickle can be in them. Knows arrays and files; nothing of passages or the catalogue.
 """
 
 import hashlib
+import math
 import mmap
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +24,10 @@ from colbert_mcp.maxsim import Floats, TokenMatrix, pool, quantise
 from colbert_mcp.store.durability import fsync_directory
 
 POOLED = 16
+_MAGIC = b"\x93NUMPY\x01\x00"
+_HEADER = re.compile(
+    rb"\{'descr': '(?P<descr>[^'\x80-\xff]+)', 'fortran_order': False, 'shape': \((?P<shape>[0-9, ]*)\), \} *\n"
+)
 _COPY_BYTES = 1_048_576
 
 
@@ -113,7 +119,7 @@ class SegmentWriter:
         for name, expected in files.items():
             if _length_and_hash(directory / name) != tuple(expected):
                 raise IndexCorruptError(f"{directory / name} is damaged; {REPAIR}")
-        offsets = np.load(directory / "offsets.npy", allow_pickle=False)
+        offsets = np.array(_map(directory / "offsets.npy", np.int64, 1))
         if rows and not 0 <= rows[0] <= rows[-1] < len(offsets) - 1:
             raise IndexCorruptError(f"The catalogue is damaged: {directory} lacks rows of passages; {REPAIR}")
         for first, last in _runs(rows):
@@ -169,14 +175,28 @@ def open_segment(directory: Path, files: dict[str, tuple[int, str]]) -> Segment:
 
 def _map(file: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
     try:
-        array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged header fails in any way its text can be misread
+        with file.open("rb") as stream:
+            shape = _read_header(stream, np.dtype(dtype))
+            start = stream.tell()
+        # A header in which a digit has changed may still be one: of another array than the file holds.
+        if len(shape) != dimensions or start + np.dtype(dtype).itemsize * math.prod(shape) != file.stat().st_size:
+            raise IndexCorruptError(f"{file} holds another array than it should; {REPAIR}")
+        return np.memmap(file, dtype, "r", start, shape)
+    except (OSError, ValueError, OverflowError) as error:
         raise IndexCorruptError(f"Cannot map {file}: {error}; {REPAIR}") from error
-    # A header in which a digit has changed may still be one: of a smaller array than the file holds.
-    whole = isinstance(array, np.memmap) and array.offset + array.nbytes == file.stat().st_size
-    if array.dtype != dtype or array.ndim != dimensions or not (whole and array.flags.c_contiguous):
-        raise IndexCorruptError(f"{file} holds another array than it should; {REPAIR}")
-    return array
+
+
+def _read_header(stream: BinaryIO, dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """The shape that a ``.npy`` header of version 1.0 gives, read up to the data; raises ValueError for any other.
+
+    Not by numpy, which evaluates the header with ``ast``: in Python 3.11 that fails at times where threads do it at
+    once (a SystemError that speaks of recursion depth).
+    """
+    magic, length = stream.read(8), int.from_bytes(stream.read(2), "little")
+    found = _HEADER.fullmatch(stream.read(length))
+    if magic != _MAGIC or found is None or found["descr"].decode() != np.lib.format.dtype_to_descr(dtype):
+        raise ValueError("its header is not that of the array that was written")
+    return tuple(int(size) for size in found["shape"].replace(b" ", b"").split(b",") if size)
 
 
 def _check_shapes(directory: Path, segment: Segment) -> None:
@@ -222,8 +242,7 @@ class _ArrayFile:
 
     def copy(self, source: Path, first: int, last: int) -> None:
         with source.open("rb") as file:
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
+            _read_header(file, self._dtype)
             row_bytes = self._dtype.itemsize * int(np.prod(self._row_shape))
             file.seek(first * row_bytes, os.SEEK_CUR)
             left = (last - first) * row_bytes

@@ -1,5 +1,6 @@
 """What is on the disk and when: order of a commit, what is removed for good, and what damage is noticed."""
 
+import ast
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ from colbert_mcp.errors import (
 )
 from colbert_mcp.store import Store
 from colbert_mcp.store.catalog_writer import Writer
-from colbert_mcp.store.tokens import SegmentWriter, stored_rows
+from colbert_mcp.store.tokens import SegmentWriter, open_segment, stored_rows
 
 NO_CHROMA = StoreConfig(chroma=False)
 
@@ -549,3 +550,17 @@ def test_an_index_that_was_replaced_at_its_path_is_left_alone_by_who_had_the_for
     again = open_engine(store=NO_CHROMA)
     assert again.check(read_data=True).sound
     assert len(again.list_sources().documents) == 3
+
+
+def test_segments_are_mapped_by_many_threads_at_once(open_engine: EngineFactory, notes: Path, tmp_path: Path) -> None:
+    engine = open_engine()
+    engine.index_path(notes)
+    with engine._store.snapshot() as snapshot:
+        ((number, files),) = snapshot.reader.segments().items()
+    folder = tmp_path / "index" / "tokens" / f"{number:06}"
+    sources = ["x = " + "(" * 40 + "1" + ")" * 40] * 2000
+    busy = threading.Thread(target=lambda: [ast.parse(source) for source in sources])
+    busy.start()
+    while busy.is_alive():
+        assert len(open_segment(folder, files).tokens.offsets) > 1
+    busy.join()
