@@ -82,11 +82,10 @@ class Runs:
         writer = self._store.writer
         with self._lock, self._store.guard():
             self.check_open()
-            running = self.tasks.pop(target, None)
+            running = self.tasks.get(target)
             if running is not None and not running.finished.is_set():
                 if not self._gives_way(running.run, include, exclude, verify=verify):
                     running.run.watched &= watched
-                    self.tasks[target] = running
                     return running
                 running.run.cancelled.set()
                 self._replaced = [task for task in (*self._replaced, running) if not task.finished.is_set()]
@@ -98,7 +97,9 @@ class Runs:
                 watched=watched,
                 notice=None if self._may_wait_for_model() else _LOADING,
             )
-            task = self.tasks[target] = Task(run)
+            task = Task(run)
+            # The latest last, and put there at once: whoever waits for a run must not miss it for a moment.
+            self.tasks = {**{root: other for root, other in self.tasks.items() if root != target}, target: task}
             begun(task)
             threading.Thread(target=self._carry_out, args=(task,), name="indexing").start()
             self._forget_old()

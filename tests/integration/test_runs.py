@@ -329,3 +329,26 @@ def test_an_empty_pattern_lets_go_of_those_before(open_engine: EngineFactory, no
     assert engine.index_path(notes).files_total == 1
     assert engine.index_path(notes, include=[""]).files_total == 3
     assert engine.list_sources().roots[0].include == []
+
+
+def test_a_run_is_known_to_those_who_wait_for_it_while_others_join_it(open_engine: EngineFactory, notes: Path) -> None:
+    go_on = threading.Event()
+    engine = open_engine(FakeEncoder(before_batch=lambda: go_on.wait(30)))
+    engine.index_path(notes, wait_seconds=0)
+    missing: list[bytes] = []
+
+    class Watched(dict[bytes, Any]):
+        def pop(self, key: bytes, default: Any = None) -> Any:
+            missing.append(key)
+            return super().pop(key, default)
+
+        def __delitem__(self, key: bytes) -> None:
+            missing.append(key)
+            super().__delitem__(key)
+
+    engine._runs.tasks = Watched(engine._runs.tasks)
+    assert engine.index_path(notes, wait_seconds=0).state == "running"
+    go_on.set()
+    assert engine.wait_for_run(notes, 30).state == "done"
+    assert engine.index_path(notes).state == "done"
+    assert missing == []
