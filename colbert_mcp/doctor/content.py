@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING
 from colbert_mcp.config import Config
 from colbert_mcp.errors import REPAIR_COMMAND, ColbertMCPError, IndexMismatchError
 from colbert_mcp.results import Finding
-from colbert_mcp.sharing.ownership import LOCK, is_held
+from colbert_mcp.sharing.ownership import CATALOGUE, LOCK, is_held
 
 if TYPE_CHECKING:
     from colbert_mcp.store import Reader  # numpy and scipy load with it
-
-_CATALOGUE = "catalog.sqlite"
 
 
 def content(config: Config) -> Iterator[Finding]:
     """The catalogue as far as it can be read, what has changed since, and Chroma."""
     index = config.index_path.resolve()
     left = {path.name for path in index.iterdir()} if index.is_dir() else set()
-    if _CATALOGUE not in left:
+    if CATALOGUE not in left:
         if left - {"lock", "owner.json", "engine"}:
             lost = bool(left & {"tokens", "chroma"})
-            what = f"{index} has lost its {_CATALOGUE}" if lost else f"{index} holds other files and is no index"
+            what = f"{index} has lost its {CATALOGUE}" if lost else f"{index} holds other files and is no index"
             mends = f"delete {index} and index again" if lost else "choose another with --index"
             yield Finding(topic="catalogue", state="error", what=what, mends=mends)
         return
@@ -44,23 +42,26 @@ def content(config: Config) -> Iterator[Finding]:
 
 def stored_fingerprint(index: Path) -> dict[str, object]:
     """The fingerprint that an index keeps; empty where there is none or it cannot be read."""
-    from colbert_mcp.store import Reader
-    from colbert_mcp.store.database import connect
-
-    if not (index / _CATALOGUE).is_file():
+    if not (index / CATALOGUE).is_file():
         return {}
     try:
-        with closing(Reader(connect(index / _CATALOGUE, immutable=not os.access(index, os.W_OK)))) as reader:
+        with closing(_reader(index)) as reader:
             return reader.fingerprint or {}
     except (ColbertMCPError, sqlite3.Error, ValueError):
         return {}
 
 
-def _catalogue(index: Path) -> Iterator[Finding]:
-    from colbert_mcp.store import FORMAT_VERSION, Reader
+def _reader(index: Path) -> "Reader":
+    from colbert_mcp.store import Reader
     from colbert_mcp.store.database import connect
 
-    with closing(Reader(connect(index / _CATALOGUE, immutable=not os.access(index, os.W_OK)))) as reader:
+    return Reader(connect(index / CATALOGUE, immutable=not os.access(index, os.W_OK)))
+
+
+def _catalogue(index: Path) -> Iterator[Finding]:
+    from colbert_mcp.store import FORMAT_VERSION
+
+    with closing(_reader(index)) as reader:
         counts = reader.counts()
         model = (reader.fingerprint or {}).get("model", "no model yet")
         what = (

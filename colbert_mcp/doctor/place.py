@@ -10,7 +10,7 @@ from typing import Literal
 
 from colbert_mcp.config import Config
 from colbert_mcp.results import Finding
-from colbert_mcp.sharing.ownership import LOCK, is_held, owner_of
+from colbert_mcp.sharing.ownership import CATALOGUE, LOCK, is_held, owner_of
 from colbert_mcp.sharing.rendezvous import Rendezvous
 
 # File systems of other machines, whose locks and memory maps may not be what they are here.
@@ -31,7 +31,7 @@ def directory(config: Config) -> Iterator[Finding]:
         return
     from colbert_mcp.store.usage import bytes_below, bytes_named  # numpy loads with the store
 
-    parts = {"catalogue": bytes_named(index, "catalog.sqlite")}
+    parts = {"catalogue": bytes_named(index, CATALOGUE)}
     parts |= {name: bytes_below(index / name) for name in ("tokens", "chroma", "engine")}
     sizes = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in parts.items())
     yield Finding(topic="index", state="ok", what=f"{index}: {sizes}")
@@ -71,7 +71,7 @@ def _access(index: Path) -> Iterator[Finding]:
     named = shlex.quote(str(index))
     if not os.access(index, os.R_OK | os.X_OK):
         yield Finding(topic="index", state="error", what="it cannot be read", mends=f"chmod -R u+rwX {named}")
-    elif not all(os.access(path, os.W_OK) for path in (index, index / "catalog.sqlite") if path.exists()):
+    elif not all(os.access(path, os.W_OK) for path in (index, index / CATALOGUE) if path.exists()):
         what = "it cannot be written: it can only be searched"
         yield Finding(topic="index", state="warning", what=what, mends=f"chmod -R u+w {named}")
     if os.name == "nt":

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.checkpoint import LINEAR, SETTINGS, Checkpoint, inspect, plain_backbone
+from colbert_mcp.encoder.colbert import pylate_arguments
 from colbert_mcp.encoder.heads import SEED, orthogonal_head
 from colbert_mcp.encoder.loading import locate
 from colbert_mcp.encoder.remote_code import read_json, remote_code
@@ -164,17 +165,7 @@ def _write_settings(folder: Path, settings: Settings) -> None:
     (folder / "modules.json").write_text(json.dumps(modules, indent=2), encoding="utf-8")
     longest = max(settings.document_length.value, settings.query_length.value)
     _write_json(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False})
-    values = {
-        "model_type": "ColBERT",
-        "similarity_fn_name": "MaxSim",
-        "query_prefix": settings.query_prefix.value,
-        "document_prefix": settings.document_prefix.value,
-        "query_length": settings.query_length.value,
-        "document_length": settings.document_length.value,
-        "do_query_expansion": settings.do_query_expansion.value,
-        "attend_to_expansion_tokens": settings.attend_to_expansion_tokens.value,
-        "skiplist_words": list(settings.skiplist_words.value),
-    }
+    values = {"model_type": "ColBERT", "similarity_fn_name": "MaxSim", **pylate_arguments(settings)}
     _write_json(folder / SETTINGS, values)
 
 

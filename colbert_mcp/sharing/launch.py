@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from colbert_mcp.config import Config
 from colbert_mcp.errors import IndexNotFoundError, StoreError, error_named
 from colbert_mcp.results import EngineOutput, EngineStatus
-from colbert_mcp.sharing.ownership import LOCK, OWNER, in_use, is_held
+from colbert_mcp.sharing.ownership import CATALOGUE, LOCK, OWNER, in_use, is_held
 from colbert_mcp.sharing.rendezvous import Endpoint, Rendezvous
 from colbert_mcp.sharing.wire import (
     STATUS_TOOL,
@@ -49,7 +49,6 @@ from colbert_mcp.sharing.daemon import main
 main()
 """
 COMMAND = (sys.executable, "-P", "-c", _PROGRAM)
-_CATALOGUE = "catalog.sqlite"  # as ``store.catalog`` names it, which is not loaded here
 _START_SECONDS = 120.0
 _LEAVE_SECONDS = 60.0
 _ASK_SECONDS = 15.0
@@ -91,7 +90,7 @@ class Launcher:
 
     def again(self) -> Endpoint:
         """``ensure`` for who has used the index before: it is not made anew. Raises IndexNotFoundError as well."""
-        if self._endpoint() is None and not (self._index / _CATALOGUE).exists():
+        if self._endpoint() is None and not (self._index / CATALOGUE).exists():
             raise IndexNotFoundError(f"The index {self._index} is gone; index again, or choose another with --index.")
         return self.ensure()
 
@@ -132,7 +131,7 @@ class Launcher:
 
     def _prepare(self) -> None:
         """Make the folder, but leave no trace in a directory that is no index and would be refused."""
-        known = {_CATALOGUE, "engine", LOCK, OWNER}
+        known = {CATALOGUE, "engine", LOCK, OWNER}
         if self._index.is_dir() and (left := {path.name for path in self._index.iterdir()}) and not left & known:
             raise IndexNotFoundError(
                 f"{self._index} is not an index and holds other files; choose an empty directory with --index."

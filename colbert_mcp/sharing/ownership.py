@@ -19,6 +19,7 @@ except ImportError:  # Windows
 
 LOCK = "lock"
 OWNER = "owner.json"
+CATALOGUE = "catalog.sqlite"
 
 
 def in_use(directory: Path) -> IndexLockedError:

@@ -6,12 +6,13 @@ what it holds). ``batch`` gathers a commit, ``snapshot`` is what readers see, ``
 ``durability`` syncs, ``audit`` compares the parts with each other. Knows neither models nor how files are read.
 """
 
+from colbert_mcp.sharing.ownership import CATALOGUE
 from colbert_mcp.store.audit import AuditedDocument, CatalogueAudit, Fault, audit, roots_of
 from colbert_mcp.store.batch import Batch, EncodedChunk, RowReference
 from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.clock import now
-from colbert_mcp.store.database import CATALOGUE, FORMAT_VERSION
+from colbert_mcp.store.database import FORMAT_VERSION
 from colbert_mcp.store.rows import Root, StoredDocument, StoredPassage, not_whole
 from colbert_mcp.store.snapshot import Snapshot
 from colbert_mcp.store.store import Store

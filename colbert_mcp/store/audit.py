@@ -19,9 +19,10 @@ from typing import Literal
 
 from colbert_mcp.documents import display_path
 from colbert_mcp.errors import ColbertMCPError
+from colbert_mcp.sharing.ownership import CATALOGUE
 from colbert_mcp.store.batch import passage_ids
 from colbert_mcp.store.catalog import Reader
-from colbert_mcp.store.database import CATALOGUE, connect
+from colbert_mcp.store.database import connect
 from colbert_mcp.store.records import VectorRecord, provenance
 from colbert_mcp.store.rows import CHUNK_WIDTH, FORMER_PASSAGES, LIVE_PASSAGES, StoredPassage, stored_passage
 from colbert_mcp.store.tokens import Segment, open_segment

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from colbert_mcp.errors import IndexCorruptError, IndexMismatchError
 from colbert_mcp.lexical import FTS_TOKENIZER
+from colbert_mcp.sharing.ownership import CATALOGUE
 from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.failures import CATALOGUE_ERRORS, is_passing, store_error, told
 
 FORMAT_VERSION = 3
-CATALOGUE = "catalog.sqlite"
 UNFINISHED = tuple(f"{CATALOGUE}.new{suffix}" for suffix in ("", "-journal", "-wal", "-shm"))
 _APPLICATION_ID = 0x436F4C42
 

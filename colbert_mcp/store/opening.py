@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from colbert_mcp.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError, StoreError
+from colbert_mcp.sharing.ownership import CATALOGUE
 from colbert_mcp.store.catalog_writer import Writer
-from colbert_mcp.store.database import CATALOGUE, UNFINISHED, connect
+from colbert_mcp.store.database import UNFINISHED, connect
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.errors import REPAIR, IndexCorruptError, StoreError
+from colbert_mcp.sharing.ownership import CATALOGUE
 from colbert_mcp.store import merging
 from colbert_mcp.store.batch import Batch, RowReference
 from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.clock import days_ago, now
-from colbert_mcp.store.database import CATALOGUE, connect, create
+from colbert_mcp.store.database import connect, create
 from colbert_mcp.store.derived import DerivedVectors
 from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.failures import CATALOGUE_ERRORS, no_space, store_error, told, told_of_catalogue
