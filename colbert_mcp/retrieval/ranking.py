@@ -1,0 +1,140 @@
+"""Which passages, in which order: filters, candidates, exact scores and their fusion.
+
+Candidates are the best of a scan over pooled token vectors, of BM25 and of Chroma; filters apply before anything is
+scored. Exact MaxSim over the candidates' tokens is fused with BM25 and the dense score by a weighted sum of values
+normalised over the candidates. Knows snapshots and query embeddings; nothing of texts, files or answers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from colbert_mcp.config import SearchConfig
+from colbert_mcp.documents import is_within, path_matches
+from colbert_mcp.encoder import Query
+from colbert_mcp.errors import REPAIR, IndexCorruptError
+from colbert_mcp.evidence import strength, telling_words
+from colbert_mcp.lexical import match_expression
+from colbert_mcp.maxsim import best_matches
+from colbert_mcp.retrieval.request import Request
+from colbert_mcp.store import Snapshot, Store
+
+_LEXICAL_DEPTH = 1000
+_NEAREST = 200
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of the candidates at ``positions``, best first; a part is None where the mode does not use it.
+
+    ``matches``: float32 [q, n], the best similarity of each token of the query with each candidate; q is 0 without a
+    model. ``evidence``: see ``evidence.strength``; None without a model.
+    """
+
+    positions: Ints
+    fused: Floats
+    maxsim: Floats | None
+    bm25: Floats | None
+    dense: Floats | None
+    matches: Floats
+    evidence: float | None = None
+
+
+def allowed_by(snapshot: Snapshot, request: Request) -> Mask:
+    """By position: whether the filters let a chunk take part."""
+    if not (request.paths or request.types or request.scope):
+        return np.ones(len(snapshot), np.bool_)
+    roots = [root.path for root in snapshot.reader.roots()]
+    types = {kind.lower().removeprefix(".") for kind in request.types}
+    documents = []
+    for document in snapshot.reader.documents():
+        record = document.record
+        suffix = record.path.rpartition(b".")[2].decode("utf-8", "replace").lower()
+        if (
+            (not types or record.format in types or suffix in types)
+            and (not request.scope or any(is_within(record.path, root) for root in request.scope))
+            and (not request.paths or path_matches(list(request.paths), record.path, roots))
+        ):
+            documents.append(document.id)
+    return np.isin(snapshot.documents, np.array(documents, np.int64))
+
+
+def rank(
+    store: Store,
+    snapshot: Snapshot,
+    query: Query | None,
+    request: Request,
+    config: SearchConfig,
+    allowed: Mask,
+) -> Scores:
+    """The candidates among the chunks that are ``allowed``, scored and in order; ``query`` is None without a model."""
+    lexical = _lexical(snapshot, request.query, allowed) if request.mode != "semantic" else {}
+    if query is None or not allowed.any():
+        positions = np.array(sorted(lexical, key=lexical.__getitem__, reverse=True), np.int64)
+        bm25 = np.array([lexical[int(p)] for p in positions], np.float32)
+        return Scores(positions, _share_of_best(bm25), None, bm25, None, np.zeros((0, len(positions)), np.float32))
+    pooled = numbers(snapshot.pooled_scores(query.token_embeddings, allowed))
+    wanted = min(int(allowed.sum()), max(config.min_candidates, int(config.candidate_share * allowed.sum())))
+    best = np.argpartition(-pooled, wanted - 1)[:wanted]
+    nearest = _nearest(store, snapshot, query, allowed)
+    positions = np.unique(np.concatenate([best, np.array(list(lexical), np.int64), nearest]))
+    matches = numbers(best_matches(query.token_embeddings, snapshot.gather(positions)))
+    exact = matches.mean(axis=0)
+    dense = numbers(snapshot.dense(positions) @ query.dense)
+    evidence = strength(telling_words(request.query, query), matches, dense)
+    if request.mode == "semantic":
+        order = np.argsort(-exact, kind="stable")
+        return Scores(positions[order], _clip(exact[order]), exact[order], None, None, matches[:, order], evidence)
+    bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
+    weights = np.array([config.maxsim_weight, config.bm25_weight, config.dense_weight], np.float32)
+    parts = np.stack([_min_max(exact), _share_of_best(bm25), _min_max(dense)])
+    fused = weights @ parts / max(float(weights.sum()), 1e-9)
+    order = np.lexsort((positions, -exact, -fused))
+    return Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order], evidence)
+
+
+def _lexical(snapshot: Snapshot, query: str, allowed: Mask) -> dict[int, float]:
+    """{position: BM25} of the best allowed chunks that share a word with the query."""
+    expression = match_expression(query)
+    if expression is None:
+        return {}
+    found = np.array(list(snapshot.reader.bm25(expression)), np.float64).reshape(-1, 2)
+    chunks = found[:, 0].astype(np.int64)
+    positions = snapshot.positions(chunks)
+    if len(positions) != len(chunks):
+        raise IndexCorruptError(f"The catalogue is damaged: its index of words names passages that it lacks; {REPAIR}")
+    keep = allowed[positions]
+    return dict(zip(positions[keep][:_LEXICAL_DEPTH].tolist(), found[keep][:_LEXICAL_DEPTH, 1].tolist(), strict=True))
+
+
+def _nearest(store: Store, snapshot: Snapshot, query: Query, allowed: Mask) -> Ints:
+    """Positions of Chroma's nearest records. Its own filters are slow, so a filtered search does without it."""
+    if not allowed.all():
+        return np.zeros(0, np.int64)
+    ids = store.vectors.nearest(query.dense, _NEAREST)
+    return snapshot.positions(np.array(snapshot.reader.chunks_of(ids), np.int64))
+
+
+def numbers(scores: Floats) -> Floats:
+    """Scores as they are (-inf: not scored); raises IndexCorruptError where embeddings give no number at all."""
+    if np.isnan(scores).any() or np.isposinf(scores).any():
+        raise IndexCorruptError(f"The stored token embeddings are damaged: they give no scores; {REPAIR}")
+    return scores
+
+
+def _min_max(values: Floats) -> Floats:
+    spread = float(np.ptp(values)) if len(values) else 0.0
+    return (values - values.min()) / spread if spread > 0 else np.ones_like(values)
+
+
+def _share_of_best(values: Floats) -> Floats:
+    best = float(values.max(initial=0.0))
+    return values / best if best > 0 else np.zeros_like(values)
+
+
+def _clip(values: Floats) -> Floats:
+    return np.clip(values, 0.0, 1.0)

@@ -1,0 +1,86 @@
+"""A question to its answer: ranked, cited, judged for weak evidence, and kept within its budget of tokens."""
+
+from colbert_mcp.citations import Sources
+from colbert_mcp.config import SearchConfig
+from colbert_mcp.encoder import Encoder, Query
+from colbert_mcp.evidence import META_KEY, background, cover, read_calibration, telling_words
+from colbert_mcp.results import SearchOutput
+from colbert_mcp.retrieval.budget import within_budget
+from colbert_mcp.retrieval.passages import cited_passages
+from colbert_mcp.retrieval.ranking import Mask, Scores, allowed_by, rank
+from colbert_mcp.retrieval.request import Request
+from colbert_mcp.store import Snapshot, Store
+
+_LEFT_OUT_CHARACTERS = 400
+_WEAK = (
+    "Weak evidence: the best passage matches no better than passages of this index do for unrelated questions; it may "
+    "not hold the answer."
+)
+
+
+def search(
+    store: Store, encoder: Encoder | None, request: Request, config: SearchConfig, max_bytes: int
+) -> SearchOutput:
+    """Answer a request from the present generation; ``encoder`` may be None for ``mode="lexical"``."""
+    query = encoder.encode_query(request.query) if encoder is not None else None
+    with store.snapshot() as snapshot:
+        allowed = allowed_by(snapshot, request)
+        scores = rank(store, snapshot, query, request, config, allowed)
+        sources = Sources(snapshot.reader, max_bytes)
+        ranks, results = cited_passages(snapshot, encoder, query, scores, allowed, request, sources)
+        weak = _is_weak(snapshot, scores)
+        covered = None
+        if request.explain and query is not None and results:
+            words, usual = telling_words(request.query, query), background(query, snapshot, allowed)
+            covered = cover(words, scores.matches[:, ranks], usual, [passage.text for passage in results])
+        notices = _notices(snapshot, query, allowed, request, bool(results))
+        return within_budget(
+            SearchOutput(
+                query=request.query,
+                results=results,
+                candidates=len(scores.positions),
+                truncated=False,
+                withheld=[],
+                tokens=0,
+                generation=snapshot.generation,
+                weak=weak,
+                uncovered=covered.missing(len(results)) if covered else None,
+                notice=" ".join([*notices, *([_WEAK] if weak else [])]) or None,
+            ),
+            request.max_tokens,
+            covered,
+        )
+
+
+def _is_weak(snapshot: Snapshot, scores: Scores) -> bool | None:
+    """Whether the best candidates match no better than for unrelated questions; None where that is not known."""
+    calibration = read_calibration(snapshot.reader.meta(META_KEY))
+    if calibration is None or scores.evidence is None:
+        return None
+    return scores.evidence <= calibration.threshold
+
+
+def _notices(snapshot: Snapshot, query: Query | None, allowed: Mask, request: Request, found: bool) -> list[str]:
+    notices = [request.notice] if request.notice else []
+    if not len(snapshot):
+        notices = notices or [
+            "Nothing is indexed yet: index a folder or file first (index_path; colbert-mcp index PATH)."
+        ]
+    elif not allowed.any():
+        notices.append("No indexed file matches the path and type filters; list the sources to see what is indexed.")
+    elif not found:
+        notices.append("No indexed passage holds any of these words as a whole word; the mode hybrid finds more.")
+    if query is not None and query.unread:
+        notices.append(_left_out(query.unread))
+    if request.explain and query is None:
+        notices.append("The mode lexical matches words without the model, so there is nothing to explain.")
+    return notices
+
+
+def _left_out(unread: str) -> str:
+    """What of a query was not used: how many words, and with which they begin."""
+    words = unread.split()
+    beginning = " ".join(words)[:_LEFT_OUT_CHARACTERS]
+    dots = "…" if len(beginning) < len(" ".join(words)) else ""
+    count = "word was" if len(words) == 1 else f"{len(words)} words were"
+    return f"The query is longer than the model reads: its last {count} not used, “{beginning}{dots}”."
