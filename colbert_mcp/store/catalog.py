@@ -34,6 +34,8 @@ from colbert_mcp.types import Chunk
 _BATCH = 500
 _COUNTED = ("tokens", "char_end - char_start", "unknown", "skipped", "untokenized")
 _FEW = 50
+# Of the words of the text, the heading path, names' parts, and runs of both in scripts without spaces.
+_WEIGHTS = "1.0, 0.5, 0.5, 1.0, 0.5"
 
 
 class Reader:
@@ -187,14 +189,28 @@ class Reader:
         """Documents that any root holds."""
         return {row[0] for row in self._db.execute("SELECT DISTINCT document FROM document_roots")}
 
-    def bm25(self, expression: str) -> Iterator[tuple[int, float]]:
-        """(chunk, score) of every chunk that matches, best first; scores are above 0, higher is better."""
-        # FTS5's bm25() is negative, lower is better; a heading's words count half as much as the passage's own.
+    def bm25(self, terms: Sequence[str]) -> Iterator[tuple[int, float]]:
+        """(chunk, score) of every chunk that matches any of some FTS5 expressions, best first; scores are above 0."""
+        # FTS5's bm25() is negative, lower is better.
         rows = self._db.execute(
-            "SELECT rowid, -bm25(fts, 1.0, 0.5) AS score FROM fts WHERE fts MATCH ? ORDER BY score DESC, rowid",
-            (expression,),
+            f"SELECT rowid, -bm25(fts, {_WEIGHTS}) AS score FROM fts WHERE fts MATCH ? ORDER BY score DESC, rowid",
+            (" OR ".join(terms),),
         )
         yield from rows
+
+    def matching_chunks(self, expression: str, most: int) -> list[int]:
+        """Chunks that match an FTS5 expression, in the order of their ids; at most so many."""
+        rows = self._db.execute("SELECT rowid FROM fts WHERE fts MATCH ? LIMIT ?", (expression, most))
+        return [row[0] for row in rows]
+
+    def texts(self, chunks: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """(chunk, text) of live chunks, to be searched and not to be cited: seals are not compared."""
+        for start in range(0, len(chunks), _BATCH):
+            batch = chunks[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            # As bytes, since a damaged text may be none in UTF-8.
+            rows = self._db.execute(f"SELECT id, CAST(text AS BLOB) FROM chunks WHERE id IN ({marks})", batch)
+            yield from ((chunk, text.decode("utf-8", "replace")) for chunk, text in rows)
 
     def passages(self, chunks: Sequence[int]) -> dict[int, StoredPassage]:
         """Stored passages by chunk id; raises IndexCorruptError where one of them is not there."""
@@ -241,7 +257,7 @@ class Reader:
         where, values = below(scope)
         rows = self._db.execute(
             "SELECT fts.rowid FROM fts CROSS JOIN chunks c ON c.id = fts.rowid JOIN documents d ON d.id = c.document"
-            f" WHERE fts MATCH ? AND {where} ORDER BY bm25(fts, 1.0, 0.5), fts.rowid",
+            f" WHERE fts MATCH ? AND {where} ORDER BY bm25(fts, {_WEIGHTS}), fts.rowid",
             (expression, *values),
         ).fetchall()
         yield from self._in_order([row[0] for row in rows])
