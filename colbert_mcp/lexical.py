@@ -56,7 +56,7 @@ _HUMPED = re.compile(
 # Words that a sign tells from others: C++, C#; -Wall, --no-cache, .NET, @property, #include, $HOME, %timeit; __init__.
 _SIGNED = re.compile(
     r"(?<![\w@#$%.\-])(?:--?|[.@#$%])[A-Za-z](?:[\w\-]{0,40}\w)?(?![\w\-])"
-    r"|(?<!\w)__[A-Za-z0-9]\w{0,40}|(?<!\w)[A-Za-z]\w{0,24}(?:\+\+|[+#])(?![\w+#])",
+    r"|(?<!\w)__[A-Za-z0-9]\w{0,40}|(?<!\w)[A-Za-z]\w{0,24}(?:\+\+(?![A-Za-z_+#])|[+#](?![\w+#]))",
     re.ASCII,
 )
 _SIGNS = str.maketrans({sign: chr(0xE000 + ord(sign)) for sign in "-.@#$%+_"})
@@ -93,7 +93,7 @@ def _unpointed(word: str) -> str:
 
 
 def _stretches(text: str) -> Iterator[tuple[str, int]]:
-    """(stretch, n) of runs in scripts without spaces, to be counted by n characters; (stretch, 0) of Latin beside them."""
+    """(stretch, n) of runs in scripts without spaces, to be counted by n characters; (stretch, 0) of Latin beside."""
     latin, before = None, -1  # a stretch not yet known to stand before a run, and where the last run ended
     for match in _STRETCH.finditer(text):
         if match.lastgroup is None:

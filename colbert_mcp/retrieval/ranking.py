@@ -113,7 +113,8 @@ def _lexical(snapshot: Snapshot, asked: LexicalQuery, allowed: Mask) -> dict[int
     """{position: BM25} of the best allowed chunks that share a word with the query."""
     if not asked.terms:
         return {}
-    found = np.array(list(snapshot.reader.bm25(asked.terms)), np.float64).reshape(-1, 2)
+    most = _LEXICAL_DEPTH if allowed.all() else None
+    found = np.array(snapshot.reader.bm25(asked.terms, most), np.float64).reshape(-1, 2)
     positions = _positions(snapshot, found[:, 0].astype(np.int64))
     keep = allowed[positions]
     return dict(zip(positions[keep][:_LEXICAL_DEPTH].tolist(), found[keep][:_LEXICAL_DEPTH, 1].tolist(), strict=True))

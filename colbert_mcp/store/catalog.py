@@ -5,10 +5,12 @@ Knows rows; nothing of arrays, files or Chroma.
 """
 
 import hashlib
+import heapq
 import json
 import sqlite3
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from colbert_mcp.documents import display_path
 from colbert_mcp.errors import REPAIR, IndexCorruptError
@@ -36,6 +38,11 @@ _COUNTED = ("tokens", "char_end - char_start", "unknown", "skipped", "untokenize
 _FEW = 50
 # Of the words of the text, the heading path, names' parts, and runs of both in scripts without spaces.
 _WEIGHTS = "1.0, 0.5, 0.5, 1.0, 0.5"
+_RANKED = f"SELECT rowid, -bm25(fts, {_WEIGHTS}) FROM fts WHERE fts MATCH ?"
+# BM25 scores all that match up to so many times what is wanted, else so many times of the rarest terms.
+_FEW_SCORED = 20
+_ENOUGH = 5
+_MOST_COUNTED = 1_000_000
 
 
 class Reader:
@@ -189,14 +196,36 @@ class Reader:
         """Documents that any root holds."""
         return {row[0] for row in self._db.execute("SELECT DISTINCT document FROM document_roots")}
 
-    def bm25(self, terms: Sequence[str]) -> Iterator[tuple[int, float]]:
-        """(chunk, score) of every chunk that matches any of some FTS5 expressions, best first; scores are above 0."""
-        # FTS5's bm25() is negative, lower is better.
-        rows = self._db.execute(
-            f"SELECT rowid, -bm25(fts, {_WEIGHTS}) AS score FROM fts WHERE fts MATCH ? ORDER BY score DESC, rowid",
-            (" OR ".join(terms),),
-        )
-        yield from rows
+    def bm25(self, terms: Sequence[str], most: int | None = None) -> list[tuple[int, float]]:
+        """(chunk, score) of the best ``most`` chunks (None: all) that match any of some FTS5 expressions, best first.
+
+        Scores are above 0. Where the terms stand in very many chunks, only those with one of the rarest terms are
+        scored, so that none is left out but by what many others have as well.
+        """
+        telling = self._telling(terms, most)
+        if len(telling) == len(terms):
+            # FTS5's bm25() is negative, lower is better.
+            query = f"{_RANKED} ORDER BY 2 DESC, 1 LIMIT ?"
+            return self._db.execute(query, (" OR ".join(terms), -1 if most is None else most)).fetchall()
+        some = " OR ".join(telling)
+        # BM25 is a sum over the terms of an expression, and has those that stand in it twice twice.
+        twice = self._db.execute(_RANKED, (f"({some}) AND ({' OR '.join(terms)})",))
+        once = dict(self._db.execute(_RANKED, (some,)).fetchall())
+        scores = ((chunk, score - once[chunk]) for chunk, score in twice)
+        return heapq.nsmallest(most or len(once), scores, key=lambda found: (-found[1], found[0]))
+
+    def _telling(self, terms: Sequence[str], most: int | None) -> Sequence[str]:
+        """The rarest of some terms, which together stand in several times the chunks wanted; all if they are few."""
+        if most is None:
+            return terms
+        bounded = "SELECT count(*) FROM (SELECT 1 FROM fts WHERE fts MATCH ? LIMIT ?)"
+        counts = [self._db.execute(bounded, (term, _MOST_COUNTED)).fetchone()[0] for term in terms]
+        if sum(counts) <= _FEW_SCORED * most:
+            return terms
+        rarest = sorted(range(len(terms)), key=lambda at: (counts[at], at))
+        reached = accumulate(counts[at] for at in rarest)
+        needed = next((number for number, sum_ in enumerate(reached, 1) if sum_ >= _ENOUGH * most), len(terms))
+        return [terms[at] for at in rarest[:needed]]
 
     def matching_chunks(self, expression: str, most: int) -> list[int]:
         """Chunks that match an FTS5 expression, in the order of their ids; at most so many."""
