@@ -131,15 +131,17 @@ class LexicalQuery:
 
 _NAMES, _RUNS = "names : ", "{runs heading_runs} : "
 # Names whose parts are joined by signs without a blank: os.path, std::vector, a->b, src/main.py, ORA-00942.
-_JOINED = re.compile(rf"{_W}+(?:(?:::|->|[.:/\\\-])_*{_W}+)+")
+_JOINED = re.compile(rf"(?<!{_W}){_W}+(?:(?:::|->|[.:/\\\-]){_W}+)+")
 _QUOTED = re.compile(
     r"(?<!\w)\"(?=\S)([^\"\n]{1,1000}?)(?<=\S)\"(?!\w)|“([^“”]{1,1000})”|„([^„“”]{1,1000})[“”]|«([^«»]{1,1000})»"
     r"|「([^「」]{1,1000})」|『([^『』]{1,1000})』|(?<!\w)‘([^‘]{1,1000}?)’(?!\w)|`([^`\n]{1,1000})`"
 )
-_SNAKE = re.compile(r"[A-Za-z0-9]_[A-Za-z0-9]")
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|s)", re.IGNORECASE)
-_CAPITALS = re.compile(r"[A-Z]{4,}")
-_LONG_NUMBER = re.compile(r"\d{5,}")
+# snake_case, camelCase, NullPointerException, TypeError, ECONNREFUSED, 10061.
+_CODE = re.compile(
+    r"[A-Za-z0-9]_[A-Za-z0-9]|^[a-z]{2,}[0-9]*[A-Z]|^(?:[A-Z][a-z0-9]+){3}|[a-z](?:Error|Exception|Warning)$"
+    r"|^[A-Z]{6,}$|^\d{5,}$"
+)
 _ALIKE = [re.compile(marks) for marks in ("['‘’‚‛]", '["“”„‟«»]', "[-‐‑‒–—−]")]
 
 
@@ -235,16 +237,11 @@ def _coded(name: str) -> bool:
 
 
 def _is_name(word: str) -> bool:
-    if not word.isascii():
+    """Whether a word is a name in code or a code: not JSON, GitHub, iPhone or 1990s, which any question may have."""
+    if not word.isascii() or _ORDINAL.fullmatch(word):
         return False
-    mixed = _coded(word) and any(character.isalpha() for character in word) and not _ORDINAL.fullmatch(word)
-    return bool(
-        mixed
-        or _SNAKE.search(word)
-        or _HUMPED.search(word)
-        or _CAPITALS.fullmatch(word)
-        or _LONG_NUMBER.fullmatch(word)
-    )
+    mixed = _coded(word) and any(character.isalpha() for character in word)
+    return mixed or _CODE.search(word) is not None
 
 
 def _exact_text(text: str, *, quoted: bool) -> Iterator[ExactText]:

@@ -22,24 +22,21 @@ def held(
     among: Callable[[Sequence[int]], Sequence[int]],
     passages: int,
 ) -> dict[int, float]:
-    """{chunk: 0…1} of the chunks that hold an exact text: the share of those that a search asks for.
+    """{chunk: weight} of the chunks that hold any of some exact texts: the sum of the weights of those that they hold.
 
-    A quoted phrase counts 1. A name counts as much as it tells: its inverse document frequency, as a share of what one
-    in a single passage has. All are a share of their sum where that is above 1. ``bm25``: scores of the chunks for the
-    whole query, whose best are read first; ``among``: those of some chunks that the filters let through; ``passages``:
-    how many there are.
+    A quoted phrase weighs 1. A name weighs what it tells, 0 to 1: its inverse document frequency, as a share of that of
+    one in a single passage. ``bm25``: scores of the chunks for the whole query, whose best are read first; ``among``:
+    those of some chunks that the filters let through; ``passages``: how many there are.
     """
     found: dict[int, float] = {}
-    total = 0.0
     for text in exact:
         matching = reader.matching_chunks(text.expression, _COUNTED)
         weight = 1.0 if text.quoted else _rarity(len(matching), passages)
         likely = sorted(among(matching), key=lambda chunk: (-bm25.get(chunk, 0.0), chunk))[:_READ]
-        holding = [chunk for chunk, read in reader.texts(likely) if text.pattern.search(read)]
-        for chunk in holding:
-            found[chunk] = found.get(chunk, 0.0) + weight
-        total += weight if holding else 0.0
-    return {chunk: share / max(1.0, total) for chunk, share in found.items()}
+        for chunk, read in reader.texts(likely):
+            if text.pattern.search(read):
+                found[chunk] = found.get(chunk, 0.0) + weight
+    return found
 
 
 def _rarity(count: int, passages: int) -> float:

@@ -121,7 +121,7 @@ def _lexical(snapshot: Snapshot, asked: LexicalQuery, allowed: Mask) -> dict[int
 
 
 def _verbatim(snapshot: Snapshot, asked: LexicalQuery, lexical: dict[int, float], allowed: Mask) -> dict[int, float]:
-    """{position: 0…1} of the allowed chunks that hold a quoted phrase, name or code of the query as it is."""
+    """{position: weight} of the allowed chunks that hold a quoted phrase, name or code of the query as it is."""
     if not asked.exact:
         return {}
     scores = {int(snapshot.chunks[position]): score for position, score in lexical.items()}

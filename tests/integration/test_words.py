@@ -16,6 +16,7 @@ FILLING = ["river", "stone", "lamp", "bread", "hive", "tide", "plum", "error", "
 TEXTS = {
     "rust.md": "When the compiler says error[E0308] the types of a line do not agree.",
     "oracle.txt": "ORA-00942 is told where a table is not there.",
+    "spaced.txt": "ORA 00942 is no code: ORA 00942, ORA 00942.",
     "windows.txt": "Updates that fail with 0x80070005 lack a permission.",
     "cpp.txt": "We moved the hot loop to C++ and kept a std::vector<int> there.",
     "c.txt": "The same loop in plain C, with a vector of its own from the std folder.",

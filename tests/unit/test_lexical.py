@@ -168,6 +168,10 @@ def test_names_have_the_words_inside_of_them_and_keep_their_signs() -> None:
         ("os.path", "os.path.join(a)"),
         ("ECONNREFUSED", "Error: connect ECONNREFUSED 127.0.0.1"),
         ("__init__", "def __init__(self)"),
+        ("why a TypeError here", "raises TypeError."),
+        ("why a NullPointerException here", "throws NullPointerException"),
+        ("error 10061 of a socket", "failed: 10061"),
+        ("what does getName do", "call getName()"),
         ("src/main.py", "see src/main.py:3"),
         ("varnish", "It smells of varnish."),
         ('he wrote "exactly these words" once', "Exactly\n  these   words."),
@@ -215,6 +219,7 @@ def test_what_is_near_to_an_exact_text_does_not_hold_it(database: sqlite3.Connec
         "What was well-known in the 1990s, e.g. the U.S. of the 20th century or 3.5 million?",
         'It is 5" by 6" or so',
         "How do and/or clauses work?",
+        "Does GitHub on my iPhone show JSON or HTML of the JavaScript files that McDonald wrote?",
     ],
 )
 def test_ordinary_questions_ask_for_nothing_exact(query: str) -> None:
@@ -233,6 +238,8 @@ def test_a_quoted_phrase_is_told_from_a_name_and_taken_first() -> None:
 @example("___")
 @example("NEAR(a b, 3) {x} : -col ^start + 'x' \\")
 @example('"a" OR text : "b" *')
+@example('“a" OR heading : "b”')
+@example('`a" AND (b`')
 @example('"\U0002b820" \U0002b820\U0002b821水')
 def test_whatever_is_typed_is_a_valid_expression(database: sqlite3.Connection, query: str) -> None:
     asked = lexical_query(query)
