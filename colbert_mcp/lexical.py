@@ -136,12 +136,13 @@ _QUOTED = re.compile(
     r"(?<!\w)\"(?=\S)([^\"\n]{1,1000}?)(?<=\S)\"(?!\w)|“([^“”]{1,1000})”|„([^„“”]{1,1000})[“”]|«([^«»]{1,1000})»"
     r"|「([^「」]{1,1000})」|『([^『』]{1,1000})』|(?<!\w)‘([^‘]{1,1000}?)’(?!\w)|`([^`\n]{1,1000})`"
 )
-_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|s)", re.IGNORECASE)
-# snake_case, camelCase, NullPointerException, TypeError, ECONNREFUSED, 10061.
-_CODE = re.compile(
+# snake_case, camelCase, NullPointerException, TypeError, ECONNREFUSED, E0308, 0x80070005, 10061.
+_NAME = re.compile(
     r"[A-Za-z0-9]_[A-Za-z0-9]|^[a-z]{2,}[0-9]*[A-Z]|^(?:[A-Z][a-z0-9]+){3}|[a-z](?:Error|Exception|Warning)$"
-    r"|^[A-Z]{6,}$|^\d{5,}$"
+    r"|^[A-Z]{6,}$|^[A-Za-z]+\d{3}|^0x[0-9A-Fa-f]|^\d{5,}$"
 )
+_IN_CODE = re.compile(r"\.|::|->|\\")
+_CODE_NUMBER = re.compile(r"\d{3}")
 _ALIKE = [re.compile(marks) for marks in ("['‘’‚‛]", '["“”„‟«»]', "[-‐‑‒–—−]")]
 
 
@@ -225,23 +226,16 @@ def _names_in(query: str) -> Iterator[str]:
 
 
 def _is_joined(name: str) -> bool:
-    """Whether words that signs join are a name: not well-known, e.g. or 3.5, but ORA-00942, os.path and a/b.py."""
+    """Whether words that signs join are a name: ORA-00942, os.path and a/b.py, but not well-known, e.g., or GPT-4."""
     pieces = _WORD.findall(name)
     if all(len(piece) == 1 for piece in pieces) or not any(piece[0].isalpha() for piece in pieces):
         return False
-    return "." in name or ":" in name or "->" in name or "\\" in name or any(map(_is_name, pieces)) or _coded(name)
-
-
-def _coded(name: str) -> bool:
-    return any(character.isdigit() for character in name)
+    return _IN_CODE.search(name) is not None or any(map(_is_name, pieces)) or _CODE_NUMBER.search(name) is not None
 
 
 def _is_name(word: str) -> bool:
-    """Whether a word is a name in code or a code: not JSON, GitHub, iPhone or 1990s, which any question may have."""
-    if not word.isascii() or _ORDINAL.fullmatch(word):
-        return False
-    mixed = _coded(word) and any(character.isalpha() for character in word)
-    return mixed or _CODE.search(word) is not None
+    """Whether a word is a name in code or a code: not JSON, GitHub, IPv4 or 1990s, which any question may have."""
+    return word.isascii() and _NAME.search(word) is not None
 
 
 def _exact_text(text: str, *, quoted: bool) -> Iterator[ExactText]:

@@ -219,6 +219,7 @@ def test_what_is_near_to_an_exact_text_does_not_hold_it(database: sqlite3.Connec
         "What was well-known in the 1990s, e.g. the U.S. of the 20th century or 3.5 million?",
         'It is 5" by 6" or so',
         "How do and/or clauses work?",
+        "Has GPT-4 of python3 a 2GiB image in utf-8 over IPv4, or a 1d array on s3?",
         "Does GitHub on my iPhone show JSON or HTML of the JavaScript files that McDonald wrote?",
     ],
 )
