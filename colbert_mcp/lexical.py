@@ -142,6 +142,7 @@ _NAME = re.compile(
     r"|^[A-Z]{6,}$|^[A-Za-z]+\d{3}|^0x[0-9A-Fa-f]|^\d{5,}$"
 )
 _IN_CODE = re.compile(r"\.|::|->|\\")
+_VERSION = re.compile(r"\d+(?:\.\d+){2,}")  # and addresses
 _CODE_NUMBER = re.compile(r"\d{3}")
 _ALIKE = [re.compile(marks) for marks in ("['‘’‚‛]", '["“”„‟«»]', "[-‐‑‒–—−]")]
 
@@ -227,6 +228,8 @@ def _names_in(query: str) -> Iterator[str]:
 
 def _is_joined(name: str) -> bool:
     """Whether words that signs join are a name: ORA-00942, os.path and a/b.py, but not well-known, e.g., or GPT-4."""
+    if _VERSION.fullmatch(name):
+        return True
     pieces = _WORD.findall(name)
     if all(len(piece) == 1 for piece in pieces) or not any(piece[0].isalpha() for piece in pieces):
         return False

@@ -171,6 +171,7 @@ def test_names_have_the_words_inside_of_them_and_keep_their_signs() -> None:
         ("why a TypeError here", "raises TypeError."),
         ("why a NullPointerException here", "throws NullPointerException"),
         ("error 10061 of a socket", "failed: 10061"),
+        ("what listens on 127.0.0.1 here", "bound to 127.0.0.1:80"),
         ("what does getName do", "call getName()"),
         ("src/main.py", "see src/main.py:3"),
         ("varnish", "It smells of varnish."),
