@@ -106,7 +106,9 @@ def add_tool(server: MCPServer[None], title: str, annotations: ToolAnnotations) 
 def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
     @add_tool(server, "Search the user's files", READS)
     async def search(
-        query: Annotated[str, Field(description="what to find, best as a full sentence or question")],
+        query: Annotated[
+            str, Field(description='what to find, best as a full sentence or question; exact words in "…"')
+        ],
         limit: Annotated[int, Field(description="how many passages, 1 to 50")] = 5,
         path: Annotated[
             str | None,

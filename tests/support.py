@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from colbert_mcp.engine import Engine
+from colbert_mcp.store.database import add_functions
 
 PROJECT = Path(__file__).parent.parent
 EngineFactory = Callable[..., Engine]
@@ -15,6 +16,7 @@ EngineFactory = Callable[..., Engine]
 def catalogue(index: Path) -> Iterator[sqlite3.Connection]:
     """The catalogue, read and changed by a connection of its own."""
     database = sqlite3.connect(index / "catalog.sqlite", isolation_level=None)
+    add_functions(database)
     try:
         yield database
     finally:

@@ -5,7 +5,9 @@ scored. Exact MaxSim over the candidates' tokens is fused with BM25 and the dens
 normalised over the candidates. Knows snapshots and query embeddings; nothing of texts, files or answers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +17,11 @@ from colbert_mcp.documents import is_within, path_matches
 from colbert_mcp.encoder import Query
 from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.evidence import strength, telling_words
-from colbert_mcp.lexical import match_expression
+from colbert_mcp.lexical import LexicalQuery, lexical_query
 from colbert_mcp.maxsim import best_matches
 from colbert_mcp.retrieval.request import Request
 from colbert_mcp.store import Snapshot, Store
+from colbert_mcp.verbatim import held
 
 _LEXICAL_DEPTH = 1000
 _NEAREST = 200
@@ -72,16 +75,16 @@ def rank(
     allowed: Mask,
 ) -> Scores:
     """The candidates among the chunks that are ``allowed``, scored and in order; ``query`` is None without a model."""
-    lexical = _lexical(snapshot, request.query, allowed) if request.mode != "semantic" else {}
+    asked = lexical_query(request.query)
+    lexical = _lexical(snapshot, asked, allowed) if request.mode != "semantic" else {}
+    verbatim = _verbatim(snapshot, asked, lexical, allowed) if request.mode != "semantic" else {}
     if query is None or not allowed.any():
-        positions = np.array(sorted(lexical, key=lexical.__getitem__, reverse=True), np.int64)
-        bm25 = np.array([lexical[int(p)] for p in positions], np.float32)
-        return Scores(positions, _share_of_best(bm25), None, bm25, None, np.zeros((0, len(positions)), np.float32))
+        return _by_words(lexical, verbatim)
     pooled = numbers(snapshot.pooled_scores(query.token_embeddings, allowed))
     wanted = min(int(allowed.sum()), max(config.min_candidates, int(config.candidate_share * allowed.sum())))
     best = np.argpartition(-pooled, wanted - 1)[:wanted]
     nearest = _nearest(store, snapshot, query, allowed)
-    positions = np.unique(np.concatenate([best, np.array(list(lexical), np.int64), nearest]))
+    positions = np.unique(np.concatenate([best, np.array([*lexical, *verbatim], np.int64), nearest]))
     matches = numbers(best_matches(query.token_embeddings, snapshot.gather(positions)))
     exact = matches.mean(axis=0)
     dense = numbers(snapshot.dense(positions) @ query.dense)
@@ -92,23 +95,62 @@ def rank(
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
     weights = np.array([config.maxsim_weight, config.bm25_weight, config.dense_weight], np.float32)
     parts = np.stack([_min_max(exact), _share_of_best(bm25), _min_max(dense)])
-    fused = weights @ parts / max(float(weights.sum()), 1e-9)
+    fused = _with_verbatim(weights @ parts / max(float(weights.sum()), 1e-9), positions, verbatim)
     order = np.lexsort((positions, -exact, -fused))
     return Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order], evidence)
 
 
-def _lexical(snapshot: Snapshot, query: str, allowed: Mask) -> dict[int, float]:
+def _by_words(lexical: dict[int, float], verbatim: dict[int, float]) -> Scores:
+    """Scores of a search without the model."""
+    positions = np.array(sorted({*lexical, *verbatim}), np.int64)
+    bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
+    fused = _with_verbatim(_share_of_best(bm25), positions, verbatim)
+    order = np.lexsort((positions, -bm25, -fused))
+    return Scores(positions[order], fused[order], None, bm25[order], None, np.zeros((0, len(positions)), np.float32))
+
+
+def _lexical(snapshot: Snapshot, asked: LexicalQuery, allowed: Mask) -> dict[int, float]:
     """{position: BM25} of the best allowed chunks that share a word with the query."""
-    expression = match_expression(query)
-    if expression is None:
+    if not asked.terms:
         return {}
-    found = np.array(list(snapshot.reader.bm25(expression)), np.float64).reshape(-1, 2)
-    chunks = found[:, 0].astype(np.int64)
+    most = _LEXICAL_DEPTH if allowed.all() else None
+    found = np.array(snapshot.reader.bm25(asked.terms, most), np.float64).reshape(-1, 2)
+    positions = _positions(snapshot, found[:, 0].astype(np.int64))
+    keep = allowed[positions]
+    return dict(zip(positions[keep][:_LEXICAL_DEPTH].tolist(), found[keep][:_LEXICAL_DEPTH, 1].tolist(), strict=True))
+
+
+def _verbatim(snapshot: Snapshot, asked: LexicalQuery, lexical: dict[int, float], allowed: Mask) -> dict[int, float]:
+    """{position: weight} of the allowed chunks that hold a quoted phrase, name or code of the query as it is."""
+    if not asked.exact:
+        return {}
+    scores = {int(snapshot.chunks[position]): score for position, score in lexical.items()}
+    found = held(snapshot.reader, asked.exact, scores, partial(_allowed_chunks, snapshot, allowed), len(snapshot))
+    positions = _positions(snapshot, np.array(list(found), np.int64))
+    return dict(zip(positions.tolist(), found.values(), strict=True))
+
+
+def _allowed_chunks(snapshot: Snapshot, allowed: Mask, chunks: Sequence[int]) -> list[int]:
+    numbers = np.array(chunks, np.int64)
+    kept: list[int] = numbers[allowed[_positions(snapshot, numbers)]].tolist()
+    return kept
+
+
+def _positions(snapshot: Snapshot, chunks: Ints) -> Ints:
+    """The positions of chunks that FTS5 has named."""
     positions = snapshot.positions(chunks)
     if len(positions) != len(chunks):
         raise IndexCorruptError(f"The catalogue is damaged: its index of words names passages that it lacks; {REPAIR}")
-    keep = allowed[positions]
-    return dict(zip(positions[keep][:_LEXICAL_DEPTH].tolist(), found[keep][:_LEXICAL_DEPTH, 1].tolist(), strict=True))
+    return positions
+
+
+def _with_verbatim(fused: Floats, positions: Ints, verbatim: dict[int, float]) -> Floats:
+    """Fused scores (0…1), with what passages get for holding the query's exact texts added; still 0…1."""
+    if not verbatim:
+        return fused
+    added = np.array([verbatim.get(int(p), 0.0) for p in positions], np.float32)
+    raised: Floats = (fused + added) / (1 + added.max(initial=0.0))
+    return raised
 
 
 def _nearest(store: Store, snapshot: Snapshot, query: Query, allowed: Mask) -> Ints:

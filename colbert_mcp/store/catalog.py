@@ -5,10 +5,12 @@ Knows rows; nothing of arrays, files or Chroma.
 """
 
 import hashlib
+import heapq
 import json
 import sqlite3
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from colbert_mcp.documents import display_path
 from colbert_mcp.errors import REPAIR, IndexCorruptError
@@ -34,6 +36,13 @@ from colbert_mcp.types import Chunk
 _BATCH = 500
 _COUNTED = ("tokens", "char_end - char_start", "unknown", "skipped", "untokenized")
 _FEW = 50
+# Of the words of the text, the heading path, names' parts, and runs of both in scripts without spaces.
+_WEIGHTS = "1.0, 0.5, 0.5, 1.0, 0.5"
+_RANKED = f"SELECT rowid, -bm25(fts, {_WEIGHTS}) FROM fts WHERE fts MATCH ?"
+# BM25 scores all that match up to so many times what is wanted, else so many times of the rarest terms.
+_FEW_SCORED = 20
+_ENOUGH = 5
+_MOST_COUNTED = 1_000_000
 
 
 class Reader:
@@ -187,14 +196,50 @@ class Reader:
         """Documents that any root holds."""
         return {row[0] for row in self._db.execute("SELECT DISTINCT document FROM document_roots")}
 
-    def bm25(self, expression: str) -> Iterator[tuple[int, float]]:
-        """(chunk, score) of every chunk that matches, best first; scores are above 0, higher is better."""
-        # FTS5's bm25() is negative, lower is better; a heading's words count half as much as the passage's own.
-        rows = self._db.execute(
-            "SELECT rowid, -bm25(fts, 1.0, 0.5) AS score FROM fts WHERE fts MATCH ? ORDER BY score DESC, rowid",
-            (expression,),
-        )
-        yield from rows
+    def bm25(self, terms: Sequence[str], most: int | None = None) -> list[tuple[int, float]]:
+        """(chunk, score) of the best ``most`` chunks (None: all) that match any of some FTS5 expressions, best first.
+
+        Scores are above 0. Where the terms stand in very many chunks, only those with one of the rarest terms are
+        scored, so that none is left out but by what many others have as well.
+        """
+        telling = self._telling(terms, most)
+        if len(telling) == len(terms):
+            # FTS5's bm25() is negative, lower is better.
+            query = f"{_RANKED} ORDER BY 2 DESC, 1 LIMIT ?"
+            return self._db.execute(query, (" OR ".join(terms), -1 if most is None else most)).fetchall()
+        some = " OR ".join(telling)
+        # BM25 is a sum over the terms of an expression, and has those that stand in it twice twice.
+        twice = self._db.execute(_RANKED, (f"({some}) AND ({' OR '.join(terms)})",))
+        once = dict(self._db.execute(_RANKED, (some,)).fetchall())
+        scores = ((chunk, score - once[chunk]) for chunk, score in twice)
+        return heapq.nsmallest(most or len(once), scores, key=lambda found: (-found[1], found[0]))
+
+    def _telling(self, terms: Sequence[str], most: int | None) -> Sequence[str]:
+        """The rarest of some terms, which together stand in several times the chunks wanted; all if they are few."""
+        if most is None:
+            return terms
+        bounded = "SELECT count(*) FROM (SELECT 1 FROM fts WHERE fts MATCH ? LIMIT ?)"
+        counts = [self._db.execute(bounded, (term, _MOST_COUNTED)).fetchone()[0] for term in terms]
+        if sum(counts) <= _FEW_SCORED * most:
+            return terms
+        rarest = sorted(range(len(terms)), key=lambda at: (counts[at], at))
+        reached = accumulate(counts[at] for at in rarest)
+        needed = next((number for number, sum_ in enumerate(reached, 1) if sum_ >= _ENOUGH * most), len(terms))
+        return [terms[at] for at in rarest[:needed]]
+
+    def matching_chunks(self, expression: str, most: int) -> list[int]:
+        """Chunks that match an FTS5 expression, in the order of their ids; at most so many."""
+        rows = self._db.execute("SELECT rowid FROM fts WHERE fts MATCH ? LIMIT ?", (expression, most))
+        return [row[0] for row in rows]
+
+    def texts(self, chunks: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """(chunk, text) of live chunks, to be searched and not to be cited: seals are not compared."""
+        for start in range(0, len(chunks), _BATCH):
+            batch = chunks[start : start + _BATCH]
+            marks = ",".join("?" * len(batch))
+            # As bytes, since a damaged text may be none in UTF-8.
+            rows = self._db.execute(f"SELECT id, CAST(text AS BLOB) FROM chunks WHERE id IN ({marks})", batch)
+            yield from ((chunk, text.decode("utf-8", "replace")) for chunk, text in rows)
 
     def passages(self, chunks: Sequence[int]) -> dict[int, StoredPassage]:
         """Stored passages by chunk id; raises IndexCorruptError where one of them is not there."""
@@ -241,7 +286,7 @@ class Reader:
         where, values = below(scope)
         rows = self._db.execute(
             "SELECT fts.rowid FROM fts CROSS JOIN chunks c ON c.id = fts.rowid JOIN documents d ON d.id = c.document"
-            f" WHERE fts MATCH ? AND {where} ORDER BY bm25(fts, 1.0, 0.5), fts.rowid",
+            f" WHERE fts MATCH ? AND {where} ORDER BY bm25(fts, {_WEIGHTS}), fts.rowid",
             (expression, *values),
         ).fetchall()
         yield from self._in_order([row[0] for row in rows])

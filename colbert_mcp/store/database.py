@@ -2,16 +2,17 @@
 
 import sqlite3
 import urllib.parse
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
 from colbert_mcp.errors import IndexCorruptError, IndexMismatchError
-from colbert_mcp.lexical import FTS_TOKENIZER
+from colbert_mcp.lexical import FTS_TOKENIZER, names, runs
 from colbert_mcp.sharing.ownership import CATALOGUE
 from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.failures import CATALOGUE_ERRORS, is_passing, store_error, told
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 UNFINISHED = tuple(f"{CATALOGUE}.new{suffix}" for suffix in ("", "-journal", "-wal", "-shm"))
 _APPLICATION_ID = 0x436F4C42
 
@@ -28,6 +29,7 @@ def create(path: Path) -> None:
     new = path.with_name(UNFINISHED[0])
     connection = sqlite3.connect(new, isolation_level=None)
     try:
+        add_functions(connection)
         schema = files("colbert_mcp.store").joinpath("schema.sql").read_text(encoding="utf-8")
         script = schema.replace("{tokenizer}", FTS_TOKENIZER)
         connection.executescript(
@@ -78,7 +80,20 @@ def connect(path: Path, *, immutable: bool = False, writable: bool = False) -> s
     return connection
 
 
+def add_functions(connection: sqlite3.Connection) -> None:
+    """Give a connection what the schema's views and triggers call: without it, no passage can be added or removed."""
+    connection.create_function("names", 1, _of_bytes(names), deterministic=True)
+    connection.create_function("runs", 1, _of_bytes(runs), deterministic=True)
+    connection.execute("PRAGMA trusted_schema=ON")  # some builds of SQLite let a schema call built-in functions alone
+
+
+def _of_bytes(function: Callable[[str], str]) -> Callable[[object], str]:
+    """The function for any value that a damaged catalogue may hold."""
+    return lambda value: function(value.decode("utf-8", "replace")) if isinstance(value, bytes) else ""
+
+
 def _prepare(connection: sqlite3.Connection, *, writable: bool) -> None:
+    add_functions(connection)
     connection.execute("PRAGMA foreign_keys=ON")
     if writable:
         connection.execute("PRAGMA synchronous=FULL")

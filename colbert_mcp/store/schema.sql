@@ -1,5 +1,5 @@
 -- The catalogue: what is indexed, where each passage stands, and which segment holds its tokens.
--- Changing it means raising FORMAT_VERSION in catalog.py.
+-- Changing it means raising FORMAT_VERSION in database.py.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -118,10 +118,22 @@ CREATE TABLE garbage (segment INTEGER PRIMARY KEY) STRICT;
 -- What a person took out with remove_path although a root still contains it.
 CREATE TABLE tombstones (path BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 
-CREATE VIRTUAL TABLE fts USING fts5(text, heading, content = 'chunks', content_rowid = 'id', tokenize = '{tokenizer}');
+-- What BM25 counts. names() and runs() are functions of lexical.py, which every connection gets (database.py): they take
+-- UTF-8, as a blob because that of a damaged row may be none. Their results are stored nowhere but in FTS5's index.
+CREATE VIEW counted AS SELECT id, text, heading, names(CAST(heading || char(10) || text AS BLOB)) AS names,
+  runs(CAST(text AS BLOB)) AS runs, runs(CAST(heading AS BLOB)) AS heading_runs FROM chunks;
+CREATE VIRTUAL TABLE fts USING fts5(
+  text, heading, names, runs, heading_runs, content = 'counted', content_rowid = 'id', tokenize = "{tokenizer}"
+);
 CREATE TRIGGER chunks_inserted AFTER INSERT ON chunks BEGIN
-  INSERT INTO fts (rowid, text, heading) VALUES (new.id, new.text, new.heading);
+  INSERT INTO fts (rowid, text, heading, names, runs, heading_runs) VALUES (
+    new.id, new.text, new.heading, names(CAST(new.heading || char(10) || new.text AS BLOB)),
+    runs(CAST(new.text AS BLOB)), runs(CAST(new.heading AS BLOB))
+  );
 END;
 CREATE TRIGGER chunks_deleted AFTER DELETE ON chunks BEGIN
-  INSERT INTO fts (fts, rowid, text, heading) VALUES ('delete', old.id, old.text, old.heading);
+  INSERT INTO fts (fts, rowid, text, heading, names, runs, heading_runs) VALUES (
+    'delete', old.id, old.text, old.heading, names(CAST(old.heading || char(10) || old.text AS BLOB)),
+    runs(CAST(old.text AS BLOB)), runs(CAST(old.heading AS BLOB))
+  );
 END;

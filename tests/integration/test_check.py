@@ -22,6 +22,7 @@ from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import IndexCorruptError, ModelNotFoundError, PathNotAllowedError
 from colbert_mcp.results import CheckOutput
+from colbert_mcp.store.database import add_functions
 from colbert_mcp.store.rows import CHUNK_WIDTH, LIVE_PASSAGES, seal_of
 
 STORE = StoreConfig(chroma=False, commit_tokens=1)
@@ -34,6 +35,7 @@ Answers = list[list[tuple[object, ...]]]
 @contextmanager
 def catalogue(index: Path) -> Iterator[sqlite3.Connection]:
     database = sqlite3.connect(index / "catalog.sqlite")
+    add_functions(database)
     try:
         with database:
             yield database

@@ -229,7 +229,7 @@ def test_where_every_candidate_shares_a_word_the_worst_keeps_its_share_of_bm25(
     for number in range(30):
         (rivers / f"{number}.md").write_text(f"Meadow {number} has grass.\n")
     engine.index_path(rivers)
-    found = engine.search("pebbles otter4", limit=50, types=["txt"]).results
+    found = engine.search("pebbles 4", limit=50, types=["txt"]).results
     assert len(found) == 8
     assert found[0].score == 1
     for result in found[1:]:
