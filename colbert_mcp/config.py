@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_config_path, user_data_path
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from colbert_mcp.errors import ConfigError
 
@@ -21,14 +21,14 @@ INDEX_VARIABLE = "COLBERT_MCP_INDEX"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class IndexConfig(_Section):
     """``[index]``: where the index is and what it may hold."""
 
     path: str = ""
-    roots: tuple[str, ...] = ()
+    roots: tuple[str, ...] = Field(default=(), strict=False)  # TOML and JSON have lists
 
 
 class ModelConfig(_Section):
@@ -42,9 +42,16 @@ class ModelConfig(_Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     document_length: int = Field(default=0, ge=0, le=65536)
     query_length: int = Field(default=0, ge=0, le=65536)
-    attend_to_expansion_tokens: StrictBool | Literal["auto"] = "auto"
+    attend_to_expansion_tokens: bool | Literal["auto"] = "auto"
     batch_tokens: int = Field(default=4096, ge=64, le=2**24)
     threads: int = Field(default=0, ge=0, le=1024)
+
+    @field_validator("attend_to_expansion_tokens", mode="before")
+    @classmethod
+    def _one_of_three(cls, value: object) -> object:
+        if value is True or value is False or value == "auto":
+            return value
+        raise ValueError('it is "auto", true or false (without quotation marks)')
 
 
 class DocumentsConfig(_Section):

@@ -10,6 +10,7 @@ from typing import Any
 from colbert_mcp.cli.output import escape, show_result
 from colbert_mcp.cli.progress import spinner, steps
 from colbert_mcp.config import Config, ModelConfig
+from colbert_mcp.errors import ConfigError
 
 # Not an error of the program, so no branch of ``errors``: the two models are not the same.
 DIFFERENT = 9
@@ -103,5 +104,7 @@ def _named(config: Config, name: str | None) -> ModelConfig:
 
             check_outside(config.model, roots_of(config.index_path.resolve()))
         return config.model
+    if not name:
+        raise ConfigError("The name of the model is empty; give a directory or a hub id.")
     kept = {key: getattr(config.model, key) for key in ("device", "dtype", "threads", "batch_tokens")}
     return ModelConfig(name=name, **kept)

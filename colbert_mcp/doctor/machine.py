@@ -72,7 +72,7 @@ def processor(config: ModelConfig) -> Iterator[Finding]:
     half = "with" if found.bfloat16 else "without"
     what = (
         f"{cores} cores, {half} bfloat16; the model runs on {found.device} in {found.dtype} with {found.threads} "
-        f"threads ({found.why})"
+        f"threads ({found.device_why}; {found.dtype_why})"
     )
     yield Finding(topic="processor", state="ok", what=what)
 

@@ -14,10 +14,10 @@ from sentence_transformers.models import Transformer
 from torch import nn
 
 from colbert_mcp.config import ModelConfig
-from colbert_mcp.encoder.checkpoint import file_digest
 from colbert_mcp.encoder.colbert import ColBERTEncoder, pylate_arguments, silence_loading
+from colbert_mcp.encoder.digests import file_digest
 from colbert_mcp.encoder.hardware import choose_device
-from colbert_mcp.encoder.settings import builtin_settings, overridden
+from colbert_mcp.encoder.settings import resolve_builtin
 from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
 from colbert_mcp.errors import EncoderError
 
@@ -30,7 +30,7 @@ def load_builtin(config: ModelConfig) -> ColBERTEncoder:
     weights = directory / "model.safetensors"
     head = Path(str(files("colbert_mcp.encoder") / "builtin_head.safetensors"))
     _verify(weights)
-    settings = overridden(builtin_settings(directory), config)
+    settings = resolve_builtin(config)
     silence_loading()
     projection = load_file(head)["linear.weight"].float()
     modules = [

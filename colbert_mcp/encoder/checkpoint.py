@@ -5,18 +5,20 @@ on a list (they would be imported), remote code must be allowed, and a checkpoin
 because PyLate would put a random one in its place. Knows files only; loads neither torch nor pylate.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from colbert_mcp.encoder.remote_code import RemoteCode, read_json, remote_code
-from colbert_mcp.encoder.weights import WEIGHTS, tensor_shapes, weights_file
+from colbert_mcp.encoder.digests import checkpoint_digest
+from colbert_mcp.encoder.json_files import read_json
+from colbert_mcp.encoder.remote_code import RemoteCode, remote_code
+from colbert_mcp.encoder.weights import WEIGHTS, check_sizes, tensor_shapes, weights_file
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
 Layout: TypeAlias = Literal["pylate", "sentence-transformers", "stanford"]
-LINEAR = "linear.weight"
+LINEAR, BIAS = "linear.weight", "linear.bias"
 SETTINGS = "config_sentence_transformers.json"
+TOKENIZER_SETTINGS = "tokenizer_config.json"
 _TRANSFORMERS = frozenset(
     {"sentence_transformers.models.Transformer", "sentence_transformers.models.Transformer.Transformer"}
 )
@@ -39,6 +41,8 @@ _IGNORED = frozenset(
 _ACTIVATIONS = ("torch.nn.modules.activation.", "torch.nn.modules.linear.Identity")
 # Settings of a Transformer module that would load something else than what was judged.
 _FOREIGN = ("model_args", "tokenizer_args", "config_args", "tokenizer_name_or_path", "backend")
+# Keys of tokenizer_config.json that would do the same.
+_OTHER_TOKENIZERS = ("fast_tokenizer_files", "tokenizer_file", "vocab_file", "merges_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Checkpoint:
 
     ``backbone`` is the folder of the transformer; ``hidden`` and ``dimension`` are the widths before and after all
     projections; ``modules`` is how many there are with the transformer. ``digest`` covers weights, projections,
-    tokenizer and code.
+    tokenizer, code, and what the configurations of backbone and tokenizer compute.
     """
 
     directory: Path
@@ -92,15 +96,6 @@ def plain_backbone(directory: Path) -> Path:
     return backbone
 
 
-def file_digest(*files: Path) -> str:
-    """SHA-256 over the contents of the files, in the order given."""
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()
-
-
 def _stanford(directory: Path) -> Checkpoint:
     config = _backbone_config(directory)
     code = remote_code(directory, [directory], [])
@@ -108,10 +103,14 @@ def _stanford(directory: Path) -> Checkpoint:
     if not isinstance(architectures, list) or architectures[:1] != ["HF_ColBERT"]:
         raise _no_projection(directory)
     weights = weights_file(directory)
-    shape = tensor_shapes(weights).get(LINEAR)
+    shapes = tensor_shapes(weights)
+    shape = shapes.get(LINEAR)
     if shape is None or len(shape) != 2:
         raise _no_projection(directory)
-    digest = file_digest(weights, _tokenizer(directory), *code.files)
+    if BIAS in shapes:
+        raise EncoderError(f"The projection in {weights} has a bias, and that of Stanford ColBERT has none.")
+    check_sizes(config, weights)
+    digest = checkpoint_digest([weights, _tokenizer(directory), *code.files], _configurations(directory))
     return Checkpoint(directory, "stanford", digest, directory, shape[1], shape[0], 2, code)
 
 
@@ -126,13 +125,14 @@ def _with_modules(directory: Path, modules: list[object]) -> Checkpoint:
     if not found.projections:
         raise _no_projection(directory)
     files = [weights_file(backbone)]
+    check_sizes(_backbone_config(backbone), files[0])
     for projection in found.projections:
         files += [projection / "config.json", weights_file(projection)]
     files += [_tokenizer(backbone), *code.files]
     return Checkpoint(
         directory,
         _layout(directory, modules),
-        file_digest(*files),
+        checkpoint_digest(files, _configurations(backbone)),
         backbone,
         found.widths[0][0],
         found.widths[-1][1],
@@ -190,12 +190,16 @@ def _check_transformer(path: Path) -> None:
 def _widths(path: Path) -> tuple[int, int]:
     """The widths before and after a projection, whose activation must be one of torch's own."""
     config = read_json(path / "config.json")
-    activation = config.get("activation_function") if isinstance(config, dict) else None
+    config = config if isinstance(config, dict) else {}
+    activation = config.get("activation_function")
     if not isinstance(activation, str) or not activation.startswith(_ACTIVATIONS):
         raise EncoderError(f"The projection in {path} names an activation that is not one of torch's own.")
     shape = tensor_shapes(weights_file(path)).get(LINEAR, ())
     if len(shape) != 2:
         raise EncoderError(f"The projection in {path} has no {LINEAR}.")
+    told = config.get("in_features"), config.get("out_features")
+    if told != (shape[1], shape[0]):
+        raise EncoderError(f"The projection in {path} tells of {told[0]} and {told[1]} features; it has {shape[::-1]}.")
     return shape[1], shape[0]
 
 
@@ -212,7 +216,19 @@ def _tokenizer(directory: Path) -> Path:
     file = directory / "tokenizer.json"
     if not file.is_file():
         raise EncoderError(f"{directory} has no tokenizer.json; without it tokens cannot be traced to characters.")
+    settings = read_json(directory / TOKENIZER_SETTINGS)
+    foreign = [key for key in _OTHER_TOKENIZERS if isinstance(settings, dict) and settings.get(key)]
+    if foreign:
+        raise EncoderError(
+            f"{directory / TOKENIZER_SETTINGS} sets {', '.join(foreign)}: another tokenizer than "
+            f"{file} would be loaded."
+        )
     return file
+
+
+def _configurations(backbone: Path) -> list[Path]:
+    """The files beside weights and tokenizer.json by which the loader decides what to compute."""
+    return [backbone / "config.json", backbone / TOKENIZER_SETTINGS]
 
 
 def _no_projection(directory: Path) -> EncoderError:

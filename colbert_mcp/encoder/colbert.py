@@ -30,7 +30,6 @@ from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, wei
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
-_MIN_CONTENT = 8
 _LENGTH_STEP, _ROWS_STEP = 16, 8
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 _LARGE_BLOCK = 262_144
@@ -155,12 +154,6 @@ class ColBERTEncoder:
         self.settings = settings
         self.notices = settings.notices
         self.window = sys.maxsize if settings.window.value is None else settings.window.value
-        if self.content_length < _MIN_CONTENT:
-            raise EncoderError(
-                f"document_length = {model.document_length} leaves {self.content_length} tokens for text."
-            )
-        if model.query_length - len(self._lead) - len(self._tail) - (model.query_prefix_id is not None) < 1:
-            raise EncoderError(f"query_length = {model.query_length} leaves no token for the words of a query.")
         dimension = self._projections[-1].out_features
         self.fingerprint = Fingerprint(
             model=name,

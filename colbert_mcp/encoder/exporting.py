@@ -21,11 +21,12 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.checkpoint import LINEAR, SETTINGS, Checkpoint, inspect, plain_backbone
 from colbert_mcp.encoder.colbert import pylate_arguments
 from colbert_mcp.encoder.heads import SEED, orthogonal_head
+from colbert_mcp.encoder.json_files import read_json
 from colbert_mcp.encoder.loading import locate
-from colbert_mcp.encoder.remote_code import read_json, remote_code
+from colbert_mcp.encoder.remote_code import remote_code
 from colbert_mcp.encoder.settings import METADATA, Setting, Settings, backbone_window, plain_settings, resolve
-from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, QUERY_LENGTH
-from colbert_mcp.encoder.weights import WEIGHTS, weights_file
+from colbert_mcp.encoder.tokenizing import BUILTIN, DOCUMENT_LENGTH, QUERY_LENGTH
+from colbert_mcp.encoder.weights import WEIGHTS, check_sizes, weights_file
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.results import ModelWritten
 
@@ -49,6 +50,8 @@ def export(config: ModelConfig, output: Path) -> ModelWritten:
 
     Raises EncoderError for what cannot be read, is not in that layout, or is there already.
     """
+    if config.name == BUILTIN:
+        raise EncoderError(f"{BUILTIN} comes with this program: there is nothing to export.")
     checkpoint = inspect(locate(config))
     if checkpoint.layout != "stanford":
         raise EncoderError(f"The model in {checkpoint.directory} has modules.json; it needs no export.")
@@ -83,6 +86,7 @@ def make_head(source: Path, output: Path, dimension: int) -> ModelWritten:
     if not 0 < dimension <= hidden:
         raise EncoderError(f"--dimension is {dimension}; the backbone has {hidden}, and a head at most as many.")
     weights = weights_file(backbone)
+    check_sizes(config, weights)
     window = backbone_window(backbone).value or DOCUMENT_LENGTH
     settings = plain_settings(
         Setting(min(DOCUMENT_LENGTH, window), ""), Setting(min(QUERY_LENGTH, window), ""), backbone

@@ -12,11 +12,12 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What the settings come to here: ``device`` is cpu, cuda or mps; ``why`` is fit to stand in brackets."""
+    """What the settings come to here: ``device`` is cpu, cuda or mps; the reasons are fit to stand in brackets."""
 
     device: str
+    device_why: str
     dtype: str
-    why: str
+    dtype_why: str
     bfloat16: bool
     threads: int
 
@@ -26,14 +27,17 @@ def hardware(config: ModelConfig) -> Hardware:
     device = choose_device(config.device)
     dtype = str(choose_dtype(config.dtype, device)).removeprefix("torch.")
     fast = _computes_in_bfloat16(device)
-    why = {
-        "cpu": f"no GPU was found; the processor {'computes' if fast else 'does not compute'} in bfloat16",
-        "cuda": "a GPU was found",
-        "mps": "an Apple GPU was found",
-    }[device]
-    chosen = [name for name, value in (("device", config.device), ("dtype", config.dtype)) if value != "auto"]
-    why = f"[model] {' and '.join(chosen)} {'is' if len(chosen) == 1 else 'are'} set" if chosen else why
-    return Hardware(device, dtype, why, fast, config.threads or torch.get_num_threads())
+    found = {"cpu": "no GPU was found", "cuda": "a GPU was found", "mps": "an Apple GPU was found"}[device]
+    computes = "the processor computes in bfloat16" if fast else "the processor does not compute in bfloat16"
+    usual = computes if device == "cpu" else "half precision" if device == "cuda" else "full precision on Apple GPUs"
+    return Hardware(
+        device=device,
+        device_why=found if config.device == "auto" else "[model] device",
+        dtype=dtype,
+        dtype_why=usual if config.dtype == "auto" else "[model] dtype",
+        bfloat16=fast,
+        threads=config.threads or torch.get_num_threads(),
+    )
 
 
 def choose_device(wanted: str) -> str:

@@ -14,7 +14,7 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoder
 from colbert_mcp.encoder.checkpoint import Checkpoint, inspect
 from colbert_mcp.encoder.remote_code import check_allowed, check_apart, check_pinned, is_directory
-from colbert_mcp.encoder.settings import Settings, builtin_settings, overridden, resolve
+from colbert_mcp.encoder.settings import Settings, resolve, resolve_builtin
 from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
@@ -61,7 +61,7 @@ def judged(config: ModelConfig) -> tuple[Checkpoint, Settings]:
 def settings_of(config: ModelConfig) -> Settings:
     """How the configured model encodes, without loading it. Raises EncoderError, or ModelNotFoundError."""
     if config.name == BUILTIN:
-        return overridden(builtin_settings(builtin_directory()), config)
+        return resolve_builtin(config)
     return judged(config)[1]
 
 
@@ -78,6 +78,8 @@ def locate(config: ModelConfig) -> Path:
     given = Path(config.name).expanduser()
     if given.is_dir():
         return given.resolve()
+    if given.is_absolute() or config.name.startswith(".") or given.exists():
+        raise ModelNotFoundError(f"There is no folder {given}; name the model's directory in [model] name.")
     check_pinned(config)
     wanted = [*_WANTED, *(_CODE if config.trust_remote_code else [])]
     found = _snapshot(config.name, config.revision, wanted, "*.safetensors")

@@ -5,13 +5,13 @@ configuration names with ``trust_remote_code = true``: a hub id pinned to a comm
 folder holds. Knows files and the ``[model]`` settings; runs nothing.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from colbert_mcp.config import ModelConfig
+from colbert_mcp.encoder.json_files import read_json
 from colbert_mcp.errors import EncoderError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -111,16 +111,6 @@ def check_apart(directory: Path, config: ModelConfig, roots: Sequence[Path]) -> 
 def is_directory(config: ModelConfig) -> bool:
     """Whether the settings name a directory rather than a hub id."""
     return Path(config.name).expanduser().is_dir()
-
-
-def read_json(file: Path) -> object:
-    """What a JSON file holds; None where there is no such file. Raises EncoderError."""
-    try:
-        return json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise EncoderError(f"Cannot read {file}: {error}.") from error
 
 
 def _leaves(value: object) -> list[str]:

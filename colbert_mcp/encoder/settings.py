@@ -14,12 +14,19 @@ from tokenizers import Tokenizer
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.checkpoint import SETTINGS, Checkpoint
-from colbert_mcp.encoder.remote_code import read_json
-from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, QUERY_LENGTH
+from colbert_mcp.encoder.json_files import read_json
+from colbert_mcp.encoder.tokenizing import (
+    DOCUMENT_LENGTH,
+    QUERY_LENGTH,
+    builtin_directory,
+    special_tokens,
+    without_limits,
+)
 from colbert_mcp.errors import EncoderError
 
 METADATA = "artifact.metadata"
 _CONFIG = "config.json"
+_MIN_CONTENT = 8
 _PYLATE, _STANFORD, _PLAIN = "PyLate's default", "Stanford ColBERT's default", "default without markers and expansion"
 # Models that number positions from behind their padding token: their tables hold that many more than they can read.
 _COUNT_FROM_PADDING = frozenset(
@@ -60,14 +67,15 @@ class Settings:
     def notices(self) -> tuple[str, ...]:
         """What the user should know: lengths beyond those that the model was trained for."""
         found = []
-        for name, used, trained in (
-            ("document_length", self.document_length, self.trained_document_length),
-            ("query_length", self.query_length, self.trained_query_length),
+        measures = "; `colbert-mcp model lengths` measures it"
+        for name, used, trained, measured in (
+            ("document_length", self.document_length, self.trained_document_length, measures),
+            ("query_length", self.query_length, self.trained_query_length, ""),
         ):
             if trained.value is not None and used.value > trained.value:
                 found.append(
                     f"{name} = {used.value} is longer than the {trained.value} tokens that the model was trained for "
-                    f"({trained.source}): how well it ranks is not known; `colbert-mcp model lengths` measures it."
+                    f"({trained.source}): how well it ranks is not known{measured}."
                 )
         return tuple(found)
 
@@ -87,7 +95,31 @@ def resolve(checkpoint: Checkpoint, config: ModelConfig) -> Settings:
                 f"The marker {prefix.value!r} ({prefix.source}) is no token of the model in {checkpoint.directory}, so "
                 "it was never trained."
             )
+    _check_room(settings, tokenizer)
     return settings
+
+
+def resolve_builtin(config: ModelConfig) -> Settings:
+    """The settings of the built-in model under those of ``[model]``; raises EncoderError for what cannot be."""
+    directory = builtin_directory()
+    settings = overridden(_builtin(directory), config)
+    _check_room(settings, _read_tokenizer(directory / "tokenizer.json"))
+    return settings
+
+
+def _check_room(settings: Settings, tokenizer: Tokenizer) -> None:
+    """Raise EncoderError where special tokens leave too little of a length for text."""
+    special = sum(map(len, special_tokens(tokenizer)))
+    for name, length, prefix, fewest in (
+        ("document_length", settings.document_length, settings.document_prefix, _MIN_CONTENT),
+        ("query_length", settings.query_length, settings.query_prefix, 1),
+    ):
+        least = special + bool(prefix.value) + fewest
+        if length.value < least:
+            raise EncoderError(
+                f"{name} is {length.value} ({length.source}), which is too little for text beside the special tokens. "
+                f"Set [model] {name} to at least {least}."
+            )
 
 
 def overridden(own: Settings, config: ModelConfig) -> Settings:
@@ -200,7 +232,7 @@ def plain_settings(document_length: Setting[int], query_length: Setting[int], ba
     )
 
 
-def builtin_settings(backbone: Path) -> Settings:
+def _builtin(backbone: Path) -> Settings:
     """The embedded default's own settings; ``backbone`` is the folder of its package."""
     default = "default of builtin"
     trained: Setting[int | None] = Setting(256, "max_seq_length of all-MiniLM-L6-v2")
@@ -247,7 +279,7 @@ def _punctuation(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 def _read_tokenizer(file: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_file(str(file))
+        return without_limits(Tokenizer.from_file(str(file)))
     except Exception as error:  # the library raises nothing narrower
         raise EncoderError(f"Cannot read {file}: {error}.") from error
 

@@ -97,7 +97,10 @@ def readable(text: str) -> str:
 def special_tokens(tokenizer: Tokenizer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The tokens put before and after every text; int64 each. Raises EncoderError where no text has tokens."""
     for probe in _PROBES:
-        encoding = tokenizer.encode(probe)
+        try:
+            encoding = tokenizer.encode(probe)
+        except Exception as error:  # the library raises nothing narrower
+            raise EncoderError(f"The model's tokenizer fails on {probe!r}: {error}.") from error
         own = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
         if own:
             ids = np.array(encoding.ids, np.int64)

@@ -5,7 +5,7 @@ Knows files and tensor names; loads neither torch nor pylate.
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from colbert_mcp.errors import EncoderError
@@ -19,6 +19,8 @@ _CONVERSION = (
     "{'format': 'pt'})"
 )
 _LARGEST_HEADER = 100_000_000
+_MOST_LAYERS = 1_000
+_MOST_POSITIONS = 2**20
 
 
 def weights_file(directory: Path) -> Path:
@@ -39,16 +41,32 @@ def weights_file(directory: Path) -> Path:
 def tensor_shapes(weights: Path) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor by name, from a safetensors header (an 8-byte little-endian length, then JSON)."""
     broken = EncoderError(f"{weights} is not a safetensors file.")
-    with weights.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(weights.stat().st_size, _LARGEST_HEADER):
-            raise broken
-        header = file.read(length)
     try:
+        with weights.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(weights.stat().st_size, _LARGEST_HEADER):
+                raise broken
+            header = file.read(length)
         entries = json.loads(header)
         return {name: tuple(map(int, entry["shape"])) for name, entry in entries.items() if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise broken from None
+
+
+def check_sizes(config: Mapping[str, object], weights: Path) -> None:
+    """Raise EncoderError where a backbone's config.json asks for far more than its weights hold.
+
+    What they lack would be made up while loading, in memory that a stranger's number decides.
+    """
+    largest = max((size for shape in tensor_shapes(weights).values() for size in shape), default=0)
+    # A layer that is gated has twice its size in one tensor, and one tensor may hold several.
+    bounds = dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "n_embd", "dim"), 4 * largest)
+    bounds |= dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "n_layers"), _MOST_LAYERS)
+    bounds |= dict.fromkeys(("max_position_embeddings", "n_positions"), max(largest, _MOST_POSITIONS))
+    for key, most in bounds.items():
+        value = config.get(key)
+        if isinstance(value, int) and value > most:
+            raise EncoderError(f"{weights.parent / 'config.json'} sets {key} to {value}, more than {WEIGHTS} can hold.")
 
 
 def unmatched(parameters: Iterable[str], prefix: str, names: Iterable[str]) -> list[str]:

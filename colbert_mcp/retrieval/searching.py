@@ -78,9 +78,13 @@ def _notices(snapshot: Snapshot, query: Query | None, allowed: Mask, request: Re
 
 
 def _left_out(unread: str) -> str:
-    """What of a query was not used: how many words, and with which they begin."""
+    """What of a query was not used: how many words, and with which they begin and end."""
     words = unread.split()
-    beginning = " ".join(words)[:_LEFT_OUT_CHARACTERS]
-    dots = "…" if len(beginning) < len(" ".join(words)) else ""
+    shown = " ".join(words)
+    if len(shown) > _LEFT_OUT_CHARACTERS:
+        half = _LEFT_OUT_CHARACTERS // 2
+        # Whole words, if there are any in so few characters.
+        beginning, end = shown[:half].rpartition(" "), shown[-half:].partition(" ")
+        shown = f"{beginning[0] or beginning[2]} … {end[2] or end[0]}"
     count = "word was" if len(words) == 1 else f"{len(words)} words were"
-    return f"The query is longer than the model reads: its last {count} not used, “{beginning}{dots}”."
+    return f"The query is longer than the model reads: its last {count} not used, “{shown}”."

@@ -10,10 +10,10 @@ from support import PROJECT
 from colbert_mcp import Index
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import builtin, load_encoder
-from colbert_mcp.encoder.checkpoint import file_digest
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.encoder.comparing import check_model
 from colbert_mcp.encoder.description import describe
+from colbert_mcp.encoder.digests import file_digest
 from colbert_mcp.encoder.exporting import make_head
 from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, builtin_directory, builtin_tokenizer
 from colbert_mcp.errors import EncoderError

@@ -205,7 +205,8 @@ def test_the_processor_is_told_with_the_reason_for_what_the_model_gets(tmp_path:
     assert found.state == "ok"
     assert "cores" in found.what
     (found,) = processor(ModelConfig(dtype="float16", threads=3))
-    assert "in float16 with 3 threads ([model] dtype is set)" in found.what
+    assert "in float16 with 3 threads (" in found.what
+    assert found.what.endswith("GPU was found; [model] dtype)")
 
 
 def test_the_quick_doctor_loads_neither_torch_nor_chroma(index: Path) -> None:

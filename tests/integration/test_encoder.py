@@ -326,14 +326,14 @@ def test_the_best_device_there_is_chosen_and_a_missing_one_refused(monkeypatch: 
 
 def test_a_document_length_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
     assert load(miniature.pylate(tmp_path), document_length=11).content_length == 8
-    with pytest.raises(EncoderError, match="document_length = 10 leaves 7 tokens"):
+    with pytest.raises(EncoderError, match="document_length to at least 11"):
         load(tmp_path, document_length=10)
 
 
 def test_a_query_length_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
     encoder = load(miniature.pylate(tmp_path), query_length=4)
     assert encoder.encode_query("bread water").unread == "water"
-    with pytest.raises(EncoderError, match="query_length = 3 leaves no token"):
+    with pytest.raises(EncoderError, match="query_length to at least 4"):
         load(tmp_path, query_length=3)
 
 
@@ -353,7 +353,7 @@ def test_a_model_that_changes_text_outside_of_its_tokenizer_is_refused(tmp_path:
         ("1_Dense/model.safetensors", b"torn", "not a safetensors file"),
         ("tokenizer.json", None, "no tokenizer.json"),
         ("model.safetensors", None, "no model.safetensors"),
-        ("model.safetensors", b"torn", "Cannot load"),
+        ("model.safetensors", b"torn", "not a safetensors file"),
     ],
 )
 def test_a_damaged_checkpoint_is_a_typed_error(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:

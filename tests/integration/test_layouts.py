@@ -5,6 +5,7 @@ import re
 import string
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -250,6 +251,19 @@ def test_models_that_count_positions_from_their_padding_read_less_than_their_tab
         (miniature.pylate, "config.json", {"_attn_implementation": "some/kernel"}, "a kernel from a hub"),
         (miniature.pylate, "adapter_config.json", {}, "an adapter over another model"),
         (miniature.pylate, "config.json", {"transformers_weights": "other.safetensors"}, "names other weights"),
+        (miniature.pylate, "config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers to 1000000000"),
+        (miniature.stanford, "config.json", {"vocab_size": 10**12}, "more than model.safetensors can hold"),
+        (
+            miniature.stanford,
+            "config.json",
+            {"max_position_embeddings": 10**12},
+            "more than model.safetensors can hold",
+        ),
+        (miniature.pylate, "1_Dense/config.json", {"out_features": 10**12}, "tells of 32 and 1000000000000 features"),
+        (miniature.pylate, "tokenizer_config.json", {"tokenizer_file": "/else.json"}, "another tokenizer than"),
+        (miniature.stanford, "tokenizer_config.json", {"fast_tokenizer_files": ["tokenizer.4.json"]}, "another token"),
+        (miniature.pylate, "config_sentence_transformers.json", {"document_length": 10}, "length to at least 11"),
+        (miniature.stanford, "artifact.metadata", {"query_maxlen": 3}, "query_length to at least 4"),
     ],
 )
 def test_settings_that_this_program_does_not_compute_are_refused(
@@ -259,6 +273,69 @@ def test_settings_that_this_program_does_not_compute_are_refused(
     edit(tmp_path / file, **values)
     with pytest.raises(EncoderError, match=reason):
         load(tmp_path)
+
+
+def test_a_configuration_without_an_end_is_not_read_into_memory(tmp_path: Path) -> None:
+    miniature.stanford(tmp_path)
+    (tmp_path / "artifact.metadata").unlink()
+    (tmp_path / "artifact.metadata").symlink_to("/dev/zero")
+    with pytest.raises(EncoderError, match="is larger than"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("header", [b'{"a":' * 100_000, b'{"a": {"shape": [1e999]}}'])
+def test_a_header_of_weights_that_is_none_is_told(tmp_path: Path, header: bytes) -> None:
+    miniature.stanford(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(EncoderError, match="is not a safetensors file"):
+        load(tmp_path)
+
+
+def _without_lower_case(tokenizer: Path) -> None:
+    known = json.loads(tokenizer.read_text())
+    known["normalizer"]["lowercase"] = False
+    tokenizer.write_text(json.dumps(known))
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda model: edit(model / "config.json", hidden_act="relu"),
+        lambda model: edit(model / "config.json", num_attention_heads=4),
+        lambda model: edit(model / "config.json", layer_norm_eps=0.5),
+        lambda model: edit(model / "config.json", num_hidden_layers=1),
+        lambda model: edit(model / "tokenizer_config.json", tokenizer_class="BertTokenizer", do_lower_case=False),
+        lambda model: edit(model / "tokenizer_config.json", additional_special_tokens=["M"]),
+        lambda model: _without_lower_case(model / "tokenizer.json"),
+    ],
+)
+def test_what_changes_an_embedding_changes_the_fingerprint(
+    tmp_path: Path, layout: Callable[[Path], Path], spoil: Callable[[Path], None]
+) -> None:
+    texts = ["The Mill, bread and Water."]
+    before = load(layout(tmp_path))
+    spoil(tmp_path)
+    after = load(tmp_path)
+    one, two = (encoder.encode_documents(encoder.tokenize(texts))[0].token_embeddings for encoder in (before, after))
+    assert one.shape != two.shape or not np.allclose(one, two, atol=1e-5), (
+        "it changes no embedding, so it tests nothing"
+    )
+    assert before.fingerprint != after.fingerprint
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+def test_what_changes_no_embedding_changes_no_fingerprint(tmp_path: Path, layout: Callable[[Path], Path]) -> None:
+    before = load(layout(tmp_path))
+    edit(tmp_path / "config.json", transformers_version="4.0", hidden_dropout_prob=0.9, use_cache=False)
+    edit(tmp_path / "tokenizer_config.json", model_max_length=99, truncation_side="left", name_or_path="elsewhere")
+    (tmp_path / "README.md").write_text("About this model.")
+    (tmp_path / "config.json").write_text(json.dumps(json.loads((tmp_path / "config.json").read_text()), indent=7))
+    after = load(tmp_path)
+    assert before.fingerprint == after.fingerprint
+    one, two = (encoder.encode_documents(encoder.tokenize(TEXTS)) for encoder in (before, after))
+    for mine, theirs in zip(one, two, strict=True):
+        np.testing.assert_array_equal(mine.token_embeddings, theirs.token_embeddings)
 
 
 def test_weights_that_are_missing_are_refused_and_not_made_up(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from colbert_mcp.encoder.exporting import export, make_head
 from colbert_mcp.encoder.heads import orthogonal_head
 from colbert_mcp.encoder.reference_texts import REFERENCE_TEXTS
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import EncoderError, UnreadableDocumentError
+from colbert_mcp.errors import ConfigError, EncoderError, UnreadableDocumentError
 from colbert_mcp.measuring.labelled import ndcg, read_labelled
 from colbert_mcp.measuring.lengths import LENGTHS, Sample, measure
 from colbert_mcp.results import LengthsOutput, ModelCheckOutput, ModelOutput, ModelWritten
@@ -113,7 +113,7 @@ def _output_there(model: Path) -> None:
         (_unknown_metadata, "sets query_pooling, which may change how texts are encoded"),
         (_no_metadata, "has no artifact.metadata"),
         (_no_projection, "no ColBERT projection"),
-        (_bias, "more than a backbone and linear.weight"),
+        (_bias, "has a bias"),
         (_more_tensors, "more than a backbone and linear.weight"),
         (_no_code, "does not hold the code"),
         (_output_there, "is there already"),
@@ -213,6 +213,13 @@ def test_model_show_tells_that_code_runs_and_another_models_never_does(
     assert not (tmp_path / "canary").exists()
 
 
+def test_a_model_without_a_name_and_an_export_of_the_built_in_one_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "show", ""]) == ConfigError.exit_code
+    assert "The name of the model is empty" in capsys.readouterr().err
+    assert main(["model", "export", "builtin", "never-written"]) == EncoderError.exit_code
+    assert "nothing to export" in capsys.readouterr().err
+
+
 def test_model_check_compares_layouts_and_texts_with_themselves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,6 +306,7 @@ def test_a_query_of_500_words_says_what_was_not_used(tmp_path: Path, layout: typ
     assert 400 < count < 500
     assert f"its last {count} words were not used" in notice
     assert " ".join(unread.split()[:10]) in notice
+    assert " ".join(unread.split()[-10:]) in notice, "what was added at the end of a long question shows"
     assert engine.search("bread " * 8).notice is None
     engine.close()
 

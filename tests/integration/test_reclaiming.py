@@ -97,7 +97,7 @@ def test_what_chroma_writes_of_the_memory_without_using_it_is_blanked(tmp_path: 
     dense = [chance.random(32, np.float32) for _ in range(count)]
     records = [VectorRecord(f"{n:016}", dense[n], "Text.", {"path": "/x"}) for n in range(count)]
     vectors = Vectors(tmp_path / "chroma", records, 1, count, lambda: None)
-    nearest = vectors.nearest(dense[0], 300)
+    nearest = vectors.nearest(dense[0], 50)  # few enough for the approximate index to be exact
     vectors.close()
     (lengths,) = (tmp_path / "chroma").rglob("length.bin")
     unused = [lengths] if count > 500 else [lengths, lengths.with_name("data_level0.bin")]
@@ -109,7 +109,7 @@ def test_what_chroma_writes_of_the_memory_without_using_it_is_blanked(tmp_path: 
         Vectors(tmp_path / "chroma", [], 1, count, lambda: pytest.fail("it was rebuilt")).close()
     assert files_that_hold(tmp_path / "chroma", SECRET) == set()
     last = Vectors(tmp_path / "chroma", [], 1, count, lambda: pytest.fail("it was rebuilt"))
-    assert last.nearest(dense[0], 300) == nearest
+    assert last.nearest(dense[0], 50) == nearest
     assert last.differing(records[:400], data=True) == 0
     last.close()
 

@@ -183,3 +183,21 @@ def test_a_value_that_no_machine_can_keep_is_refused(tmp_path: Path, setting: st
 def test_an_index_of_a_user_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="no user"):
         _ = load_config(index="~nobody-of-this-name/x").index_path
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("document_length = true", "model.document_length: Input should be a valid integer"),
+        ('document_length = "300"', "model.document_length: Input should be a valid integer"),
+        ('trust_remote_code = "yes"', "model.trust_remote_code: Input should be a valid boolean"),
+        ('attend_to_expansion_tokens = "true"', 'it is "auto", true or false'),
+        ("attend_to_expansion_tokens = 1", 'it is "auto", true or false'),
+    ],
+)
+def test_a_value_of_another_type_is_refused_and_not_guessed(tmp_path: Path, line: str, reason: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f"[model]\n{line}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert reason in str(caught.value)
