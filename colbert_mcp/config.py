@@ -68,7 +68,7 @@ class SearchConfig(_Section):
     """``[search]``: candidates and the weights of the hybrid score."""
 
     min_candidates: int = Field(default=400, ge=1)
-    candidate_share: float = Field(default=0.033, ge=0, le=1)
+    candidate_growth: float = Field(default=3.0, ge=0)
     maxsim_weight: float = Field(default=0.5, ge=0)
     bm25_weight: float = Field(default=0.2, ge=0)
     dense_weight: float = Field(default=0.3, ge=0)

@@ -24,6 +24,7 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.encoder.hardware import choose_device, choose_dtype, is_out_of_memory, release_memory
+from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import ExactTokenizer, readable
 from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
@@ -151,6 +152,7 @@ class ColBERTEncoder:
         self._lead, self._tail = self._tokens.lead, self._tokens.tail
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
+        self.scorer = scorer_for(self._device.type)
         self.settings = settings
         self.notices = settings.notices
         self.window = sys.maxsize if settings.window.value is None else settings.window.value

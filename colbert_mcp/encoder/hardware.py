@@ -1,5 +1,6 @@
 """Where the model runs and in which number format. Loads torch alone, so that it can be asked without a model."""
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,21 @@ def choose_dtype(wanted: str, device: str) -> torch.dtype:
     if device == "cpu":
         return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
     return torch.float32
+
+
+def computes_in_int8() -> bool:
+    """Whether the processor has instructions for int8 products; torch emulates them elsewhere, which is slower."""
+    can = torch.cpu.get_capabilities()
+    return any(can.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+def free_memory(device: str) -> int:
+    """Bytes that are free on a device."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    if device == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return sys.maxsize  # the matrices are there already
 
 
 def is_out_of_memory(error: Exception) -> bool:
