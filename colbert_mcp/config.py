@@ -32,7 +32,7 @@ class IndexConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """``[model]``: the encoder; 0, "" and, for expansion, "auto" mean the model's own value."""
+    """``[model]``: the encoder; 0, "" and "auto" mean what the model says, or what suits the device."""
 
     name: str = Field(default="builtin", min_length=1)
     revision: str = ""
@@ -43,7 +43,7 @@ class ModelConfig(_Section):
     document_length: int = Field(default=0, ge=0, le=65536)
     query_length: int = Field(default=0, ge=0, le=65536)
     attend_to_expansion_tokens: bool | Literal["auto"] = "auto"
-    batch_tokens: int = Field(default=4096, ge=64, le=2**24)
+    batch_tokens: int = Field(default=0, ge=0, le=2**24)
     threads: int = Field(default=0, ge=0, le=1024)
 
     @field_validator("attend_to_expansion_tokens", mode="before")

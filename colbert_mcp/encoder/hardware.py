@@ -8,6 +8,7 @@ import torch
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.errors import EncoderError
 
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 16_384, "mps": 4096}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -21,6 +22,8 @@ class Hardware:
     dtype_why: str
     bfloat16: bool
     threads: int
+    batch_tokens: int
+    int8_why: str
 
 
 def hardware(config: ModelConfig) -> Hardware:
@@ -38,6 +41,8 @@ def hardware(config: ModelConfig) -> Hardware:
         dtype_why=usual if config.dtype == "auto" else "[model] dtype",
         bfloat16=fast,
         threads=config.threads or torch.get_num_threads(),
+        batch_tokens=choose_batch_tokens(config.batch_tokens, device),
+        int8_why="the processor computes in int8" if computes_in_int8() else "the processor does not compute in int8",
     )
 
 
@@ -60,6 +65,11 @@ def choose_dtype(wanted: str, device: str) -> torch.dtype:
     if device == "cpu":
         return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
     return torch.float32
+
+
+def choose_batch_tokens(wanted: int, device: str) -> int:
+    """Tokens encoded at once, padding included; 0 is what keeps the device busy (ARCHITECTURE.md, A GPU)."""
+    return wanted or _BATCH_TOKENS[device]
 
 
 def computes_in_int8() -> bool:

@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from colbert_mcp.scoring import TOLERANCE, NumpyScorer, PooledMatrix, Scorer
 
 # The scorer of a GPU computes on the processor here: the same code, on another device.
 SCORERS = {"numpy": NumpyScorer, "int8": Int8Scorer, "resident": lambda: ResidentScorer("cpu", NumpyScorer())}
+if torch.cuda.is_available():
+    SCORERS["cuda"] = lambda: ResidentScorer("cuda", NumpyScorer())
 DIMENSION = 32
 seeds = st.integers(0, 2**32 - 1)
 every_scorer = pytest.mark.parametrize("make", SCORERS.values(), ids=SCORERS)
@@ -101,7 +104,7 @@ def test_the_best_ten_of_a_device_are_those_of_numpy() -> None:
     for seed in range(20):
         query = rows(seed, 8)
         own = NumpyScorer().best_matches(query, tokens).mean(axis=0)
-        for make in (SCORERS["int8"], SCORERS["resident"]):
+        for make in SCORERS.values():
             scores = make().best_matches(query, tokens).mean(axis=0)
             best = np.argsort(-scores)[:10]
             # Where two are nearer than the tolerance, either order is right.
