@@ -206,7 +206,7 @@ def test_the_processor_is_told_with_the_reason_for_what_the_model_gets(tmp_path:
     assert "cores" in found.what
     (found,) = processor(ModelConfig(dtype="float16", threads=3))
     assert "in float16 with 3 threads (" in found.what
-    assert found.what.endswith("GPU was found; [model] dtype)")
+    assert "GPU was found; [model] dtype), and passages are scored in " in found.what
 
 
 def test_the_quick_doctor_loads_neither_torch_nor_chroma(index: Path) -> None:
