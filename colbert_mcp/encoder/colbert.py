@@ -23,7 +23,14 @@ from transformers.utils import logging as transformers_logging
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.checkpoint import Checkpoint
-from colbert_mcp.encoder.hardware import choose_device, choose_dtype, is_out_of_memory, release_memory
+from colbert_mcp.encoder.hardware import (
+    choose_batch_tokens,
+    choose_device,
+    choose_dtype,
+    is_out_of_memory,
+    release_memory,
+)
+from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import ExactTokenizer, readable
 from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
@@ -137,8 +144,8 @@ class ColBERTEncoder:
         # Checkpoints in half precision come with projections in it, too.
         self._projections = [model[index].float() for index in range(1, len(model))]
         self._dense_before_projection = dense_before_projection
-        self._batch_tokens = config.batch_tokens
         self._device = torch.device(model.device)
+        self._batch_tokens = choose_batch_tokens(config.batch_tokens, self._device.type)
         self._dtype = choose_dtype(config.dtype, self._device.type)
         # Only the backbone runs in half precision: the projection is cheap and its output is what is compared.
         self.backbone.to(self._dtype)
@@ -151,6 +158,7 @@ class ColBERTEncoder:
         self._lead, self._tail = self._tokens.lead, self._tokens.tail
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
+        self.scorer = scorer_for(self._device.type)
         self.settings = settings
         self.notices = settings.notices
         self.window = sys.maxsize if settings.window.value is None else settings.window.value
@@ -200,11 +208,10 @@ class ColBERTEncoder:
                 middle = len(batch) // 2
                 waiting.extendleft([(batch[middle:], longest), (batch[:middle], longest)])
                 continue
-            states, tokens = embedded
+            means, tokens = embedded
             for row, index in enumerate(batch):
-                length = len(inputs[index])
-                kept = tokens[row, :length][self._kept(inputs[index])]
-                results[index] = Encoded(kept, self._dense(states[row, :length], kept))
+                kept = tokens[row, : len(inputs[index])][self._kept(inputs[index])]
+                results[index] = Encoded(kept, self._dense(means[row], kept))
         return [results[index] for index in range(len(inputs))]
 
     def _padded(self, inputs: Sequence[npt.NDArray[np.int64]], longest: int) -> dict[str, torch.Tensor]:
@@ -254,9 +261,9 @@ class ColBERTEncoder:
         if embedded is None:
             middle = len(texts) // 2
             return [*self.encode_queries(texts[:middle]), *self.encode_queries(texts[middle:])]
-        states, embeddings = embedded
+        means, embeddings = embedded
         return [
-            self._query(text, ids[row], attention[row], states[row], embeddings[row]) for row, text in enumerate(texts)
+            self._query(text, ids[row], attention[row], means[row], embeddings[row]) for row, text in enumerate(texts)
         ]
 
     def _query(
@@ -264,7 +271,7 @@ class ColBERTEncoder:
         text: str,
         ids: npt.NDArray[np.int64],
         attention: npt.NDArray[np.bool_],
-        states: npt.NDArray[np.float32],
+        mean: npt.NDArray[np.float32],
         embeddings: npt.NDArray[np.float32],
     ) -> Query:
         own = self._model.query_length - len(self._lead) - len(self._tail) - (self._model.query_prefix_id is not None)
@@ -274,7 +281,7 @@ class ColBERTEncoder:
         rows = np.ones_like(attention) if self._model.do_query_expansion else attention
         kept = embeddings[rows]
         spans = self._query_spans(text, ids[: int(rows.sum())])
-        return Query(kept, self._dense(states[attention], kept), unread, spans, self._names(ids[rows]))
+        return Query(kept, self._dense(mean, kept), unread, spans, self._names(ids[rows]))
 
     def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
         """int64 [n, 2]: the characters of each row of the document's token embeddings; (0, 0) for special tokens."""
@@ -342,21 +349,25 @@ class ColBERTEncoder:
             yield batch, longest
 
     def _forward(self, features: dict[str, torch.Tensor]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """States before the projection and normalised token embeddings, float32 [b, t, h] and [b, t, d]."""
+        """Means of the states before the projection, and normalised token embeddings; float32 [b, h] and [b, t, d].
+
+        The means are taken on the device: states are several times as large as all that is kept of them.
+        """
         features = {name: tensor.to(self._device) for name, tensor in features.items()}
         with self._lock, torch.inference_mode():
             features = self.backbone(features)
             states = features["token_embeddings"].float()
+            attended = features["attention_mask"].float()
+            means = torch.bmm(attended[:, None], states)[:, 0] / attended.sum(dim=1, keepdim=True)
             features["token_embeddings"] = states
             for projection in self._projections:
                 features = projection(features)
             tokens = torch.nn.functional.normalize(features["token_embeddings"], p=2, dim=-1)
-            return states.cpu().numpy(), tokens.cpu().numpy()
+            return means.cpu().numpy(), tokens.cpu().numpy()
 
-    def _dense(self, states: npt.NDArray[np.float32], kept: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        mean: npt.NDArray[np.float32] = (states if self._dense_before_projection else kept).mean(axis=0)
-        mean /= max(float(np.linalg.norm(mean)), 1e-12)
-        return mean
+    def _dense(self, mean: npt.NDArray[np.float32], kept: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        dense: npt.NDArray[np.float32] = mean if self._dense_before_projection else kept.mean(axis=0)
+        return dense / np.float32(max(float(np.linalg.norm(dense)), 1e-12))
 
 
 def _rounded(count: int, step: int) -> int:
