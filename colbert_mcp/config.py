@@ -69,8 +69,8 @@ class SearchConfig(_Section):
 
     min_candidates: int = Field(default=400, ge=1)
     candidate_growth: float = Field(default=3.0, ge=0)
-    maxsim_weight: float = Field(default=0.5, ge=0)
-    bm25_weight: float = Field(default=0.2, ge=0)
+    maxsim_weight: float = Field(default=0.4, ge=0)
+    bm25_weight: float = Field(default=0.3, ge=0)
     dense_weight: float = Field(default=0.3, ge=0)
 
 
