@@ -24,7 +24,11 @@ from colbert_mcp.sharing.rendezvous import Rendezvous
 pytestmark = pytest.mark.real_encoder
 
 EXAMPLES = PROJECT / "examples"
-QUESTIONS = json.loads((EXAMPLES / "questions.json").read_text(encoding="utf-8"))
+QUESTIONS = [
+    {"question": asked["question"], "quote": asked["quote"], "file": expected["path"], "line": expected["lines"][0]}
+    for asked in map(json.loads, (EXAMPLES / "questions.jsonl").read_text(encoding="utf-8").splitlines())
+    for expected in asked["expected"]
+]
 FIRST = 3
 
 
