@@ -32,9 +32,9 @@ def add_measuring_commands(commands: Any, add: Any) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--split", default="test", help="of the data set: qrels/SPLIT.tsv (default: test)")
+    parser.add_argument("--split", help="of the data set: qrels/SPLIT.tsv (default: test)")
     parser.add_argument("--queries", type=int, metavar="N", help="at most N queries, drawn alike each time")
-    parser.add_argument("--mode", choices=["hybrid", "semantic", "lexical"], default="hybrid", help="default: hybrid")
+    parser.add_argument("--mode", choices=["hybrid", "semantic", "lexical"], help="default: hybrid")
     parser.add_argument(
         "--exhaustive", type=int, metavar="N", help="compare candidates with all tokens on N queries (default 50)"
     )
@@ -64,6 +64,8 @@ def compare(options: argparse.Namespace, config: Config) -> int:
     if options.changed < 0:
         raise ConfigError(f"--changed is {options.changed}; it must be 0 or more.")
     if options.on is None:
+        if given := ", ".join(f"--{name}" for name in _given(options)):
+            raise ConfigError(f"{given}: only for an evaluation; give a data set with --on.")
         output = compare(read_rows(Path(options.a)), read_rows(Path(options.b)))
     else:
         a, b = (_configuration(name, options.index) for name in (options.a, options.b))
@@ -74,10 +76,15 @@ def compare(options: argparse.Namespace, config: Config) -> int:
 
 
 def _how(options: argparse.Namespace) -> Any:
-    from colbert_mcp.measuring.evaluating import EXHAUSTIVE_QUERIES, Evaluation
+    from colbert_mcp.measuring.evaluating import Evaluation
 
-    exhaustive = EXHAUSTIVE_QUERIES if options.exhaustive is None else options.exhaustive
-    return Evaluation(options.split, options.queries, options.mode, exhaustive, options.keep)
+    return Evaluation(**_given(options))
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of an evaluation that were typed; the others are Evaluation's to choose."""
+    values = {name: getattr(options, name) for name in ("split", "queries", "mode", "exhaustive", "keep")}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _configuration(name: str, index: str | None) -> Config:

@@ -22,6 +22,7 @@ from colbert_mcp.indexing.indexer import fingerprint
 from colbert_mcp.measuring.asking import asking, check_query
 from colbert_mcp.measuring.corpus import workplace, write_documents
 from colbert_mcp.measuring.labelled import Labelled, read_labelled
+from colbert_mcp.measuring.metrics import library
 from colbert_mcp.measuring.questions import AskedQuestion, Expected, read_questions
 from colbert_mcp.measuring.tallying import Probe, Step, ask_all, candidate_recall, estimates, latencies
 from colbert_mcp.results import IndexOutput
@@ -75,6 +76,7 @@ def evaluate(
     """
     if how.exhaustive < 0:
         raise QueryError(f"exhaustive is {how.exhaustive}; it must be 0 or more.")
+    library()
     if dataset.is_dir():
         return _on_labelled(config, dataset, how, step, load or load_encoder)
     if how.keep is not None:

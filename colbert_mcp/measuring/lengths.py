@@ -24,6 +24,7 @@ from colbert_mcp.indexing.indexer import check_indexable
 from colbert_mcp.measuring.asking import asking
 from colbert_mcp.measuring.corpus import write_documents
 from colbert_mcp.measuring.labelled import Labelled, read_labelled
+from colbert_mcp.measuring.metrics import library
 from colbert_mcp.measuring.tallying import Probe, ask_all, values_of
 from colbert_mcp.results import LengthRow, LengthsOutput
 
@@ -60,6 +61,8 @@ def measure(
     trained = settings.trained_document_length.value or sys.maxsize
     if sample.bytes < 1:
         raise QueryError(f"sample_bytes is {sample.bytes}; it must be at least 1.")
+    if labelled is not None:
+        library()
     judged = None if labelled is None else read_labelled(labelled, queries=sample.queries, documents=sample.documents)
     root = real_path(path)
     check_indexable(root, ())

@@ -5,7 +5,7 @@ a fixed seed, so that every metric of the same queries is resampled alike.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,15 +30,23 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def per_query(rankings: Sequence[Sequence[str]], relevance: Sequence[Mapping[str, int]]) -> Numbers:
-    """METRICS of each ranking (names, best first, none twice) by the gains of what is relevant; float64 [n, 4], 0…1.
-
-    Raises ConfigError where the library is not installed, which has no wheel for some platforms.
-    """
+def library() -> Any:
+    """trec_eval's evaluator; raises ConfigError where the package is missing, which has no wheel for some platforms."""
     try:
         from pytrec_eval import RelevanceEvaluator
     except ImportError:
-        raise ConfigError("Metrics need a package that is missing; run: pip install pytrec-eval-terrier") from None
+        raise ConfigError(
+            "Metrics need the package pytrec-eval-terrier; run: python -m pip install pytrec-eval-terrier"
+        ) from None
+    return RelevanceEvaluator
+
+
+def per_query(rankings: Sequence[Sequence[str]], relevance: Sequence[Mapping[str, int]]) -> Numbers:
+    """METRICS of each ranking (names, best first, none twice) by the gains of what is relevant; float64 [n, 4], 0…1.
+
+    Raises ConfigError where the library is missing.
+    """
+    evaluator = library()
     # Numbers stand for names: the library takes C strings, which cannot hold all of them.
     judged, deep, short = {}, {}, {}
     for number, (ranking, gains) in enumerate(zip(rankings, relevance, strict=True)):
@@ -47,8 +55,8 @@ def per_query(rankings: Sequence[Sequence[str]], relevance: Sequence[Mapping[str
         run = [known.setdefault(name, str(len(known))) for name in ranking[:DEPTH]]
         deep[str(number)] = {name: float(DEPTH - rank) for rank, name in enumerate(run)}
         short[str(number)] = dict(list(deep[str(number)].items())[:_CUTOFF])
-    found = RelevanceEvaluator(judged, {"ndcg_cut.10", "recall.10,100"}).evaluate(deep)
-    ranks = RelevanceEvaluator(judged, {"recip_rank"}).evaluate(short)
+    found = evaluator(judged, {"ndcg_cut.10", "recall.10,100"}).evaluate(deep)
+    ranks = evaluator(judged, {"recip_rank"}).evaluate(short)
     names = ("ndcg_cut_10", "recall_10", "recall_100")
     return np.array(
         [[*(found[n][name] for name in names), ranks[n]["recip_rank"]] for n in judged], np.float64

@@ -44,8 +44,8 @@ def lines(file: Path) -> Iterator[tuple[Place, str]]:
         raise UnreadableDocumentError(f"{source} is not UTF-8; save it as UTF-8.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableDocumentError(f"{source} is damaged ({error}); get it again.") from None
-    except (OSError, ValueError) as error:
-        raise UnreadableDocumentError(f"Cannot read {source}: {error}.") from None
+    except OSError as error:
+        raise UnreadableDocumentError(f"Cannot read {source} ({error.strerror}).") from None
 
 
 def records(file: Path) -> Iterator[tuple[Place, Record]]:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,17 @@ def test_names_of_any_kind_are_told_apart() -> None:
     names = ["a\0b", "a\0c", "a", " a", "", "é", "é"]
     for name in names:
         assert per_query([names], [{name: 1}])[0, 3] == pytest.approx(1 / (names.index(name) + 1))
+
+
+def test_a_missing_library_is_told_before_anything_is_done(
+    tmp_path: Path, run: Run, notes: Path, loaded: list[FakeEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pytrec_eval", None)
+    folder = dataset(tmp_path / "set")
+    for command in (["eval", folder], ["model", "lengths", notes, "--labelled", folder]):
+        code, _, err = run(*command)
+        assert (code, "pip install pytrec-eval-terrier" in err) == (3, True)
+    assert not loaded
 
 
 def test_an_interval_is_that_of_resampled_means_and_the_same_each_time() -> None:
@@ -341,6 +353,12 @@ def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, run: Run, n
     assert "holds other files" in err
     assert sorted(notes.rglob("*")) == before
     assert run("eval", tmp_path / "set", "--keep", notes / "bees.txt")[0] == 6
+    kept = tmp_path / "kept"
+    assert run("eval", tmp_path / "set", "--keep", kept)[0] == 0
+    shutil.rmtree(kept / "documents")
+    (kept / "documents").write_text("in the way")
+    code, _, err = run("eval", tmp_path / "set", "--keep", kept)
+    assert (code, "Cannot write documents below" in err) == (6, True)
 
 
 def test_documents_are_written_once_and_those_that_are_gone_deleted(tmp_path: Path) -> None:
@@ -583,6 +601,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, run: Run) -> None:
     code, _, err = run("compare", tmp_path / "settings.toml", "default")
     assert (code, "give a data set with --on" in err) == (4, True)
     assert run("compare", "default", tmp_path / "absent.toml", "--on", dataset(tmp_path / "set"))[0] == 3
+    assert (
+        "--queries, --mode: only for an evaluation" in run("compare", "a", "b", "--queries", 2, "--mode", "lexical")[2]
+    )
     assert "--changed is -1" in run("compare", "a", "b", "--changed", -1)[2]
 
 
