@@ -1,13 +1,14 @@
 """Commands that measure how well searches do: eval, compare."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from colbert_mcp.cli.output import escape, show_result
 from colbert_mcp.cli.progress import steps
-from colbert_mcp.config import Config, IndexConfig, load_config
+from colbert_mcp.config import INDEX_VARIABLE, Config, IndexConfig, load_config
 from colbert_mcp.errors import ConfigError
 
 DEFAULT = "default"
@@ -63,6 +64,8 @@ def compare(options: argparse.Namespace, config: Config) -> int:
 
     if options.changed < 0:
         raise ConfigError(f"--changed is {options.changed}; it must be 0 or more.")
+    if options.config is not None:
+        raise ConfigError("compare takes its configurations as A and B; leave --config out.")
     if options.on is None:
         if given := ", ".join(f"--{name}" for name in _given(options)):
             raise ConfigError(f"{given}: only for an evaluation; give a data set with --on.")
@@ -88,10 +91,10 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _configuration(name: str, index: str | None) -> Config:
-    """The configuration of a file, or the program's own defaults; the index is that of the option, if it is given."""
+    """The configuration of a file, or the program's own defaults; of the index, option and environment win."""
     if name != DEFAULT:
         return load_config(Path(name), index=index)
-    return Config() if index is None else Config(index=IndexConfig(path=index))
+    return Config(index=IndexConfig(path=index or os.environ.get(INDEX_VARIABLE, "")))
 
 
 def _escaped(step: Callable[[str], None] | None) -> Callable[[str], None]:

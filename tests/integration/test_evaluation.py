@@ -606,6 +606,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, run: Run) -> None:
     assert (
         "--queries, --mode: only for an evaluation" in run("compare", "a", "b", "--queries", 2, "--mode", "lexical")[2]
     )
+    assert "leave --config out" in run("--config", tmp_path / "settings.toml", "compare", "a", "b")[2]
     assert "--changed is -1" in run("compare", "a", "b", "--changed", -1)[2]
 
 
@@ -617,10 +618,15 @@ def test_rows_that_cannot_be_written_are_told_before_anything_is_evaluated(
     assert not loaded
 
 
-def test_a_comparison_of_questions_asks_one_index_twice(tmp_path: Path, run: Run, notes: Path) -> None:
+def test_a_comparison_of_questions_asks_one_index_twice(
+    tmp_path: Path, run: Run, notes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run("index", notes)
     file = tmp_path / "questions.jsonl"
     file.write_text(json.dumps({"question": "a queen cell", "expected": [{"path": "bees.txt"}]}))
+    monkeypatch.setenv("COLBERT_MCP_INDEX", str(tmp_path / "index"))
+    assert main(["compare", "default", "default", "--on", str(file)]) == 0
+    assert "No query changed." in capsys.readouterr().out
     own = Config(index=IndexConfig(path=str(tmp_path / "index")))
     steps: list[str] = []
     output = compare_configurations(own, own, file, Evaluation(), steps.append)
