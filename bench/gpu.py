@@ -191,7 +191,7 @@ def searching(device: str, chunks: int, searches: int) -> None:
         both, here, there = np.intersect1d(found, reference[0], return_indices=True)
         apart = float(np.abs(exact[here] - reference[1][there]).max())
         same = len(set(found[:10]) & set(reference[0][:10]))
-        print(f"    against numpy: scores of {len(both):,} candidates at most {apart:.1e} apart, {same} of the best 10 the same")
+        print(f"    against numpy: {len(both):,} scores at most {apart:.1e} apart, {same} of the best 10 the same")
         if apart > TOLERANCE:
             raise SystemExit("the scores are further apart than the stated tolerance")
 
