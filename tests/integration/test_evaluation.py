@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -339,6 +340,15 @@ def test_a_folder_that_is_kept_is_used_again(tmp_path: Path, run: Run, loaded: l
     assert len(list(keep.glob("index-*"))) == 2, "another model has an index of its own"
 
 
+def test_a_model_under_another_name_has_the_same_index(tmp_path: Path, loaded: list[FakeEncoder]) -> None:
+    folder, how = dataset(tmp_path / "set"), Evaluation(keep=tmp_path / "kept")
+    evaluate(config(), folder, how)
+    same = FakeEncoder(name="builtin")
+    same.fingerprint = replace(same.fingerprint, model="a directory")
+    evaluate(config(), folder, how, load=lambda _: same)
+    assert same.encoded == 0
+
+
 def test_a_kept_folder_may_lie_where_nothing_else_is_indexed(tmp_path: Path, run: Run) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".gitignore").write_text("*\n")
@@ -441,6 +451,8 @@ def test_any_of_equal_scores_is_a_candidate_that_counts() -> None:
     assert candidate_recall(exact, np.array([*range(1, 10)])) == 0.9
     assert candidate_recall(exact, np.array([21])) == 0
     assert candidate_recall(exact[:2], np.array([1])) == 0.5
+    rounded = np.array([0.5] * 10 + [np.nextafter(np.float32(0.5), np.float32(0))], np.float32)
+    assert candidate_recall(rounded, np.arange(1, 11)) == 1
 
 
 # Questions on the user's own index
