@@ -20,7 +20,7 @@ from colbert_mcp.errors import QueryError
 from colbert_mcp.indexing.indexer import fingerprint
 from colbert_mcp.maxsim import Floats, maxsim
 from colbert_mcp.retrieval.passages import cited_passages
-from colbert_mcp.retrieval.ranking import allowed_by, numbers, rank
+from colbert_mcp.retrieval.ranking import Question, allowed_by, numbers, rank
 from colbert_mcp.retrieval.request import Request
 from colbert_mcp.store import Snapshot, Store
 from colbert_mcp.types import Mode
@@ -68,7 +68,8 @@ class Asker:
         ready = time.perf_counter()
         with self._store.snapshot() as snapshot:
             allowed = allowed_by(snapshot, request)
-            scores = rank(self._store, snapshot, encoded, request, self._config.search, allowed)
+            question = None if self._encoder is None or encoded is None else Question(encoded, self._encoder.scorer)
+            scores = rank(self._store, snapshot, question, request, self._config.search, allowed)
             sources = Sources(snapshot.reader, self._config.documents.max_file_bytes)
             cited_passages(snapshot, self._encoder, encoded, scores, allowed, request, sources)
             ended = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import miniature
@@ -17,6 +18,7 @@ from colbert_mcp.chunking import cut
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import Fingerprint, Tokenized, load_encoder, loading
 from colbert_mcp.encoder.base import count_coverage
+from colbert_mcp.encoder.batching import Budget
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.encoder.hardware import choose_device
@@ -291,16 +293,19 @@ def test_the_dense_vector_is_the_mean_of_the_token_embeddings(tmp_path: Path) ->
     np.testing.assert_allclose(np.linalg.norm(query.dense), 1, atol=1e-6)
 
 
-def test_batches_hold_at_most_the_tokens_allowed_in_few_shapes(tmp_path: Path) -> None:
+def test_batches_hold_at_most_the_tokens_allowed_in_few_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = load(miniature.pylate(tmp_path), batch_tokens=100)
     lengths = [3, 60, 17, 16, 1, 33, 2, 40, 5]
-    batches = list(encoder._batches(lengths))
-    assert sorted(index for batch, _ in batches for index in batch) == list(range(len(lengths)))
-    for batch, padded in batches:
-        assert len(batch) * padded <= 100
+    forward, given = encoder._forward, []
+    monkeypatch.setattr(encoder, "_forward", lambda features: (given.append(features), forward(features))[1])
+    encoder.encode_documents(encoder.tokenize(["bread " * length for length in lengths]))
+    sizes = [[int(count) for count in features["attention_mask"].sum(dim=1)] for features in given]
+    assert sorted(count for batch in sizes for count in batch if count > 1) == sorted(length + 3 for length in lengths)
+    for features in given:
+        rows, padded = features["input_ids"].shape
+        assert rows * padded <= 100
         assert padded % 16 == 0
-        assert padded >= max(lengths[index] for index in batch)
-    assert len(batches) < len(lengths)
+    assert len(given) < len(lengths)
 
 
 def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path) -> None:
@@ -421,11 +426,11 @@ def test_queries_encoded_together_are_those_encoded_alone(tmp_path: Path) -> Non
         np.testing.assert_array_equal(together.spans, alone.spans)
 
 
-def test_a_batch_that_memory_is_too_little_for_is_halved_until_it_fits(
+def test_a_batch_that_memory_is_too_little_for_is_halved_and_the_size_that_fits_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    encoder = load(miniature.pylate(tmp_path), batch_tokens=1024)
-    texts = [f"bread of {number} fields" for number in range(24)]
+    encoder = load(miniature.pylate(tmp_path), batch_tokens=1024, device="cpu")
+    texts = [f"bread of {number} fields" for number in range(200)]
     expected = encoder.encode_documents(encoder.tokenize(texts))
     queries = encoder.encode_queries(texts)
     forward, sizes = encoder._forward, []
@@ -439,16 +444,46 @@ def test_a_batch_that_memory_is_too_little_for_is_halved_until_it_fits(
 
     monkeypatch.setattr(encoder, "_forward", scarce)
     found = encoder.encode_documents(encoder.tokenize(texts))
-    assert max(sizes) > 6 >= sizes[-1]
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)
-    assert "Too little memory on cpu" in caplog.text
+    too_large = [size for size in sizes if size > 6]
+    assert sizes[: len(too_large)] == too_large == sorted(too_large, reverse=True), "it fails at the beginning only"
+    assert len(too_large) <= 5
+    assert caplog.text.count("Too little memory on cpu") == len(too_large)
+    sizes.clear()
     for mine, theirs in zip(encoder.encode_queries(texts), queries, strict=True):
         np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)
-    assert encoder._batch_tokens < 1024
-    sizes.clear()
-    encoder.encode_documents(encoder.tokenize(texts))
-    assert sizes[0] <= 8  # it does not begin with what has failed before
+    assert sum(size > 6 for size in sizes) <= 1, "it does not begin with what has failed before"
+
+
+def test_rows_that_only_fill_up_a_batch_do_not_make_a_text_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load(miniature.pylate(tmp_path), device="cpu")
+    forward = encoder._forward
+
+    def scarce(features: dict[str, torch.Tensor]) -> object:
+        if len(features["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(features)
+
+    monkeypatch.setattr(encoder, "_forward", scarce)
+    assert len(encoder.encode_documents(encoder.tokenize(["bread of the field"]))) == 1
+
+
+def test_batches_grow_again_after_many_that_fitted_and_ever_more_slowly_after_failures() -> None:
+    budget, sizes = Budget(1024), []
+    for _ in range(2000):
+        sizes.append(budget.tokens)
+        budget.failed(budget.tokens) if budget.tokens > 300 else budget.fitted()
+    assert sizes[:3] == [1024, 512, 256]
+    failures = [at for at, size in enumerate(sizes) if size > 300]
+    apart = [later - earlier for earlier, later in pairwise(failures[1:])]
+    assert all(later > 1.9 * earlier for earlier, later in pairwise(apart))
+    assert len(failures) <= 6
+    for _ in range(10_000):
+        budget.fitted()
+    assert budget.tokens == 1024
 
 
 @pytest.mark.parametrize(
@@ -463,7 +498,7 @@ def test_a_batch_that_memory_is_too_little_for_is_halved_until_it_fits(
 def test_a_single_text_that_does_not_fit_memory_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    encoder = load(miniature.pylate(tmp_path))
+    encoder = load(miniature.pylate(tmp_path), device="cpu")
 
     def never(_: object) -> None:
         raise error

@@ -249,6 +249,8 @@ def test_models_that_count_positions_from_their_padding_read_less_than_their_tab
         (miniature.stanford, "artifact.metadata", {"attend_to_mask_tokens": "yes"}, "cannot be"),
         (miniature.pylate, "sentence_bert_config.json", {"tokenizer_name_or_path": "/else"}, "would load what is not"),
         (miniature.pylate, "config.json", {"_attn_implementation": "some/kernel"}, "a kernel from a hub"),
+        (miniature.stanford, "config.json", {"text_config": {"attn_implementation": "some/kernel"}}, "a kernel from"),
+        (miniature.pylate, "config.json", {"encoder": [{"_attn_implementation": {"": "a/b"}}]}, "a kernel from"),
         (miniature.pylate, "adapter_config.json", {}, "an adapter over another model"),
         (miniature.pylate, "config.json", {"transformers_weights": "other.safetensors"}, "names other weights"),
         (miniature.pylate, "config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers to 1000000000"),
@@ -280,6 +282,15 @@ def test_a_configuration_without_an_end_is_not_read_into_memory(tmp_path: Path) 
     (tmp_path / "artifact.metadata").unlink()
     (tmp_path / "artifact.metadata").symlink_to("/dev/zero")
     with pytest.raises(EncoderError, match="is larger than"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "modules.json"])
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_a_configuration_that_is_nested_without_end_is_refused(tmp_path: Path, name: str, depth: int) -> None:
+    miniature.pylate(tmp_path)
+    (tmp_path / name).write_text('{"auto_map": ' + "[" * depth + "]" * depth + "}")
+    with pytest.raises(EncoderError, match=name):
         load(tmp_path)
 
 
