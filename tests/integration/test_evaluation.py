@@ -429,12 +429,12 @@ def test_candidates_are_compared_with_maxsim_over_all_stored_tokens(tmp_path: Pa
     found = {}
     for least in (10, 1000):
         how = Evaluation(mode="semantic", keep=tmp_path / "kept")
-        output = evaluate(config(min_candidates=least, candidate_share=0), folder, how).output
+        output = evaluate(config(min_candidates=least, candidate_growth=0.0), folder, how).output
         found[least] = output.candidates, output.candidate_recall_at_10
     assert found[1000] == (300, 1)
     assert found[10][0] == 10
     (index,) = (tmp_path / "kept").glob("index-*")
-    own = config(min_candidates=10, candidate_share=0).model_copy(update={"index": IndexConfig(path=str(index))})
+    own = config(min_candidates=10, candidate_growth=0.0).model_copy(update={"index": IndexConfig(path=str(index))})
     with asking(own, loaded[0], "semantic") as (store, asker), store.snapshot() as snapshot:
         query = loaded[0].encode_query("w1 w2 w3 w4 w5 w6 w7 w8")
         exact = exhaustive_scores(snapshot, query)
@@ -515,7 +515,7 @@ def test_two_configurations_are_compared_on_the_same_queries(
     code, out, err = run("compare", "default", settings, "--on", folder, "--json")
     assert (code, err) == (0, "")
     output = CompareOutput.model_validate_json(out)
-    assert output.settings == ["search.maxsim_weight: 0.5 → 0.0", "search.dense_weight: 0.3 → 0.0"]
+    assert output.settings == ["search.maxsim_weight: 0.4 → 0.0", "search.dense_weight: 0.3 → 0.0"]
     assert len(loaded) == 1, "a model that both name is loaded once"
     assert loaded[0].encoded == 5, "and what it makes of the documents is shared"
     for difference in output.differences:
