@@ -126,5 +126,4 @@ def _encoding(config: ModelConfig) -> Iterator[Finding]:
 def _source(config: ModelConfig) -> str:
     if config.name == "builtin":
         return "of this program"
-    given = Path(config.name).expanduser()
-    return f"from {given.resolve()}" if given.is_dir() else "from the hub"
+    return "from the hub" if config.directory is None else f"from {config.directory.resolve()}"

@@ -3,12 +3,12 @@
 Loads torch, to ask what there is to run on, and nothing of the model.
 """
 
-from colbert_mcp.config import ModelConfig
+from colbert_mcp.config import BUILTIN, ModelConfig
 from colbert_mcp.encoder.hardware import hardware
 from colbert_mcp.encoder.loading import judged, locate
-from colbert_mcp.encoder.remote_code import RemoteCode, is_directory
+from colbert_mcp.encoder.remote_code import RemoteCode
 from colbert_mcp.encoder.settings import Settings, resolve_builtin
-from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
+from colbert_mcp.encoder.tokenizing import builtin_directory
 from colbert_mcp.results import ModelOutput, ModelValue
 
 _BUILTIN_DIMENSION = 128
@@ -27,7 +27,7 @@ def describe(config: ModelConfig) -> ModelOutput:
     else:
         checkpoint, settings = judged(config)
         code = checkpoint.code
-        found = "[model] name" if is_directory(config) else "the hub's cache"
+        found = "[model] name" if config.directory is not None else "the hub's cache"
         marks = "artifact.metadata and config.json" if checkpoint.layout == "stanford" else "modules.json"
         values = [
             _value("directory", str(checkpoint.directory), found),
@@ -64,7 +64,7 @@ def _of_code(config: ModelConfig, code: RemoteCode) -> list[ModelValue]:
     runs = [*code.references, *(str(file.name) for file in code.files if code)]
     told = "[model] trust_remote_code" if code else "the model brings none"
     values = [_value("remote_code", runs or False, told)]
-    if config.name != BUILTIN and not is_directory(config):
+    if config.name != BUILTIN and config.directory is None:
         values.append(_value("revision", config.revision or "the newest in the cache", "[model] revision"))
         values.append(_value("commit", locate(config).name, "the hub's cache"))
     if code.repositories:

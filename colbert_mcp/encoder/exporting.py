@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
-from colbert_mcp.config import ModelConfig
+from colbert_mcp.config import BUILTIN, ModelConfig
 from colbert_mcp.encoder.checkpoint import LINEAR, SETTINGS, Checkpoint, inspect, plain_backbone
 from colbert_mcp.encoder.colbert import pylate_arguments
 from colbert_mcp.encoder.heads import SEED, orthogonal_head
@@ -25,7 +25,7 @@ from colbert_mcp.encoder.json_files import read_json
 from colbert_mcp.encoder.loading import locate
 from colbert_mcp.encoder.remote_code import remote_code
 from colbert_mcp.encoder.settings import METADATA, Setting, Settings, backbone_window, plain_settings, resolve
-from colbert_mcp.encoder.tokenizing import BUILTIN, DOCUMENT_LENGTH, QUERY_LENGTH
+from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, QUERY_LENGTH
 from colbert_mcp.encoder.weights import WEIGHTS, check_sizes, weights_file
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.results import ModelWritten

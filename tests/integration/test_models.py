@@ -403,3 +403,28 @@ def test_a_length_beyond_the_training_is_told_by_answers_to_indexing_and_status_
     assert "longer than the 64 tokens" in str(engine.index_status().notice)
     assert caplog.text.count("longer than the 64 tokens") == 1
     engine.close()
+
+
+def test_a_model_is_named_on_the_command_line_as_any_path_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = miniature.stanford(tmp_path / "model")
+    (tmp_path / "a-file").touch()
+    (tmp_path / "builtin").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["model", "show", "builtin", "--json"]) == 0
+    assert ModelOutput.model_validate_json(capsys.readouterr().out).model == "builtin"
+    settings = config_file(tmp_path, name=str(model), document_length=50)
+    for name in ("model", "./model", "../" + tmp_path.name + "/model"):
+        assert main(["--config", str(settings), "model", "show", name, "--json"]) == 0
+        told = ModelOutput.model_validate_json(capsys.readouterr().out)
+        assert told.value("document_length") == 50, "the configured model keeps its settings under any of its paths"
+    for name, reason in {
+        "a-file": "There is no folder",
+        "./nowhere": "There is no folder",
+        "nowhere": "There is no model nowhere",
+        "~nobody-of-this-name/model": "no user",
+        "x" * 300: "There is no model xxx",
+    }.items():
+        assert main(["model", "show", name]) in (ConfigError.exit_code, EncoderError.exit_code)
+        assert reason in capsys.readouterr().err
