@@ -62,7 +62,7 @@ class ModelConfig(_Section):
         stranger's, and must not stand in for a hub id that the user trusts. Raises ConfigError.
         """
         if self.name.startswith((".", "~")) or Path(self.name).is_absolute():
-            return _expanded(self.name)
+            return expanded(self.name)
         return None
 
 
@@ -116,7 +116,7 @@ class Config(_Section):
     @property
     def index_path(self) -> Path:
         """The index directory: the configured one, else one in the platform's user data directory."""
-        return _expanded(self.index.path) if self.index.path else _default_index()
+        return expanded(self.index.path) if self.index.path else _default_index()
 
     def for_index(self, text: str) -> str:
         """A text whose commands name this index, where it is not the one that they would use anyhow."""
@@ -149,7 +149,7 @@ def load_config(file: Path | None = None, *, index: str | None = None) -> Config
         config = config.model_copy(update={"index": config.index.model_copy(update={"path": override})})
     elif config.index.path:
         # A relative path in a file means the file's own folder, wherever the program was started.
-        anchored = source.parent.resolve() / _expanded(config.index.path)
+        anchored = source.parent.resolve() / expanded(config.index.path)
         config = config.model_copy(update={"index": config.index.model_copy(update={"path": str(anchored)})})
     return config.model_copy(update={"model": _beside(source, config.model)})
 
@@ -181,7 +181,8 @@ def _default_index() -> Path:
     return user_data_path(APP, appauthor=False) / "index"
 
 
-def _expanded(path: str) -> Path:
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the user's directory for ``~``; raises ConfigError for a user that is not there."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -8,6 +8,7 @@ import miniature
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from test_layouts import edit, load
 
@@ -133,16 +134,66 @@ def test_a_pylate_directory_needs_no_export(tmp_path: Path) -> None:
         export(ModelConfig(name=str(miniature.pylate(tmp_path / "a"))), tmp_path / "out")
 
 
-def test_an_export_that_fails_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("shutil.copyfile", OSError(28, "No space left on device")),
+        ("save_file", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")),
+    ],
+)
+def test_an_export_that_fails_in_the_middle_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
     miniature.stanford(tmp_path / "model")
 
     def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr("colbert_mcp.encoder.exporting.shutil.copyfile", full)
-    with pytest.raises(EncoderError, match="No space left"):
-        export(ModelConfig(name=str(tmp_path / "model")), tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    monkeypatch.setattr(f"colbert_mcp.encoder.exporting.{step}", full)
+    for output in (tmp_path / "out", tmp_path / "a" / "b" / "out"):
+        with pytest.raises(EncoderError, match="No space left"):
+            export(ModelConfig(name=str(tmp_path / "model")), output)
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def _write(how: str, source: Path, output: Path) -> None:
+    """By the command that writes a model from this one."""
+    export(ModelConfig(name=str(source)), output) if how == "export" else make_head(source, output, 8)
+
+
+@pytest.mark.parametrize("how", ["export", "make-head"])
+def test_nothing_is_written_where_something_is_or_into_the_model_itself(tmp_path: Path, how: str) -> None:
+    model = (miniature.stanford if how == "export" else miniature.backbone_only)(tmp_path / "model")
+    (tmp_path / "dangling").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for name, reason in {
+        "dangling": "is there already",
+        "loop": "is there already|Cannot write",
+        "file": "is there already",
+        "empty": "is there already",
+        "model": "is there already",
+        "model/out": "lies in the model's own directory",
+        "model/deep/out": "lies in the model's own directory",
+        "file/out": "Cannot write",
+        "loop/out": "Cannot write",
+        "new/" + "x" * 300: "Cannot write .*File name too long",
+    }.items():
+        with pytest.raises(EncoderError, match=reason):
+            _write(how, model, tmp_path / name)
+        assert sorted(tmp_path.rglob("*")) == before, name
+    with pytest.raises((EncoderError, ConfigError), match="no user"):
+        _write(how, model, Path("~nobody-of-this-name/out"))
+
+
+def test_a_head_over_what_can_be_no_directory_is_told(tmp_path: Path) -> None:
+    with pytest.raises((EncoderError, ConfigError), match="no user"):
+        make_head(Path("~nobody-of-this-name/m"), tmp_path / "out", 8)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(EncoderError, match="Cannot read"):
+        make_head(tmp_path / "loop", tmp_path / "out", 8)
 
 
 def test_a_head_is_fixed_and_orthogonal_and_the_model_loads(tmp_path: Path) -> None:
