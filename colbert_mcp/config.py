@@ -33,7 +33,7 @@ class IndexConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """``[model]``: the encoder; 0, "" and, for expansion, "auto" mean the model's own value."""
+    """``[model]``: the encoder; 0, "" and "auto" mean what the model says, or what suits the device."""
 
     name: str = Field(default=BUILTIN, min_length=1)
     revision: str = ""
@@ -44,7 +44,7 @@ class ModelConfig(_Section):
     document_length: int = Field(default=0, ge=0, le=65536)
     query_length: int = Field(default=0, ge=0, le=65536)
     attend_to_expansion_tokens: bool | Literal["auto"] = "auto"
-    batch_tokens: int = Field(default=4096, ge=64, le=2**24)
+    batch_tokens: int = Field(default=0, ge=0, le=2**24)
     threads: int = Field(default=0, ge=0, le=1024)
 
     @field_validator("attend_to_expansion_tokens", mode="before")
@@ -80,7 +80,7 @@ class SearchConfig(_Section):
     """``[search]``: candidates and the weights of the hybrid score."""
 
     min_candidates: int = Field(default=400, ge=1)
-    candidate_share: float = Field(default=0.033, ge=0, le=1)
+    candidate_growth: float = Field(default=3.0, ge=0)
     maxsim_weight: float = Field(default=0.5, ge=0)
     bm25_weight: float = Field(default=0.2, ge=0)
     dense_weight: float = Field(default=0.3, ge=0)

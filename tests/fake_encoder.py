@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from colbert_mcp.encoder import Encoded, Fingerprint, Query, Tokenized
 from colbert_mcp.encoder.base import count_coverage
+from colbert_mcp.scoring import NumpyScorer
 from colbert_mcp.types import Coverage
 
 DIMENSION = 32
@@ -27,6 +28,7 @@ class FakeEncoder:
     device = "cpu"
     dtype = "float32"
     notices: tuple[str, ...] = ()
+    scorer = NumpyScorer()
 
     def __init__(self, content_length: int = 40, name: str = "fake", before_batch: Callable[[], None] = lambda: None):
         self.content_length = content_length

@@ -61,6 +61,7 @@ def settings(file: Path | None, index: str | None) -> Iterator[Finding]:
 def processor(config: ModelConfig) -> Iterator[Finding]:
     """Cores, and the device and number format that the model gets, with the reason. Loads torch."""
     from colbert_mcp.encoder.hardware import hardware
+    from colbert_mcp.encoder.scoring import scorer_for
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
@@ -72,7 +73,8 @@ def processor(config: ModelConfig) -> Iterator[Finding]:
     half = "with" if found.bfloat16 else "without"
     what = (
         f"{cores} cores, {half} bfloat16; the model runs on {found.device} in {found.dtype} with {found.threads} "
-        f"threads ({found.device_why}; {found.dtype_why})"
+        f"threads ({found.device_why}; {found.dtype_why}), and passages are scored in {scorer_for(found.device).name} "
+        f"({found.int8_why})"
     )
     yield Finding(topic="processor", state="ok", what=what)
 

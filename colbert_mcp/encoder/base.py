@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from colbert_mcp.scoring import Scorer
 from colbert_mcp.types import Coverage
 
 Floats = npt.NDArray[np.float32]
@@ -99,6 +100,10 @@ class Encoder(Protocol):
     @property
     def dtype(self) -> str:
         """The backbone's number format."""
+
+    @property
+    def scorer(self) -> Scorer:
+        """Scores its queries where it encodes them."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, tokenized on its own, without truncation."""

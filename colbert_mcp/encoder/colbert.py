@@ -23,8 +23,15 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Floats, Query, Tokenized, count_coverage
 from colbert_mcp.encoder.batching import Budget, Ints, by_length, how_many, padded, rounded
 from colbert_mcp.encoder.checkpoint import Checkpoint
-from colbert_mcp.encoder.hardware import choose_device, choose_dtype, is_out_of_memory, release_memory
+from colbert_mcp.encoder.hardware import (
+    choose_batch_tokens,
+    choose_device,
+    choose_dtype,
+    is_out_of_memory,
+    release_memory,
+)
 from colbert_mcp.encoder.inputs import Frame
+from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import ExactTokenizer
 from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
@@ -138,8 +145,8 @@ class ColBERTEncoder:
         # Checkpoints in half precision come with projections in it, too.
         self._projections = [model[index].float() for index in range(1, len(model))]
         self._dense_before_projection = dense_before_projection
-        self._budget = Budget(config.batch_tokens)
         self._device = torch.device(model.device)
+        self._budget = Budget(choose_batch_tokens(config.batch_tokens, self._device.type))
         self._dtype = choose_dtype(config.dtype, self._device.type)
         # Only the backbone runs in half precision: the projection is cheap and its output is what is compared.
         self.backbone.to(self._dtype)
@@ -152,6 +159,7 @@ class ColBERTEncoder:
         self._document_frame, self._query_frame = _frames(model, self._tokens, settings)
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
+        self.scorer = scorer_for(self._device.type)
         self.settings = settings
         self.notices = settings.notices
         self.window = sys.maxsize if settings.window.value is None else settings.window.value
@@ -193,9 +201,9 @@ class ColBERTEncoder:
         inputs = [self._document_frame.ids(document) for document in documents]
         results: dict[int, Encoded] = {}
         attentions = [np.ones(len(ids), np.int64) for ids in inputs]
-        for index, states, tokens in self._embedded(inputs, attentions, _LENGTH_STEP, _ROWS_STEP):
+        for index, mean, tokens in self._embedded(inputs, attentions, _LENGTH_STEP, _ROWS_STEP):
             kept = tokens[self._kept(inputs[index])]
-            results[index] = Encoded(kept, self._dense(states, kept))
+            results[index] = Encoded(kept, self._dense(mean, kept))
         return [results[index] for index in range(len(inputs))]
 
     def encode_query(self, text: str) -> Query:
@@ -207,13 +215,13 @@ class ColBERTEncoder:
         frame, tokenized = self._query_frame, self.tokenize([text.strip() for text in texts])
         inputs, attentions = (list(map(make, tokenized)) for make in (frame.ids, frame.attention))
         results: dict[int, Query] = {}
-        for index, states, embeddings in self._embedded(inputs, attentions, 1, 1):
+        for index, mean, embeddings in self._embedded(inputs, attentions, 1, 1):
             text, tokens = texts[index].strip(), tokenized[index]
             shift = texts[index].index(text)
             spans = frame.spans(tokens)
             results[index] = Query(
                 embeddings,
-                self._dense(states[attentions[index] > 0], embeddings),
+                self._dense(mean, embeddings),
                 text[int(tokens.starts[frame.room]) :] if len(tokens.ids) > frame.room else "",
                 np.where(spans[:, 1:] > 0, spans + shift, 0),
                 self._names(inputs[index]),
@@ -223,7 +231,7 @@ class ColBERTEncoder:
     def _embedded(
         self, inputs: Sequence[Ints], attentions: Sequence[Ints], length_step: int, rows_step: int
     ) -> Iterator[tuple[int, Floats, Floats]]:
-        """Each input's index, states and embeddings, in batches of inputs of like length, the longest first.
+        """Each input's index, mean and embeddings, in batches of inputs of like length, the longest first.
 
         Lengths and rows are rounded up to the steps, as far as ``batch_tokens`` allows: the CPU library keeps compiled
         kernels and buffers for every shape that it has seen, so memory would grow with the number of batches.
@@ -244,8 +252,7 @@ class ColBERTEncoder:
                 continue
             del waiting[: len(batch)]
             for row, index in enumerate(batch):
-                states, tokens = (part[row, : lengths[index]] for part in found)
-                yield index, states, tokens
+                yield index, found[0][row], found[1][row, : lengths[index]]
 
     def _forward_or_back_off(self, features: dict[str, torch.Tensor]) -> tuple[Floats, Floats] | None:
         """What ``_forward`` gives, or None where memory was too little, and the next batch is to be smaller.
@@ -294,21 +301,25 @@ class ColBERTEncoder:
         return kept if kept.any() else ~kept
 
     def _forward(self, features: dict[str, torch.Tensor]) -> tuple[Floats, Floats]:
-        """States before the projection and normalised token embeddings, float32 [b, t, h] and [b, t, d]."""
+        """Means of the states before the projection, and normalised token embeddings; float32 [b, h] and [b, t, d].
+
+        The means are taken on the device: states are several times as large as all that is kept of them.
+        """
         features = {name: tensor.to(self._device) for name, tensor in features.items()}
         with self._lock, torch.inference_mode():
             features = self.backbone(features)
             states = features["token_embeddings"].float()
+            attended = features["attention_mask"].float()
+            means = torch.bmm(attended[:, None], states)[:, 0] / attended.sum(dim=1, keepdim=True)
             features["token_embeddings"] = states
             for projection in self._projections:
                 features = projection(features)
             tokens = torch.nn.functional.normalize(features["token_embeddings"], p=2, dim=-1)
-            return states.cpu().numpy(), tokens.cpu().numpy()
+            return means.cpu().numpy(), tokens.cpu().numpy()
 
-    def _dense(self, states: Floats, kept: Floats) -> Floats:
-        mean: Floats = (states if self._dense_before_projection else kept).mean(axis=0)
-        mean /= max(float(np.linalg.norm(mean)), 1e-12)
-        return mean
+    def _dense(self, mean: Floats, kept: Floats) -> Floats:
+        dense: Floats = mean if self._dense_before_projection else kept.mean(axis=0)
+        return dense / np.float32(max(float(np.linalg.norm(dense)), 1e-12))
 
 
 def _tokens_of(model: ColBERT) -> ExactTokenizer:

@@ -7,6 +7,7 @@ from colbert_mcp.config import BUILTIN, ModelConfig
 from colbert_mcp.encoder.hardware import hardware
 from colbert_mcp.encoder.loading import judged, locate
 from colbert_mcp.encoder.remote_code import RemoteCode
+from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings, resolve_builtin
 from colbert_mcp.encoder.tokenizing import builtin_directory
 from colbert_mcp.results import ModelOutput, ModelValue
@@ -55,7 +56,8 @@ def _of_hardware(config: ModelConfig) -> list[ModelValue]:
         _value("device", there.device, there.device_why),
         _value("dtype", there.dtype, there.dtype_why),
         _value("threads", there.threads, threads),
-        _value("batch_tokens", config.batch_tokens, "[model] batch_tokens, or its default"),
+        _value("batch_tokens", there.batch_tokens, "[model] batch_tokens" if config.batch_tokens else there.device),
+        _value("scoring", scorer_for(there.device).name, there.int8_why),
     ]
 
 

@@ -1,8 +1,9 @@
 """Which passages, in which order: filters, candidates, exact scores and their fusion.
 
-Candidates are the best of a scan over pooled token vectors, of BM25 and of Chroma; filters apply before anything is
-scored. Exact MaxSim over the candidates' tokens is fused with BM25 and the dense score by a weighted sum of values
-normalised over the candidates. Knows snapshots and query embeddings; nothing of texts, files or answers.
+Candidates are the best of a scan, of BM25 and of Chroma; filters apply before anything is scored. The scan goes from
+cheap to exact: the means of the chunks' tokens, then the pooled vectors of the best by these. Exact MaxSim over the
+candidates' tokens is fused with BM25 and the dense score by a weighted sum of values normalised over the candidates.
+Knows snapshots and query embeddings; nothing of texts, files or answers.
 """
 
 from collections.abc import Sequence
@@ -18,16 +19,25 @@ from colbert_mcp.encoder import Query
 from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.evidence import strength, telling_words
 from colbert_mcp.lexical import LexicalQuery, lexical_query
-from colbert_mcp.maxsim import best_matches
 from colbert_mcp.retrieval.request import Request
+from colbert_mcp.scoring import Scorer
 from colbert_mcp.store import Snapshot, Store
 from colbert_mcp.verbatim import held
 
 _LEXICAL_DEPTH = 1000
+_SCANNED = 10  # chunks whose pooled vectors are scanned, for each candidate
 _NEAREST = 200
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An encoded query, and what scores it."""
+
+    query: Query
+    scorer: Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +79,22 @@ def allowed_by(snapshot: Snapshot, request: Request) -> Mask:
 def rank(
     store: Store,
     snapshot: Snapshot,
-    query: Query | None,
+    question: Question | None,
     request: Request,
     config: SearchConfig,
     allowed: Mask,
 ) -> Scores:
-    """The candidates among the chunks that are ``allowed``, scored and in order; ``query`` is None without a model."""
+    """The candidates among the chunks that are ``allowed``, scored and in order; no ``question`` without a model."""
     asked = lexical_query(request.query)
     lexical = _lexical(snapshot, asked, allowed) if request.mode != "semantic" else {}
     verbatim = _verbatim(snapshot, asked, lexical, allowed) if request.mode != "semantic" else {}
-    if query is None or not allowed.any():
+    if question is None or not allowed.any():
         return _by_words(lexical, verbatim)
-    pooled = numbers(snapshot.pooled_scores(query.token_embeddings, allowed))
-    wanted = min(int(allowed.sum()), max(config.min_candidates, int(config.candidate_share * allowed.sum())))
-    best = np.argpartition(-pooled, wanted - 1)[:wanted]
+    query = question.query
+    best = _scanned(snapshot, question, np.flatnonzero(allowed), config)
     nearest = _nearest(store, snapshot, query, allowed)
     positions = np.unique(np.concatenate([best, np.array([*lexical, *verbatim], np.int64), nearest]))
-    matches = numbers(best_matches(query.token_embeddings, snapshot.gather(positions)))
+    matches = numbers(snapshot.best_matches(question.scorer, query.token_embeddings, positions))
     exact = matches.mean(axis=0)
     dense = numbers(snapshot.dense(positions) @ query.dense)
     evidence = strength(telling_words(request.query, query), matches, dense)
@@ -98,6 +107,21 @@ def rank(
     fused = _with_verbatim(weights @ parts / max(float(weights.sum()), 1e-9), positions, verbatim)
     order = np.lexsort((positions, -exact, -fused))
     return Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order], evidence)
+
+
+def _scanned(snapshot: Snapshot, question: Question, positions: Ints, config: SearchConfig) -> Ints:
+    """The candidates among chunks: ``min_candidates`` or, if more, ``candidate_growth`` times their root."""
+    query, scorer = question.query.token_embeddings, question.scorer
+    wanted = max(config.min_candidates, int(config.candidate_growth * np.sqrt(len(positions))))
+    if len(positions) > _SCANNED * wanted:
+        positions = _best(positions, snapshot.mean_scores(scorer, query, positions), _SCANNED * wanted)
+    if len(positions) > wanted:
+        positions = _best(positions, snapshot.pooled_matches(scorer, query, positions).mean(axis=0), wanted)
+    return positions
+
+
+def _best(positions: Ints, scores: Floats, count: int) -> Ints:
+    return positions[np.argpartition(-numbers(scores), count - 1)[:count]]
 
 
 def _by_words(lexical: dict[int, float], verbatim: dict[int, float]) -> Scores:

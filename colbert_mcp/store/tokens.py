@@ -1,8 +1,8 @@
 """Token segments: immutable folders of ``.npy`` files, written once, fsynced, then only mapped.
 
 A segment holds, for each of its rows (a row is a chunk): its quantised token embeddings, sixteen pooled vectors of
-them, and one dense vector. Files are mapped read-only, and only where their header is that of the plain array that was
-written: no pickle can be in them. Knows arrays and files; nothing of passages or the catalogue.
+them, their mean, and one dense vector. Files are mapped read-only, and only where their header is that of the plain
+array that was written: no pickle can be in them. Knows arrays and files; nothing of passages or the catalogue.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.maxsim import Floats, TokenMatrix, pool, quantise
+from colbert_mcp.scoring import PooledMatrix
 from colbert_mcp.store.durability import fsync_directory
 
 POOLED = 16
@@ -39,6 +40,8 @@ class SegmentRows:
     scales: npt.NDArray[np.float16]
     pooled: npt.NDArray[np.int8]
     pooled_scales: npt.NDArray[np.float16]
+    mean: npt.NDArray[np.int8]
+    mean_scale: npt.NDArray[np.float16]
     dense: npt.NDArray[np.float16]
 
 
@@ -46,18 +49,19 @@ class SegmentRows:
 class Segment:
     """An open segment: memory maps, not copies.
 
-    ``tokens``: see TokenMatrix; ``pooled``: int8 [n, 16, d]; ``pooled_scales``: float16 [n, 16];
-    ``dense``: float16 [n, e].
+    ``tokens``: see TokenMatrix; ``pooled``: int8 [n, 16, d]; ``means``: int8 [n, 1, d], the means of the tokens, not of
+    length 1; ``dense``: float16 [n, e].
     """
 
     tokens: TokenMatrix
-    pooled: npt.NDArray[np.int8]
-    pooled_scales: npt.NDArray[np.float16]
+    pooled: PooledMatrix
+    means: PooledMatrix
     dense: npt.NDArray[np.float16]
 
     def release(self) -> None:
         """Unmap the pages that reading has mapped; they stay in the system's cache and are mapped again when read."""
-        for array in (self.tokens.values, self.tokens.scales, self.pooled, self.pooled_scales, self.dense):
+        matrices = (self.tokens, self.pooled, self.means)
+        for array in (*(part for matrix in matrices for part in (matrix.values, matrix.scales)), self.dense):
             pages = getattr(array, "_mmap", None)
             if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
                 pages.madvise(mmap.MADV_DONTNEED)
@@ -76,7 +80,13 @@ def stored_rows(token_embeddings: Floats, dense: Floats) -> SegmentRows:
     """Quantise and pool one chunk's token embeddings (float32 [n, d]); dense is float32 [e]."""
     values, scales = quantise(token_embeddings)
     pooled, pooled_scales = quantise(pool(token_embeddings, POOLED))
-    return SegmentRows(values, scales, pooled, pooled_scales, dense.astype(np.float16))
+    mean, mean_scale = quantise(_mean(token_embeddings)[None])
+    return SegmentRows(values, scales, pooled, pooled_scales, mean, mean_scale, dense.astype(np.float16))
+
+
+def _mean(token_embeddings: Floats) -> Floats:
+    mean: Floats = token_embeddings.sum(axis=0) / np.float32(max(1, len(token_embeddings)))
+    return mean
 
 
 class SegmentWriter:
@@ -91,6 +101,8 @@ class SegmentWriter:
             "offsets.npy": _ArrayFile(directory / "offsets.npy", np.int64, ()),
             "pooled.npy": _ArrayFile(directory / "pooled.npy", np.int8, (POOLED, dimension)),
             "pooled_scales.npy": _ArrayFile(directory / "pooled_scales.npy", np.float16, (POOLED,)),
+            "means.npy": _ArrayFile(directory / "means.npy", np.int8, (1, dimension)),
+            "mean_scales.npy": _ArrayFile(directory / "mean_scales.npy", np.float16, (1,)),
             "dense.npy": _ArrayFile(directory / "dense.npy", np.float16, (dense_dimension,)),
         }
         self._files["offsets.npy"].append(np.zeros(1, np.int64))
@@ -104,6 +116,8 @@ class SegmentWriter:
         self._files["scales.npy"].append(row.scales)
         self._files["pooled.npy"].append(row.pooled[None])
         self._files["pooled_scales.npy"].append(row.pooled_scales[None])
+        self._files["means.npy"].append(row.mean[None])
+        self._files["mean_scales.npy"].append(row.mean_scale[None])
         self._files["dense.npy"].append(row.dense[None])
         self.tokens += len(row.values)
         self._files["offsets.npy"].append(np.array([self.tokens], np.int64))
@@ -165,8 +179,8 @@ def open_segment(directory: Path, files: dict[str, tuple[int, str]]) -> Segment:
     )
     segment = Segment(
         tokens,
-        _map(directory / "pooled.npy", np.int8, 3),
-        _map(directory / "pooled_scales.npy", np.float16, 2),
+        PooledMatrix(_map(directory / "pooled.npy", np.int8, 3), _map(directory / "pooled_scales.npy", np.float16, 2)),
+        PooledMatrix(_map(directory / "means.npy", np.int8, 3), _map(directory / "mean_scales.npy", np.float16, 2)),
         _map(directory / "dense.npy", np.float16, 2),
     )
     _check_shapes(directory, segment)
@@ -201,9 +215,14 @@ def _read_header(stream: BinaryIO, dtype: np.dtype[Any]) -> tuple[int, ...]:
 
 def _check_shapes(directory: Path, segment: Segment) -> None:
     offsets, rows = segment.tokens.offsets, len(segment.tokens.offsets) - 1
+    pooled, means, dimension = segment.pooled, segment.means, segment.tokens.values.shape[1]
     fits = (
         rows >= 0
-        and {len(segment.pooled), len(segment.pooled_scales), len(segment.dense)} == {rows}
+        and len(segment.dense) == rows
+        and pooled.scales.shape == (rows, POOLED)
+        and means.scales.shape == (rows, 1)
+        and pooled.values.shape == (rows, POOLED, dimension)
+        and means.values.shape == (rows, 1, dimension)
         and offsets[0] == 0
         and offsets[-1] == len(segment.tokens.values) == len(segment.tokens.scales)
         and bool(np.all(np.diff(offsets) >= 0))

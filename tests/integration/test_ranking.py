@@ -21,7 +21,7 @@ from colbert_mcp.engine import Engine
 from colbert_mcp.errors import QueryError, StoreError
 from colbert_mcp.results import SearchOutput
 
-FEW = SearchConfig(min_candidates=1, candidate_share=0)
+FEW = SearchConfig(min_candidates=1, candidate_growth=0)
 
 
 @pytest.fixture
@@ -65,10 +65,10 @@ def test_the_best_of_the_scan_is_scored_exactly(open_with: Callable[..., Engine]
             assert (found.candidates, names(found)) == (1, [f"{number}.txt"])
 
 
-def test_a_share_of_a_large_index_is_scored_exactly(open_with: Callable[..., Engine], rivers: Path) -> None:
-    engine = open_with(SearchConfig(min_candidates=1, candidate_share=0.5))
+def test_more_of_a_large_index_is_scored_exactly(open_with: Callable[..., Engine], rivers: Path) -> None:
+    engine = open_with(SearchConfig(min_candidates=1, candidate_growth=1))
     engine.index_path(rivers)
-    assert engine.search("otter4", mode="semantic").candidates == 4
+    assert engine.search("otter4", mode="semantic").candidates == 3
     assert engine.search("otter4", mode="semantic", types=["md", "markdown"]).candidates == 1
 
 

@@ -141,7 +141,7 @@ def test_an_unknown_key_is_named(tmp_path: Path, text: str, key: str) -> None:
     [
         ("[documents]\nmax_file_bytes = 0\n", "documents.max_file_bytes"),
         ("[documents]\nhidden = 'maybe'\n", "documents.hidden"),
-        ("[search]\ncandidate_share = 1.5\n", "search.candidate_share"),
+        ("[search]\ncandidate_growth = -1.5\n", "search.candidate_growth"),
         ("[search]\nbm25_weight = -0.1\n", "search.bm25_weight"),
         ("[model]\ndevice = 'tpu'\n", "model.device"),
         ("[model]\nname = ''\n", "model.name"),
