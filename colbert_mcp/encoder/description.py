@@ -36,7 +36,17 @@ def describe(config: ModelConfig) -> ModelOutput:
             _value("dimension", checkpoint.dimension, "shape of the last projection"),
         ]
     values += [*_of_settings(settings), *_of_hardware(config), *_of_code(config, code)]
-    return ModelOutput(model=config.name, values=values, remote_code=bool(code), notices=list(settings.notices))
+    idle = without_effect(config, code)
+    notices = [*settings.notices, *([idle] if idle else [])]
+    return ModelOutput(model=config.name, values=values, remote_code=bool(code), notices=notices)
+
+
+def without_effect(config: ModelConfig, code: RemoteCode) -> str | None:
+    """A sentence on the keys of ``[model]`` that are set and change nothing for this model, if there are any."""
+    from_hub = config.name != BUILTIN and config.directory is None
+    used = {"revision": from_hub, "trust_remote_code": bool(code), "code_revision": bool(code.repositories)}
+    idle = [f"[model] {key}" for key, has_effect in used.items() if getattr(config, key) and not has_effect]
+    return f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect on {config.name}." if idle else None
 
 
 def _of_settings(settings: Settings) -> list[ModelValue]:
@@ -52,11 +62,12 @@ def _of_settings(settings: Settings) -> list[ModelValue]:
 def _of_hardware(config: ModelConfig) -> list[ModelValue]:
     there = hardware(config)
     threads = "[model] threads" if config.threads else "torch's default"
+    batches = "[model] batch_tokens" if config.batch_tokens else f"default on {there.device}"
     return [
         _value("device", there.device, there.device_why),
         _value("dtype", there.dtype, there.dtype_why),
         _value("threads", there.threads, threads),
-        _value("batch_tokens", there.batch_tokens, "[model] batch_tokens" if config.batch_tokens else there.device),
+        _value("batch_tokens", there.batch_tokens, batches),
         _value("scoring", scorer_for(there.device).name, there.int8_why),
     ]
 

@@ -80,6 +80,8 @@ def make_head(source: Path, output: Path, dimension: int) -> ModelWritten:
     Raises EncoderError for what is no plain backbone, for a dimension that does not fit, or what is there already.
     """
     directory = Path(os.path.realpath(expanded(source)))
+    if str(source) == BUILTIN and not directory.exists():
+        raise EncoderError(f"{BUILTIN} has its head already; name the directory of a transformer without a projection.")
     backbone = plain_backbone(directory)
     target = _target(output, directory)
     if remote_code(directory, [backbone], []):

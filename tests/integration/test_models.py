@@ -264,9 +264,35 @@ def test_model_show_tells_that_code_runs_and_another_models_never_does(
     assert not (tmp_path / "canary").exists()
 
 
+def test_settings_without_effect_on_a_model_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pinned: dict[str, object] = {"revision": "main", "trust_remote_code": True, "code_revision": "0123"}
+    names = [f"[model] {key}" for key in pinned]
+
+    def told(**model: object) -> str:
+        assert main(["--config", str(config_file(tmp_path, **model)), "model", "show", "--json"]) == 0
+        return " ".join(ModelOutput.model_validate_json(capsys.readouterr().out).notices)
+
+    assert told() == ""
+    assert told(**pinned) == f"{', '.join(names)} have no effect on builtin."
+    assert told(revision="main") == "[model] revision has no effect on builtin."
+    plain = str(miniature.pylate(tmp_path / "plain"))
+    assert told(name=plain) == ""
+    assert told(name=plain, **pinned) == f"{', '.join(names)} have no effect on {plain}."
+    coded = str(miniature.with_code(tmp_path / "coded", tmp_path / "canary"))
+    assert told(name=coded, trust_remote_code=True) == ""
+    assert told(name=coded, **pinned) == f"[model] revision, [model] code_revision have no effect on {coded}."
+    settings = config_file(tmp_path, **pinned)
+    assert main(["--config", str(settings), "--index", str(tmp_path / "index"), "doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "have no effect on builtin" in shown
+    assert "take it out of the configuration file" in shown
+
+
 def test_a_model_without_a_name_and_an_export_of_the_built_in_one_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "show", ""]) == ConfigError.exit_code
     assert "The name of the model is empty" in capsys.readouterr().err
+    assert main(["model", "make-head", "builtin", "--output", "never-written"]) == EncoderError.exit_code
+    assert "has its head already" in capsys.readouterr().err
     assert main(["model", "export", "builtin", "never-written"]) == EncoderError.exit_code
     assert "nothing to export" in capsys.readouterr().err
 
