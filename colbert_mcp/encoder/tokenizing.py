@@ -16,7 +16,6 @@ from colbert_mcp.encoder.base import Tokenized
 from colbert_mcp.encoder.token_spans import Spans, mender_for, offsets
 from colbert_mcp.errors import EncoderError
 
-BUILTIN = "builtin"
 DOCUMENT_LENGTH, QUERY_LENGTH = 256, 128
 # Some tokenizers drop what they do not know.
 _PROBES = ("a", "A", "e", "1", ".", "的", "の", "ا", "а", "क")
