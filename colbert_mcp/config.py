@@ -15,6 +15,7 @@ from platformdirs import user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from colbert_mcp.errors import ConfigError
+from colbert_mcp.types import EmbeddingFormat
 
 APP = "colbert-mcp"
 INDEX_VARIABLE = "COLBERT_MCP_INDEX"
@@ -91,6 +92,7 @@ class StoreConfig(_Section):
 
     commit_tokens: int = Field(default=50_000, ge=1)
     max_segments: int = Field(default=16, ge=2)
+    embedding_format: EmbeddingFormat = "int8"
     chroma: bool = True
     keep_former_days: int = Field(default=90, ge=0, le=36_500)
 

@@ -81,7 +81,7 @@ class _Planes:
         self._first = torch.from_numpy(first.astype(np.int8))
         self._both = torch.from_numpy(np.concatenate([first, whole - first * _PLANE]).astype(np.int8))
 
-    def products(self, values: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> torch.Tensor:
+    def products(self, values: npt.NDArray[Any], scales: npt.NDArray[np.float16]) -> torch.Tensor:
         """Inner products of the query's rows with rows, in steps; float32 [q, t]."""
         both = torch._int_mm(self._both, _tensor(values).T)
         whole = both[: self._count].mul_(_PLANE).add_(both[self._count :])
