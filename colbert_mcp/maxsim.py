@@ -35,12 +35,14 @@ class TokenMatrix:
         """The rows of some chunks, copied, in the order given."""
         lengths = self.offsets[chunks + 1] - self.offsets[chunks]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        values = np.empty((int(offsets[-1]), self.values.shape[1]), np.int8)
+        values = np.empty((int(offsets[-1]), self.values.shape[1]), self.values.dtype)
         scales = np.empty(int(offsets[-1]), np.float16)
-        for chunk, start, end in zip(chunks.tolist(), offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-            source = slice(int(self.offsets[chunk]), int(self.offsets[chunk + 1]))
-            values[start:end] = self.values[source]
-            scales[start:end] = self.scales[source]
+        # Plain arrays: each piece of a memory map would be a memory map, which costs more than what is read.
+        whole, steps = np.asarray(self.values), np.asarray(self.scales)
+        firsts, lasts = self.offsets[chunks].tolist(), self.offsets[chunks + 1].tolist()
+        for first, last, start, end in zip(firsts, lasts, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            values[start:end] = whole[first:last]
+            scales[start:end] = steps[first:last]
         return TokenMatrix(values, scales, offsets)
 
     def blocks(self, size: int) -> Iterator[tuple[int, int, npt.NDArray[np.int64]]]:

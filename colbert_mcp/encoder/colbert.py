@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from colbert_mcp.config import ModelConfig
-from colbert_mcp.encoder.base import Encoded, Fingerprint, Floats, Query, Tokenized, count_coverage
+from colbert_mcp.encoder.base import Encoded, Fingerprint, Floats, Query, Tokenized, count_coverage, uncovered_parts
 from colbert_mcp.encoder.batching import Budget, Ints, by_length, how_many, padded, rounded
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.encoder.hardware import (
@@ -287,10 +287,17 @@ class ColBERTEncoder:
         ids = self._document_frame.ids(document)
         return self._names(ids[self._kept(ids)])
 
+    def unknown_parts(self, text: str) -> tuple[str, ...]:
+        """The words, or parts of words, that the model has no token for: all of them are the same to it."""
+        document = self.tokenize([text])[0]
+        return uncovered_parts(document, text, self._is_unknown(document))
+
     def coverage(self, document: Tokenized, text: str) -> Coverage:
         """How much of a text, of which these are the tokens, its embeddings do not hold."""
-        unknown = document.ids == (-1 if self._unknown is None else self._unknown)
-        return count_coverage(document, text, unknown, np.isin(document.ids, self._skiplist))
+        return count_coverage(document, text, self._is_unknown(document), np.isin(document.ids, self._skiplist))
+
+    def _is_unknown(self, document: Tokenized) -> npt.NDArray[np.bool_]:
+        return np.equal(document.ids, -1 if self._unknown is None else self._unknown)
 
     def _names(self, ids: Ints) -> tuple[str, ...]:
         return tuple(map(self._tokens.name, ids.tolist()))

@@ -1,5 +1,6 @@
 """What is told of models, as a person reads it in a terminal."""
 
+import json
 from collections.abc import Iterator
 
 from rich.text import Text
@@ -15,7 +16,7 @@ def model_lines(output: ModelOutput) -> Iterator[Text]:
     yield Text(safe(output.model), style="bold")
     for value in output.values:
         shown = _shown(value.value)
-        yield Text.assemble(f"  {value.name:{_NAME}}", (f"{shown:{_VALUE}}", "bold"), f"  {safe(value.source)}")
+        yield Text.assemble(f"  {value.name:{_NAME}}", (f"{shown:{_VALUE}}", "bold"), f"  ({safe(value.source)})")
     if output.remote_code:
         yield Text("It runs code of its own, with all rights that you have.", style="yellow")
     for notice in output.notices:
@@ -23,10 +24,11 @@ def model_lines(output: ModelOutput) -> Iterator[Text]:
 
 
 def written_lines(output: ModelWritten) -> Iterator[Text]:
-    """What was written."""
+    """What was written, and how it is used."""
     yield Text.assemble((safe(output.directory), "bold"), f": {', '.join(map(safe, output.files))}")
     for note in output.notes:
         yield Text(safe(note), style="yellow")
+    yield Text(f"To use it, set [model] name = {json.dumps(safe(output.directory), ensure_ascii=False)}.")
 
 
 def model_check_lines(output: ModelCheckOutput) -> Iterator[Text]:
