@@ -64,6 +64,9 @@ def lengths_lines(output: LengthsOutput) -> Iterator[Text]:
     yield Text("".join(f"{heading:>16}" for heading in headings), style="bold")
     for row in output.rows:
         yield Text("".join(f"{cell:>16}" for cell in _cells(row, quality=quality)))
+    if output.sample_bytes < output.total_bytes:
+        times = output.total_bytes / max(1, output.sample_bytes)
+        yield Text(f"For all {counted(output.total_files, 'file')}, multiply by about {times:,.1f}.", style="dim")
     if output.left_out:
         window = f"the model reads {output.window} tokens"
         yield Text(f"Left out, since {window}: {', '.join(map(str, output.left_out))}.", style="dim")
@@ -72,7 +75,8 @@ def lengths_lines(output: LengthsOutput) -> Iterator[Text]:
 
 
 def _cells(row: LengthRow, *, quality: bool) -> list[str]:
-    cells = [f"{row.document_length}", f"{row.chunks:,}", f"{row.tokens:,}", megabytes(row.bytes), f"{row.seconds:.1f}"]
+    length = f"{row.document_length}{' now' if row.current else '    '}"
+    cells = [length, f"{row.chunks:,}", f"{row.tokens:,}", megabytes(row.bytes), f"{row.seconds:.1f}"]
     return [*cells, f"{row.ndcg_at_10:.3f}" if row.ndcg_at_10 is not None else ""] if quality else cells
 
 

@@ -1,6 +1,7 @@
 """The commands about models: what is shown is used, what is exported encodes the same, lengths are measured."""
 
 import json
+import re
 import string
 from pathlib import Path
 
@@ -411,15 +412,16 @@ def test_lengths_are_measured_on_files_of_the_user(
     command = ["--config", str(settings), "model", "lengths", str(notes), "--labelled", str(labelled(tmp_path / "set"))]
     assert main([*command, "--json"]) == 0
     output = LengthsOutput.model_validate_json(capsys.readouterr().out)
-    assert [row.document_length for row in output.rows] == list(LENGTHS)
+    assert [row.document_length for row in output.rows] == [64, *LENGTHS]
+    assert [row.document_length for row in output.rows if row.current] == [64]
     assert (output.sample_files, output.total_files) == (4, 4)
     assert output.labelled == "3 queries, 4 documents"
     chunks = [row.chunks for row in output.rows]
     assert chunks == sorted(chunks, reverse=True)
-    assert chunks[0] > 2 * chunks[2]
+    assert chunks[1] > 2 * chunks[3]
     assert all(row.tokens > 7_000 and row.bytes > 100_000 and row.seconds > 0 for row in output.rows)
     assert all(row.ndcg_at_10 is not None and row.ndcg_at_10 > 0.6 for row in output.rows)
-    assert not any(row.trained for row in output.rows)
+    assert [row.document_length for row in output.rows if row.trained] == [64]
     (notes / "long.txt").unlink()
     (notes / "second.txt").write_text("Bread. " * 100)
     short = config_file(tmp_path, name=str(miniature.pylate(tmp_path / "short", window=300)))
@@ -427,6 +429,9 @@ def test_lengths_are_measured_on_files_of_the_user(
     assert main([*command, "--sample-bytes", "600"]) == 0
     shown = capsys.readouterr().out
     assert "Measured on a sample: 3 of 4 files" in shown
+    assert re.search(r"For all 4 files, multiply by about \d\.\d\.", shown)
+    assert re.search(r"^ +64 now ", shown, re.MULTILINE)
+    assert re.search(r"^ +300  ", shown, re.MULTILINE)
     assert "Longer than the 64 tokens that the model was trained for: 300." in shown
     assert "nDCG@10" in shown
 
@@ -435,10 +440,15 @@ def test_lengths_beyond_the_window_are_left_out_and_said(tmp_path: Path, notes: 
     model = miniature.pylate(tmp_path / "model", window=600)
     config = Config(model=ModelConfig(name=str(model), device="cpu"), store=StoreConfig(chroma=False))
     output = measure(config, notes, None, Sample())
-    assert [row.document_length for row in output.rows] == [300, 512]
+    assert [row.document_length for row in output.rows] == [64, 300, 512]
     assert output.left_out == [1024, 2048, 4096, 8192]
     assert output.rows[0].ndcg_at_10 is None
     assert "300, 512: how well it ranks there is not known" in output.notices[0]
+    chosen = config.model_copy(update={"model": config.model.model_copy(update={"document_length": 512})})
+    assert [(row.document_length, row.current) for row in measure(chosen, notes, None, Sample()).rows] == [
+        (300, False),
+        (512, True),
+    ]
     small = Config(model=ModelConfig(name=str(miniature.pylate(tmp_path / "small")), device="cpu"))
     with pytest.raises(EncoderError, match="reads 128 tokens"):
         measure(small, notes, None, Sample())
