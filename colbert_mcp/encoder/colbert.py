@@ -4,12 +4,11 @@ Documents come already tokenized, so nothing is truncated in silence and each ro
 embeddings equal ``ColBERT.encode`` (tested). Knows nothing of files, spans in files, or the index.
 """
 
-import ctypes
 import logging
 import sys
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,9 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from colbert_mcp.config import ModelConfig
+from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
+from colbert_mcp.encoder.batching import Pass, as_pass, at_once, batches, padded, share
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.encoder.hardware import choose_device, choose_dtype, is_out_of_memory, release_memory
 from colbert_mcp.encoder.settings import Settings
@@ -30,9 +31,6 @@ from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, wei
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
-_LENGTH_STEP, _ROWS_STEP = 16, 8
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
-_LARGE_BLOCK = 262_144
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
 _log = logging.getLogger(__name__)
 
@@ -67,7 +65,13 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings, config: ModelCon
     if not checkpoint.code:
         _check_backbone(model[0].auto_model, checkpoint.backbone)
     return ColBERTEncoder(
-        model, config, name=config.name, digest=checkpoint.digest, settings=settings, dense_before_projection=False
+        model,
+        config,
+        name=config.name,
+        digest=checkpoint.digest,
+        settings=settings,
+        dense_before_projection=False,
+        own_code=trusted,
     )
 
 
@@ -107,18 +111,6 @@ def silence_loading() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def return_freed_memory() -> None:
-    """Have the C library give large freed blocks back at once (glibc only; elsewhere nothing happens).
-
-    By default it learns to keep blocks of the size of a batch's tensors, and small objects pin them: the process then
-    grows with the number of batches (ARCHITECTURE.md, Memory).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-        mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
-
-
 class ColBERTEncoder:
     """The Encoder that PyLate runs."""
 
@@ -131,7 +123,9 @@ class ColBERTEncoder:
         digest: str,
         settings: Settings,
         dense_before_projection: bool,
+        own_code: bool = False,
     ) -> None:
+        """``own_code``: the backbone runs code that came with the checkpoint."""
         self._model = model.eval()
         self.backbone = model[0]
         # Checkpoints in half precision come with projections in it, too.
@@ -142,11 +136,14 @@ class ColBERTEncoder:
         self._dtype = choose_dtype(config.dtype, self._device.type)
         # Only the backbone runs in half precision: the projection is cheap and its output is what is compared.
         self.backbone.to(self._dtype)
-        self._lock = threading.Lock()
+        self._tokenizing = threading.Lock()
         if self._device.type == "cpu":
-            return_freed_memory()
+            keep_freed_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
+        self._threads = torch.get_num_threads()
+        # Foreign code may keep state in its modules, and a GPU is shared out by its driver.
+        self._alone = None if self._device.type == "cpu" and not own_code else threading.Lock()
         self._tokens = _tokens_of(model)
         self._lead, self._tail = self._tokens.lead, self._tokens.tail
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
@@ -191,32 +188,31 @@ class ColBERTEncoder:
         if too_long is not None:
             raise EncoderError(f"A chunk of {too_long} tokens does not fit document_length; nothing is truncated.")
         inputs = [self._document_input(document) for document in documents]
-        results: dict[int, Encoded] = {}
-        waiting = deque(self._batches([len(ids) for ids in inputs]))
-        while waiting:
-            batch, longest = waiting.popleft()
-            embedded = self._forward_or_back_off(len(batch), self._padded([inputs[index] for index in batch], longest))
-            if embedded is None:
-                middle = len(batch) // 2
-                waiting.extendleft([(batch[middle:], longest), (batch[:middle], longest)])
-                continue
-            states, tokens = embedded
-            for row, index in enumerate(batch):
-                length = len(inputs[index])
-                kept = tokens[row, :length][self._kept(inputs[index])]
-                results[index] = Encoded(kept, self._dense(states[row, :length], kept))
+        lengths = [len(ids) for ids in inputs]
+        sharing = share(self._batch_tokens, max(lengths, default=0), 1 if self._alone else self._threads)
+        passes = batches(lengths, sharing.tokens, self.window)
+        found = at_once(lambda item: self._encode_pass(item, inputs), passes, sharing, self._threads)
+        if self._device.type == "cpu":
+            return_freed_memory()
+        results = {index: encoded for part in found for index, encoded in part}
         return [results[index] for index in range(len(inputs))]
 
-    def _padded(self, inputs: Sequence[npt.NDArray[np.int64]], longest: int) -> dict[str, torch.Tensor]:
-        """A batch of inputs, padded to ``longest``; rows are added up to a round number if they cost no memory more."""
-        most = max(len(inputs), self._batch_tokens // longest)
-        ids = np.zeros((min(_rounded(len(inputs), _ROWS_STEP), most), longest), np.int64)
-        attention = np.zeros_like(ids)
-        attention[:, 0] = 1  # rows that only fill up the shape attend to something
-        for row, own in enumerate(inputs):
-            ids[row, : len(own)] = own
-            attention[row, : len(own)] = 1
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
+    def _encode_pass(self, chosen: Pass, inputs: Sequence[npt.NDArray[np.int64]]) -> list[tuple[int, Encoded]]:
+        """The embeddings of a pass's texts with their places, in two halves where memory is too little for all."""
+        members = chosen.members
+        features = padded([inputs[index] for index in members], chosen.rows, chosen.length)
+        embedded = self._forward_or_back_off(len(members), features)
+        if embedded is None:
+            halves = members[: len(members) // 2], members[len(members) // 2 :]
+            smaller = [as_pass(half, chosen.length, self._batch_tokens) for half in halves]
+            return [item for half in smaller for item in self._encode_pass(half, inputs)]
+        states, tokens = embedded
+        found = []
+        for row, index in enumerate(members):
+            length = len(inputs[index])
+            kept = tokens[row, :length][self._kept(inputs[index])]
+            found.append((index, Encoded(kept, self._dense(states[row, :length], kept))))
+        return found
 
     def _forward_or_back_off(
         self, count: int, features: dict[str, torch.Tensor]
@@ -246,7 +242,7 @@ class ColBERTEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> list[Query]:
         """Embeddings of some queries, encoded in one batch."""
-        with self._lock:
+        with self._tokenizing:
             features = self._model.tokenize(list(map(readable, texts)), is_query=True)
         ids, attention = features["input_ids"].numpy(), features["attention_mask"].numpy().astype(bool)
         wanted = {name: features[name] for name in ("input_ids", "attention_mask")}
@@ -323,28 +319,10 @@ class ColBERTEncoder:
     def _kept(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         return ~np.isin(ids, self._skiplist)
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-        """Indices sorted by length in batches of at most ``batch_tokens``, each with the length it is padded to.
-
-        Lengths and rows are rounded up, because the CPU library keeps compiled kernels and buffers for every shape that
-        it has seen: few distinct shapes keep memory from growing with the number of batches.
-        """
-        batch: list[int] = []
-        longest = 0
-        for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-            if batch and longest * (len(batch) + 1) > self._batch_tokens:
-                yield batch, longest
-                batch = []
-            if not batch:
-                longest = min(self.window, _rounded(lengths[index], _LENGTH_STEP))
-            batch.append(index)
-        if batch:
-            yield batch, longest
-
     def _forward(self, features: dict[str, torch.Tensor]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """States before the projection and normalised token embeddings, float32 [b, t, h] and [b, t, d]."""
         features = {name: tensor.to(self._device) for name, tensor in features.items()}
-        with self._lock, torch.inference_mode():
+        with self._alone or nullcontext(), torch.inference_mode():
             features = self.backbone(features)
             states = features["token_embeddings"].float()
             features["token_embeddings"] = states
@@ -357,10 +335,6 @@ class ColBERTEncoder:
         mean: npt.NDArray[np.float32] = (states if self._dense_before_projection else kept).mean(axis=0)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
         return mean
-
-
-def _rounded(count: int, step: int) -> int:
-    return -(-count // step) * step
 
 
 def _tokens_of(model: ColBERT) -> ExactTokenizer:

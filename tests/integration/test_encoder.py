@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import threading
 from pathlib import Path
 
 import miniature
@@ -17,6 +18,7 @@ from colbert_mcp.chunking import cut
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import Fingerprint, Tokenized, load_encoder, loading
 from colbert_mcp.encoder.base import count_coverage
+from colbert_mcp.encoder.batching import at_once, batches, share
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.encoder.hardware import choose_device
@@ -291,16 +293,62 @@ def test_the_dense_vector_is_the_mean_of_the_token_embeddings(tmp_path: Path) ->
     np.testing.assert_allclose(np.linalg.norm(query.dense), 1, atol=1e-6)
 
 
-def test_batches_hold_at_most_the_tokens_allowed_in_few_shapes(tmp_path: Path) -> None:
-    encoder = load(miniature.pylate(tmp_path), batch_tokens=100)
+def test_batches_hold_at_most_the_tokens_allowed_in_few_shapes() -> None:
     lengths = [3, 60, 17, 16, 1, 33, 2, 40, 5]
-    batches = list(encoder._batches(lengths))
-    assert sorted(index for batch, _ in batches for index in batch) == list(range(len(lengths)))
-    for batch, padded in batches:
-        assert len(batch) * padded <= 100
-        assert padded % 16 == 0
-        assert padded >= max(lengths[index] for index in batch)
-    assert len(batches) < len(lengths)
+    passes = list(batches(lengths, 100, 512))
+    assert sorted(index for item in passes for index in item.members) == list(range(len(lengths)))
+    for item in passes:
+        assert len(item.members) <= item.rows
+        assert item.rows * item.length <= 100
+        assert item.length % 16 == 0
+        assert item.length >= max(lengths[index] for index in item.members)
+    assert len(passes) < len(lengths)
+
+
+def test_passes_that_run_at_once_have_no_more_tokens_or_threads_than_one_would() -> None:
+    for tokens, longest, threads in [(4096, 200, 2), (4096, 200, 16), (4096, 3000, 8), (64, 9, 4), (100, 900, 3)]:
+        sharing = share(tokens, longest, threads)
+        assert 1 <= sharing.passes <= threads
+        assert sharing.passes * sharing.tokens <= tokens
+        assert sharing.passes * sharing.threads <= threads
+        assert sharing.passes == 1 or sharing.tokens >= longest  # else one text each could be more than all
+    assert share(4096, 200, 2).passes == 2
+
+
+def test_embeddings_do_not_depend_on_how_many_passes_run_at_once(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        encoder = load(miniature.pylate(tmp_path), batch_tokens=8192, threads=3)
+        texts = [f"bread of {number} fields " * (number % 5) for number in range(600)]
+        tokens = encoder.tokenize(texts)
+        names: set[str] = set()
+        encoder.backbone.register_forward_pre_hook(lambda *_: names.add(threading.current_thread().name))
+        together = encoder.encode_documents(tokens)
+        assert len(names) > 1
+        assert torch.get_num_threads() == 3
+        for place in range(0, len(texts), 50):
+            (alone,) = encoder.encode_documents(tokens[place : place + 1])
+            np.testing.assert_allclose(together[place].token_embeddings, alone.token_embeddings, atol=1e-5)
+            np.testing.assert_allclose(together[place].dense, alone.dense, atol=1e-5)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_what_runs_at_once_comes_back_in_order_and_stops_at_a_failure() -> None:
+    threads = torch.get_num_threads()
+    sharing = share(4096, 100, 3)
+    assert at_once(lambda item: item * 2, range(50), sharing, threads) == [item * 2 for item in range(50)]
+    done: list[int] = []
+
+    def fail_at_once(item: int) -> None:
+        if item == 0:
+            raise EncoderError("no")
+        done.append(item)
+
+    with pytest.raises(EncoderError):
+        at_once(fail_at_once, range(100_000), sharing, threads)
+    assert len(done) < 99_999
+    assert torch.get_num_threads() == threads
 
 
 def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path) -> None:
