@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 _LENGTH_STEP, _ROWS_STEP = 16, 8
-# Below this, passes are too short to be worth a thread of their own.
-_LEAST_TOKENS = 1_024
+# A thread's pass: longer ones pad more and leave its caches, shorter ones are not worth their calls.
+_THREAD_TOKENS = 1_024
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -39,9 +39,12 @@ class Pass:
 
 
 def share(batch_tokens: int, longest: int, threads: int) -> Sharing:
-    """Divide threads and the tokens that may be under way at once among passes over texts of at most ``longest``."""
-    passes = max(1, min(threads, batch_tokens // max(_LEAST_TOKENS, longest)))
-    return Sharing(passes, batch_tokens // passes, max(1, threads // passes))
+    """Divide a processor's threads, and the tokens that may be under way at once, among passes over texts of at most
+    ``longest``.
+    """
+    passes = max(1, min(threads, batch_tokens // max(_THREAD_TOKENS, longest)))
+    each = max(1, threads // passes)
+    return Sharing(passes, min(batch_tokens // passes, max(_THREAD_TOKENS * each, longest)), each)
 
 
 def batches(lengths: Sequence[int], tokens: int, window: int) -> Iterator[Pass]:

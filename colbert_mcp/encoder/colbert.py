@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
-from colbert_mcp.encoder.batching import Pass, as_pass, at_once, batches, padded, share
+from colbert_mcp.encoder.batching import Pass, Sharing, as_pass, at_once, batches, padded, share
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.encoder.hardware import choose_device, choose_dtype, is_out_of_memory, release_memory
 from colbert_mcp.encoder.settings import Settings
@@ -189,7 +189,11 @@ class ColBERTEncoder:
             raise EncoderError(f"A chunk of {too_long} tokens does not fit document_length; nothing is truncated.")
         inputs = [self._document_input(document) for document in documents]
         lengths = [len(ids) for ids in inputs]
-        sharing = share(self._batch_tokens, max(lengths, default=0), 1 if self._alone else self._threads)
+        sharing = (
+            share(self._batch_tokens, max(lengths, default=0), self._threads)
+            if self._alone is None
+            else Sharing(1, self._batch_tokens, self._threads)
+        )
         passes = batches(lengths, sharing.tokens, self.window)
         found = at_once(lambda item: self._encode_pass(item, inputs), passes, sharing, self._threads)
         if self._device.type == "cpu":
