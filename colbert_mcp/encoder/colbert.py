@@ -246,6 +246,8 @@ class ColBERTEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> list[Query]:
         """Embeddings of some queries, encoded in one batch."""
+        if self._device.type == "cpu":
+            torch.set_num_threads(self._threads)  # a thread made beside passes that run at once has theirs
         with self._tokenizing:
             features = self._model.tokenize(list(map(readable, texts)), is_query=True)
         ids, attention = features["input_ids"].numpy(), features["attention_mask"].numpy().astype(bool)
