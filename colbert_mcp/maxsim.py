@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
 from colbert_mcp.types import EmbeddingFormat
@@ -125,8 +125,21 @@ def _cluster_means(rows: Floats, k: int) -> Floats:
         return rows
     distances = 1 - np.clip(rows @ rows.T, -1, 1)
     np.fill_diagonal(distances, 0)
-    labels = fcluster(linkage(squareform(distances, checks=False), method="ward"), k, criterion="maxclust")
-    sums = np.zeros((int(labels.max()), rows.shape[1]), np.float32)
-    np.add.at(sums, labels - 1, rows)
+    labels = _labels(linkage(squareform(distances, checks=False), method="ward"), k)
+    sums: Floats = (labels == np.arange(k)[:, None]).astype(np.float32) @ rows
     sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     return sums
+
+
+def _labels(merges: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
+    """The cluster, 0 to k - 1, of each of n rows when the n - k nearest of their merges [n - 1, 4] are carried out.
+
+    As scipy's ``fcluster`` has them, but for ties, at a fraction of the time: it checks the merges of each chunk.
+    """
+    count = len(merges) + 1
+    parents = np.arange(2 * count - k)
+    parents[merges[: count - k, :2].astype(np.int64)] = np.arange(count, len(parents))[:, None]
+    while not np.array_equal(parents, above := parents[parents]):
+        parents = above
+    labels: npt.NDArray[np.int64] = np.unique(parents[:count], return_inverse=True)[1].astype(np.int64)
+    return labels
