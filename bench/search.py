@@ -47,6 +47,7 @@ class Recording:
 
     def __init__(self, folder: Path) -> None:
         self._encoder = load_encoder(Config().model)
+        _mend(folder, 4 * self._encoder.fingerprint.dimension)
         self._vectors = (folder / "embeddings.f32").open("ab")
         self._keys = (folder / "embeddings.keys").open("a", encoding="ascii")
         self._queries: dict[str, Query] = {}
@@ -69,6 +70,22 @@ class Recording:
         if text not in self._queries:
             self._queries[text] = self._encoder.encode_query(text)
         return self._queries[text]
+
+
+def _mend(folder: Path, row_bytes: int) -> None:
+    """Cut off what an interrupted run had written of one file and not of the other."""
+    vectors, keys = folder / "embeddings.f32", folder / "embeddings.keys"
+    if not keys.exists():
+        return
+    left, kept = vectors.stat().st_size // row_bytes, []
+    for line in keys.read_text("ascii").splitlines():
+        left -= int(line.split()[1])
+        if left < 0:
+            break
+        kept.append(line)
+    keys.write_text("".join(f"{line}\n" for line in kept), "ascii")
+    with vectors.open("rb+") as file:
+        file.truncate(row_bytes * sum(int(line.split()[1]) for line in kept))
 
 
 def key_of(document: Tokenized) -> str:
