@@ -4,13 +4,13 @@ Documents come already tokenized, so nothing is truncated in silence and each ro
 embeddings equal ``ColBERT.encode`` (tested). Knows nothing of files, spans in files, or the index.
 """
 
-import ctypes
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from colbert_mcp.config import ModelConfig
-from colbert_mcp.encoder.base import Encoded, Fingerprint, Floats, Query, Tokenized, count_coverage
-from colbert_mcp.encoder.batching import Budget, Ints, by_length, how_many, padded, rounded
+from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
+from colbert_mcp.encoder.base import Encoded, Fingerprint, Floats, Query, Tokenized, count_coverage, uncovered_parts
+from colbert_mcp.encoder.batching import Budget, Ints, Waiting, padded
 from colbert_mcp.encoder.checkpoint import Checkpoint
 from colbert_mcp.encoder.hardware import (
     choose_batch_tokens,
@@ -31,6 +32,7 @@ from colbert_mcp.encoder.hardware import (
     release_memory,
 )
 from colbert_mcp.encoder.inputs import Frame
+from colbert_mcp.encoder.passes import Sharing, at_once, share
 from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import ExactTokenizer
@@ -39,9 +41,8 @@ from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
 _LENGTH_STEP, _ROWS_STEP = 16, 8
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
-_LARGE_BLOCK = 262_144
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -75,7 +76,13 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings, config: ModelCon
     if not checkpoint.code:
         _check_backbone(model[0].auto_model, checkpoint.backbone)
     return ColBERTEncoder(
-        model, config, name=config.name, digest=checkpoint.digest, settings=settings, dense_before_projection=False
+        model,
+        config,
+        name=config.name,
+        digest=checkpoint.digest,
+        settings=settings,
+        dense_before_projection=False,
+        own_code=trusted,
     )
 
 
@@ -115,18 +122,6 @@ def silence_loading() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def return_freed_memory() -> None:
-    """Have the C library give large freed blocks back at once (glibc only; elsewhere nothing happens).
-
-    By default it learns to keep blocks of the size of a batch's tensors, and small objects pin them: the process then
-    grows with the number of batches (ARCHITECTURE.md, Memory).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-        mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
-
-
 class ColBERTEncoder:
     """The Encoder that PyLate runs."""
 
@@ -139,7 +134,9 @@ class ColBERTEncoder:
         digest: str,
         settings: Settings,
         dense_before_projection: bool,
+        own_code: bool = False,
     ) -> None:
+        """``own_code``: the backbone runs code that came with the checkpoint."""
         self._model = model.eval()
         self.backbone = model[0]
         # Checkpoints in half precision come with projections in it, too.
@@ -150,11 +147,13 @@ class ColBERTEncoder:
         self._dtype = choose_dtype(config.dtype, self._device.type)
         # Only the backbone runs in half precision: the projection is cheap and its output is what is compared.
         self.backbone.to(self._dtype)
-        self._lock = threading.Lock()
         if self._device.type == "cpu":
-            return_freed_memory()
+            keep_freed_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
+        self._threads = torch.get_num_threads()
+        # Foreign code may keep state in its modules, and a GPU is shared out by its driver.
+        self._alone = None if self._device.type == "cpu" and not own_code else threading.Lock()
         self._tokens = _tokens_of(model)
         self._document_frame, self._query_frame = _frames(model, self._tokens, settings)
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
@@ -199,12 +198,19 @@ class ColBERTEncoder:
         if too_long is not None:
             raise EncoderError(f"A chunk of {too_long} tokens does not fit document_length; nothing is truncated.")
         inputs = [self._document_frame.ids(document) for document in documents]
-        results: dict[int, Encoded] = {}
-        attentions = [np.ones(len(ids), np.int64) for ids in inputs]
-        for index, mean, tokens in self._embedded(inputs, attentions, _LENGTH_STEP, _ROWS_STEP):
+
+        def finished(index: int, mean: Floats, tokens: Floats) -> Encoded:
             kept = tokens[self._kept(inputs[index])]
-            results[index] = Encoded(kept, self._dense(mean, kept))
-        return [results[index] for index in range(len(inputs))]
+            return Encoded(kept, self._dense(mean, kept))
+
+        longest = max(map(len, inputs), default=0)
+        tokens = self._budget.tokens
+        sharing = Sharing(1, tokens, self._threads) if self._alone else share(tokens, longest, self._threads)
+        attentions = [np.ones(len(ids), np.int64) for ids in inputs]
+        found = self._embedded(inputs, attentions, finished, sharing, (_LENGTH_STEP, _ROWS_STEP))
+        if self._device.type == "cpu":
+            return_freed_memory()
+        return found
 
     def encode_query(self, text: str) -> Query:
         """Embeddings of a query."""
@@ -214,45 +220,58 @@ class ColBERTEncoder:
         """Embeddings of some queries, encoded together; blanks around them are left out, as PyLate does."""
         frame, tokenized = self._query_frame, self.tokenize([text.strip() for text in texts])
         inputs, attentions = (list(map(make, tokenized)) for make in (frame.ids, frame.attention))
-        results: dict[int, Query] = {}
-        for index, mean, embeddings in self._embedded(inputs, attentions, 1, 1):
+
+        def finished(index: int, mean: Floats, embeddings: Floats) -> Query:
             text, tokens = texts[index].strip(), tokenized[index]
             shift = texts[index].index(text)
             spans = frame.spans(tokens)
-            results[index] = Query(
+            return Query(
                 embeddings,
                 self._dense(mean, embeddings),
                 text[int(tokens.starts[frame.room]) :] if len(tokens.ids) > frame.room else "",
                 np.where(spans[:, 1:] > 0, spans + shift, 0),
                 self._names(inputs[index]),
             )
-        return [results[index] for index in range(len(inputs))]
+
+        if self._device.type == "cpu":
+            torch.set_num_threads(self._threads)  # a thread made beside passes that run at once has theirs
+        return self._embedded(inputs, attentions, finished, Sharing(1, self._budget.tokens, self._threads), (1, 1))
 
     def _embedded(
-        self, inputs: Sequence[Ints], attentions: Sequence[Ints], length_step: int, rows_step: int
-    ) -> Iterator[tuple[int, Floats, Floats]]:
-        """Each input's index, mean and embeddings, in batches of inputs of like length, the longest first.
-
-        Lengths and rows are rounded up to the steps, as far as ``batch_tokens`` allows: the CPU library keeps compiled
-        kernels and buffers for every shape that it has seen, so memory would grow with the number of batches.
-        """
+        self,
+        inputs: Sequence[Ints],
+        attentions: Sequence[Ints],
+        finished: Callable[[int, Floats, Floats], T],
+        sharing: Sharing,
+        steps: tuple[int, int],
+    ) -> list[T]:
+        """What ``finished`` makes of each input's index, mean and embeddings; in the order given."""
         lengths = [len(ids) for ids in inputs]
-        waiting = by_length(lengths)
-        while waiting:
-            longest = min(self.window, rounded(lengths[waiting[0]], length_step))
-            most = how_many(longest, self._budget.tokens)
-            batch = waiting[:most]
-            rows = min(rounded(len(batch), rows_step), most)
-            ids, attention = (padded([of[index] for index in batch], rows, longest) for of in (inputs, attentions))
-            attention[len(batch) :, 0] = 1  # rows that only fill up the shape attend to something
-            found = self._forward_or_back_off(
-                {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
-            )
-            if found is None:
-                continue
-            del waiting[: len(batch)]
-            for row, index in enumerate(batch):
-                yield index, found[0][row], found[1][row, : lengths[index]]
+        waiting = Waiting(lengths, self._budget, sharing.tokens, self.window, steps)
+        results: dict[int, T] = {}
+
+        def work() -> None:
+            try:
+                while (batch := waiting.take()) is not None:
+                    ids, attention = (
+                        padded([of[index] for index in batch.members], batch.rows, batch.length)
+                        for of in (inputs, attentions)
+                    )
+                    attention[len(batch.members) :, 0] = 1  # rows that only fill up the shape attend to something
+                    found = self._forward_or_back_off(
+                        {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
+                    )
+                    if found is None:
+                        waiting.put_back(batch)
+                        continue
+                    for row, index in enumerate(batch.members):
+                        results[index] = finished(index, found[0][row], found[1][row, : lengths[index]])
+            except BaseException:
+                waiting.stop()
+                raise
+
+        at_once(work, sharing, self._threads)
+        return [results[index] for index in range(len(inputs))]
 
     def _forward_or_back_off(self, features: dict[str, torch.Tensor]) -> tuple[Floats, Floats] | None:
         """What ``_forward`` gives, or None where memory was too little, and the next batch is to be smaller.
@@ -287,10 +306,17 @@ class ColBERTEncoder:
         ids = self._document_frame.ids(document)
         return self._names(ids[self._kept(ids)])
 
+    def unknown_parts(self, text: str) -> tuple[str, ...]:
+        """The words, or parts of words, that the model has no token for: all of them are the same to it."""
+        document = self.tokenize([text])[0]
+        return uncovered_parts(document, text, self._is_unknown(document))
+
     def coverage(self, document: Tokenized, text: str) -> Coverage:
         """How much of a text, of which these are the tokens, its embeddings do not hold."""
-        unknown = document.ids == (-1 if self._unknown is None else self._unknown)
-        return count_coverage(document, text, unknown, np.isin(document.ids, self._skiplist))
+        return count_coverage(document, text, self._is_unknown(document), np.isin(document.ids, self._skiplist))
+
+    def _is_unknown(self, document: Tokenized) -> npt.NDArray[np.bool_]:
+        return np.equal(document.ids, -1 if self._unknown is None else self._unknown)
 
     def _names(self, ids: Ints) -> tuple[str, ...]:
         return tuple(map(self._tokens.name, ids.tolist()))
@@ -306,7 +332,7 @@ class ColBERTEncoder:
         The means are taken on the device: states are several times as large as all that is kept of them.
         """
         features = {name: tensor.to(self._device) for name, tensor in features.items()}
-        with self._lock, torch.inference_mode():
+        with self._alone or nullcontext(), torch.inference_mode():
             features = self.backbone(features)
             states = features["token_embeddings"].float()
             attended = features["attention_mask"].float()

@@ -88,7 +88,7 @@ def check_allowed(code: RemoteCode, directory: Path, config: ModelConfig) -> Non
 
 def check_pinned(config: ModelConfig) -> None:
     """Raise EncoderError for a hub id that may run code and is not pinned to a commit."""
-    if config.trust_remote_code and not is_directory(config) and not _COMMIT.fullmatch(config.revision):
+    if config.trust_remote_code and config.directory is None and not _COMMIT.fullmatch(config.revision):
         raise EncoderError(
             f"[model] trust_remote_code = true needs a revision that cannot change: set [model] revision to the 40 "
             f"digits of a commit of {config.name}."
@@ -106,11 +106,6 @@ def check_apart(directory: Path, config: ModelConfig, roots: Sequence[Path]) -> 
                 f"The model in {directory} may run code ([model] trust_remote_code) and lies in the indexed folder "
                 f"{root}; move it elsewhere, or take that folder out of the index."
             )
-
-
-def is_directory(config: ModelConfig) -> bool:
-    """Whether the settings name a directory rather than a hub id."""
-    return Path(config.name).expanduser().is_dir()
 
 
 def _named(value: object, keys: Collection[str]) -> Iterator[object]:

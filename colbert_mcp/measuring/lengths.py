@@ -48,13 +48,13 @@ def measure(
     sample: Sample,
     step: Callable[[str], None] = lambda _: None,
 ) -> LengthsOutput:
-    """Index a sample of what lies under ``path`` with each of LENGTHS that the backbone's window holds.
+    """Index a sample of what lies under ``path`` with the present length and each of LENGTHS that the window holds.
 
     Raises DocumentError for a path without files or a labelled set that is none, QueryError for a
     number below 1, EncoderError, or StoreError.
     """
-    settings = settings_of(config.model.model_copy(update={"document_length": 0}))
-    window = settings.window.value or sys.maxsize
+    settings = settings_of(config.model)
+    window, current = settings.window.value or sys.maxsize, settings.document_length.value
     usable = [length for length in LENGTHS if length <= window]
     if not usable:
         raise EncoderError(f"The model reads {window} tokens, less than the shortest length that is measured.")
@@ -77,12 +77,13 @@ def measure(
         texts, corpus = Path(scratch) / "sample", Path(scratch) / "corpus"
         _copy(chosen, texts)
         names = {} if judged is None else write_documents(judged.documents, corpus)
-        for length in usable:
+        for length in sorted({current, *usable}):
             step(f"measuring document_length {length}")
             model = config.model.model_copy(update={"document_length": length})
             encoder = load_encoder(model)
             own = config.model_copy(update={"model": model})
-            row = _row(own, encoder, length <= trained, texts, Path(scratch) / f"index-{length}")
+            row = _row(own, encoder, texts, Path(scratch) / f"index-{length}")
+            row = row.model_copy(update={"current": length == current, "trained": length <= trained})
             if judged is not None:
                 quality = _quality(own, encoder, judged, names, corpus, Path(scratch) / f"corpus-{length}")
                 row = row.model_copy(update={"ndcg_at_10": round(quality, 4)})
@@ -136,6 +137,7 @@ def _indexed(config: Config, encoder: Encoder, folder: Path, index: Path) -> Ite
             own,
             LengthRow(
                 document_length=encoder.fingerprint.document_length,
+                current=False,
                 trained=True,
                 chunks=status.passages,
                 tokens=status.tokens,
@@ -148,9 +150,9 @@ def _indexed(config: Config, encoder: Encoder, folder: Path, index: Path) -> Ite
         shutil.rmtree(index, ignore_errors=True)
 
 
-def _row(config: Config, encoder: Encoder, trained: bool, folder: Path, index: Path) -> LengthRow:
+def _row(config: Config, encoder: Encoder, folder: Path, index: Path) -> LengthRow:
     with _indexed(config, encoder, folder, index) as (_, row):
-        return row.model_copy(update={"trained": trained})
+        return row
 
 
 def _quality(

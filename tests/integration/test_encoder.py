@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from colbert_mcp.encoder.batching import Budget
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.encoder.hardware import choose_device
+from colbert_mcp.encoder.passes import share
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 from colbert_mcp.types import Coverage
 
@@ -306,6 +308,66 @@ def test_batches_hold_at_most_the_tokens_allowed_in_few_shapes(tmp_path: Path, m
         assert rows * padded <= 100
         assert padded % 16 == 0
     assert len(given) < len(lengths)
+
+
+def test_passes_that_run_at_once_have_no_more_tokens_or_threads_than_one_would() -> None:
+    for tokens, longest, threads in [(4096, 200, 2), (4096, 200, 16), (4096, 3000, 8), (64, 9, 4), (100, 900, 3)]:
+        sharing = share(tokens, longest, threads)
+        assert 1 <= sharing.passes <= threads
+        assert sharing.passes * sharing.tokens <= tokens
+        assert sharing.passes * sharing.threads <= threads
+        assert sharing.passes == 1 or sharing.tokens >= longest  # else one text each could be more than all
+    assert share(4096, 200, 2).passes == 2
+
+
+def test_embeddings_do_not_depend_on_how_many_passes_run_at_once(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        encoder = load(miniature.pylate(tmp_path), batch_tokens=8192, threads=3, device="cpu")
+        texts = [f"bread of {number} fields " * (number % 5) for number in range(600)]
+        tokens = encoder.tokenize(texts)
+        names: set[str] = set()
+        encoder.backbone.register_forward_pre_hook(lambda *_: names.add(threading.current_thread().name))
+        together = encoder.encode_documents(tokens)
+        assert len(names) > 1
+        assert torch.get_num_threads() == 3
+        for place in range(0, len(texts), 50):
+            (alone,) = encoder.encode_documents(tokens[place : place + 1])
+            np.testing.assert_allclose(together[place].token_embeddings, alone.token_embeddings, atol=1e-5)
+            np.testing.assert_allclose(together[place].dense, alone.dense, atol=1e-5)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_pass_that_fails_stops_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    try:
+        encoder = load(miniature.pylate(tmp_path), batch_tokens=4096, threads=3, device="cpu")
+        forward, passes = encoder._forward, []
+
+        def failing(features: dict[str, torch.Tensor]) -> object:
+            passes.append(1)
+            if len(passes) == 2:
+                raise EncoderError("no")
+            return forward(features)
+
+        monkeypatch.setattr(encoder, "_forward", failing)
+        tokens = encoder.tokenize(["bread of many fields"] * 5_000)
+        with pytest.raises(EncoderError, match="^no$"):
+            encoder.encode_documents(tokens)
+        assert len(passes) <= 4
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_code_of_a_checkpoint_runs_in_one_pass_at_a_time(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path), batch_tokens=4096, threads=2, device="cpu")
+    encoder._alone = threading.Lock()
+    names: set[str] = set()
+    encoder.backbone.register_forward_pre_hook(lambda *_: names.add(threading.current_thread().name))
+    encoder.encode_documents(encoder.tokenize(["bread of many fields"] * 2_000))
+    assert names == {threading.current_thread().name}
 
 
 def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -339,6 +340,15 @@ def test_a_folder_that_is_kept_is_used_again(tmp_path: Path, run: Run, loaded: l
     assert len(list(keep.glob("index-*"))) == 2, "another model has an index of its own"
 
 
+def test_a_model_under_another_name_has_the_same_index(tmp_path: Path, loaded: list[FakeEncoder]) -> None:
+    folder, how = dataset(tmp_path / "set"), Evaluation(keep=tmp_path / "kept")
+    evaluate(config(), folder, how)
+    same = FakeEncoder(name="builtin")
+    same.fingerprint = replace(same.fingerprint, model="a directory")
+    evaluate(config(), folder, how, load=lambda _: same)
+    assert same.encoded == 0
+
+
 def test_a_kept_folder_may_lie_where_nothing_else_is_indexed(tmp_path: Path, run: Run) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".gitignore").write_text("*\n")
@@ -419,12 +429,12 @@ def test_candidates_are_compared_with_maxsim_over_all_stored_tokens(tmp_path: Pa
     found = {}
     for least in (10, 1000):
         how = Evaluation(mode="semantic", keep=tmp_path / "kept")
-        output = evaluate(config(min_candidates=least, candidate_share=0), folder, how).output
+        output = evaluate(config(min_candidates=least, candidate_growth=0.0), folder, how).output
         found[least] = output.candidates, output.candidate_recall_at_10
     assert found[1000] == (300, 1)
     assert found[10][0] == 10
     (index,) = (tmp_path / "kept").glob("index-*")
-    own = config(min_candidates=10, candidate_share=0).model_copy(update={"index": IndexConfig(path=str(index))})
+    own = config(min_candidates=10, candidate_growth=0.0).model_copy(update={"index": IndexConfig(path=str(index))})
     with asking(own, loaded[0], "semantic") as (store, asker), store.snapshot() as snapshot:
         query = loaded[0].encode_query("w1 w2 w3 w4 w5 w6 w7 w8")
         exact = exhaustive_scores(snapshot, query)
@@ -441,6 +451,8 @@ def test_any_of_equal_scores_is_a_candidate_that_counts() -> None:
     assert candidate_recall(exact, np.array([*range(1, 10)])) == 0.9
     assert candidate_recall(exact, np.array([21])) == 0
     assert candidate_recall(exact[:2], np.array([1])) == 0.5
+    rounded = np.array([0.5] * 10 + [np.nextafter(np.float32(0.5), np.float32(0))], np.float32)
+    assert candidate_recall(rounded, np.arange(1, 11)) == 1
 
 
 # Questions on the user's own index
@@ -503,7 +515,7 @@ def test_two_configurations_are_compared_on_the_same_queries(
     code, out, err = run("compare", "default", settings, "--on", folder, "--json")
     assert (code, err) == (0, "")
     output = CompareOutput.model_validate_json(out)
-    assert output.settings == ["search.maxsim_weight: 0.5 → 0.0", "search.dense_weight: 0.3 → 0.0"]
+    assert output.settings == ["search.maxsim_weight: 0.4 → 0.0", "search.dense_weight: 0.3 → 0.0"]
     assert len(loaded) == 1, "a model that both name is loaded once"
     assert loaded[0].encoded == 5, "and what it makes of the documents is shared"
     for difference in output.differences:

@@ -94,3 +94,9 @@ def test_a_text_that_a_tokenizer_makes_nothing_of_has_one_embedding(
         assert len(query.token_embeddings) == len(query.spans) == len(query.tokens) > 0
         for rows in (document.token_embeddings, query.token_embeddings, document.dense[None], query.dense[None]):
             np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_words_that_the_tokenizer_has_no_tokens_for_are_named(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    assert encoder.unknown_parts("Bread, of the mill! \x07 → ☃") == ()
+    assert encoder.unknown_parts("bread 漢字 water เรือ\u200dใบ, 漢字; ☃") == ("漢字", "เรือ\u200dใบ")

@@ -15,7 +15,7 @@ from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
 from colbert_mcp.encoder import load_encoder, loading
 from colbert_mcp.encoder.exporting import export
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import EncoderError
+from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
 COMMIT, CODE_COMMIT = "0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789abcdef0123456789abcdef"
 
@@ -214,6 +214,22 @@ def test_code_of_a_hub_id_needs_a_commit(tmp_path: Path, canary: Path) -> None:
     encoder = load_encoder(config("someone/colbert", revision=COMMIT, trust_remote_code=True))
     assert canary.exists()
     np.testing.assert_allclose(encoder.encode_query("bread").token_embeddings, expected, atol=1e-5)
+
+
+def test_a_folder_of_the_working_directory_never_stands_in_for_a_hub_id(
+    tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strangers" / "someone").mkdir(parents=True)
+    miniature.with_code(tmp_path / "strangers" / "someone" / "colbert", canary)
+    monkeypatch.chdir(tmp_path / "strangers")
+    trusted = {"revision": COMMIT, "trust_remote_code": True}
+    with pytest.raises(ModelNotFoundError, match="no model someone/colbert"):
+        load_encoder(config("someone/colbert", **trusted))
+    assert not canary.exists()
+    plain = miniature.pylate(tmp_path / "plain")
+    miniature.hub_cache(tmp_path / "cache", plain, "someone/colbert", COMMIT)
+    assert len(load_encoder(config("someone/colbert", **trusted)).encode_query("bread").token_embeddings) == 16
+    assert not canary.exists()
 
 
 def test_code_of_another_repository_needs_a_commit_of_its_own(tmp_path: Path, canary: Path) -> None:

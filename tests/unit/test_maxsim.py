@@ -2,8 +2,10 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 from colbert_mcp.maxsim import (
     Floats,
@@ -210,6 +212,20 @@ def test_a_long_chunk_pools_to_k_rows_of_length_one(count: int, k: int) -> None:
     pooled = pool(rows(4, count), k)
     assert pooled.shape == (k, DIMENSION)
     assert np.linalg.norm(pooled, axis=1) == pytest.approx(np.ones(k), abs=1e-5)
+
+
+@settings(max_examples=60)
+@given(seeds, st.integers(2, 200), st.integers(1, 40))
+def test_rows_pool_to_the_means_of_wards_clusters(seed: int, count: int, k: int) -> None:
+    chunk = rows(seed, count)
+    distances = np.clip(1 - chunk.astype(np.float64) @ chunk.T.astype(np.float64), 0, 2)
+    np.fill_diagonal(distances, 0)
+    merges = linkage(squareform(distances, checks=False), method="ward")
+    labels = fcluster(merges, k, criterion="maxclust")
+    assume(len(np.unique(labels)) == min(k, count))  # else there were ties
+    means = np.stack([chunk[labels == label].mean(axis=0) for label in np.unique(labels)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    assert (means @ pool(chunk, k).T).max(axis=1) == pytest.approx(np.ones(len(means)), abs=1e-4)
 
 
 def test_every_part_of_a_long_chunk_has_its_share_of_the_pool() -> None:
