@@ -15,6 +15,7 @@ from platformdirs import user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from colbert_mcp.errors import ConfigError
+from colbert_mcp.types import EmbeddingFormat
 
 APP = "colbert-mcp"
 INDEX_VARIABLE = "COLBERT_MCP_INDEX"
@@ -81,8 +82,8 @@ class SearchConfig(_Section):
 
     min_candidates: int = Field(default=400, ge=1)
     candidate_growth: float = Field(default=3.0, ge=0)
-    maxsim_weight: float = Field(default=0.5, ge=0)
-    bm25_weight: float = Field(default=0.2, ge=0)
+    maxsim_weight: float = Field(default=0.4, ge=0)
+    bm25_weight: float = Field(default=0.3, ge=0)
     dense_weight: float = Field(default=0.3, ge=0)
 
 
@@ -91,6 +92,7 @@ class StoreConfig(_Section):
 
     commit_tokens: int = Field(default=50_000, ge=1)
     max_segments: int = Field(default=16, ge=2)
+    embedding_format: EmbeddingFormat = "int8"
     chroma: bool = True
     keep_former_days: int = Field(default=90, ge=0, le=36_500)
 

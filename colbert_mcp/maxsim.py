@@ -8,11 +8,14 @@ Knows arrays only.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
+
+from colbert_mcp.types import EmbeddingFormat
 
 Floats = npt.NDArray[np.float32]
 _BLOCK = 65_536
@@ -21,13 +24,13 @@ _POOL_GROUP = 512
 
 @dataclass(frozen=True, slots=True)
 class TokenMatrix:
-    """Token embeddings of many chunks, quantised: row r stands for ``values[r] * scales[r]``.
+    """Token embeddings of many chunks: row r stands for ``values[r] * scales[r]``.
 
-    ``values``: int8 [t, d]; ``scales``: float16 [t]; ``offsets``: int64 [n + 1], chunk i has rows
-    offsets[i]:offsets[i+1].
+    ``values``: int8 [t, d], or float16 with scales of 1; ``scales``: float16 [t]; ``offsets``: int64 [n + 1], chunk i
+    has rows offsets[i]:offsets[i+1].
     """
 
-    values: npt.NDArray[np.int8]
+    values: npt.NDArray[np.int8] | npt.NDArray[np.float16]
     scales: npt.NDArray[np.float16]
     offsets: npt.NDArray[np.int64]
 
@@ -35,12 +38,14 @@ class TokenMatrix:
         """The rows of some chunks, copied, in the order given."""
         lengths = self.offsets[chunks + 1] - self.offsets[chunks]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        values = np.empty((int(offsets[-1]), self.values.shape[1]), np.int8)
+        values = np.empty((int(offsets[-1]), self.values.shape[1]), self.values.dtype)
         scales = np.empty(int(offsets[-1]), np.float16)
-        for chunk, start, end in zip(chunks.tolist(), offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-            source = slice(int(self.offsets[chunk]), int(self.offsets[chunk + 1]))
-            values[start:end] = self.values[source]
-            scales[start:end] = self.scales[source]
+        # Plain arrays: each piece of a memory map would be a memory map, which costs more than what is read.
+        whole, steps = np.asarray(self.values), np.asarray(self.scales)
+        firsts, lasts = self.offsets[chunks].tolist(), self.offsets[chunks + 1].tolist()
+        for first, last, start, end in zip(firsts, lasts, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            values[start:end] = whole[first:last]
+            scales[start:end] = steps[first:last]
         return TokenMatrix(values, scales, offsets)
 
     def blocks(self, size: int) -> Iterator[tuple[int, int, npt.NDArray[np.int64]]]:
@@ -60,6 +65,13 @@ def quantise(embeddings: Floats) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.f
     # Rounded up in float16 first, so that the division below never leaves the int8 range.
     scales = np.nextafter((peaks / 127).astype(np.float16), np.float16(np.inf))
     return np.rint(embeddings / scales.astype(np.float32)[:, None]).astype(np.int8), scales
+
+
+def kept_in(embeddings: Floats, embedding_format: EmbeddingFormat) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16]]:
+    """Rows [t, d] as values and scales of a TokenMatrix: ``quantise``, or float16 and ones."""
+    if embedding_format == "int8":
+        return quantise(embeddings)
+    return embeddings.astype(np.float16), np.ones(len(embeddings), np.float16)
 
 
 def similarities(query: Floats, tokens: TokenMatrix, start: int = 0, end: int | None = None) -> Floats:

@@ -1,7 +1,8 @@
 """How a query is scored against stored token embeddings, whatever computes it: the contract, and numpy's answer.
 
-A ``Scorer`` computes the matches of ``maxsim`` for some rows of a matrix. Every scorer gives the same numbers within
-``TOLERANCE``, and a score never depends on what it is computed beside. Knows arrays only; those that torch computes
+A ``Scorer`` computes the matches of ``maxsim`` for some rows of a matrix. Every scorer gives the same numbers: for
+tokens within ``TOLERANCE``, and for pooled vectors, which only order candidates, within ``ROUGH_TOLERANCE``. On the
+processor a score never depends on what it is computed beside. Knows arrays only; those that torch computes
 are in ``encoder.scoring``.
 """
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from colbert_mcp.maxsim import Floats, TokenMatrix, similarities
 
 TOLERANCE = 1e-4
+ROUGH_TOLERANCE = 1e-2
 _BLOCK = 4_096  # rows of vectors; small, since their products with many queries are held at once
 Ints = npt.NDArray[np.int64]
 
@@ -30,6 +32,11 @@ class PooledMatrix:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def take(self, rows: slice | Ints) -> "PooledMatrix":
+        """The vectors of some chunks, in the order given."""
+        # Plain arrays: each piece of a memory map would be a memory map, which costs more than what is read.
+        return PooledMatrix(np.asarray(self.values)[rows], np.asarray(self.scales)[rows])
 
 
 class Scorer(Protocol):
@@ -68,8 +75,8 @@ class NumpyScorer:
         matches = np.empty((len(query), count), np.float32)
         step = max(1, _BLOCK // k)
         for start in range(0, count, step):
-            block = slice(start, start + step) if rows is None else rows[start : start + step]
-            products = query @ pooled.values[block].reshape(-1, dimension).astype(np.float32).T
-            products *= pooled.scales[block].reshape(-1).astype(np.float32)
+            block = pooled.take(slice(start, start + step) if rows is None else rows[start : start + step])
+            products = query @ block.values.reshape(-1, dimension).astype(np.float32).T
+            products *= block.scales.reshape(-1).astype(np.float32)
             matches[:, start : start + step] = products.reshape(len(query), -1, k).max(axis=2)
         return matches

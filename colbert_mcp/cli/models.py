@@ -85,11 +85,12 @@ def check(options: argparse.Namespace, config: Config) -> int:
 
 def lengths(options: argparse.Namespace, config: Config) -> int:
     """Measure what longer passages cost."""
-    from colbert_mcp.measuring.lengths import DOCUMENTS, QUERIES, SAMPLE_BYTES, Sample, measure
+    from colbert_mcp.measuring.lengths import Sample, measure
     from colbert_mcp.render.models import lengths_lines
 
     _named(config, None)
-    sample = Sample(options.sample_bytes or SAMPLE_BYTES, options.queries or QUERIES, options.documents or DOCUMENTS)
+    given = {"bytes": options.sample_bytes, "queries": options.queries, "documents": options.documents}
+    sample = Sample(**{name: value for name, value in given.items() if value is not None})
     with steps("loading the model", shown=not options.json) as step:
         told = (lambda _: None) if step is None else lambda what: step(escape(what))
         output = measure(config, options.path, options.labelled, sample, told)

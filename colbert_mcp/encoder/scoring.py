@@ -1,7 +1,8 @@
 """Scorers that torch computes: int8 on processors with instructions for it, float32 on a GPU that holds the matrices.
 
 The int8 product is exact in int32; only the query is rounded, to two planes of int8, which is a step of 2**-14 of its
-largest number. Knows arrays and devices; nothing of files or the index.
+largest number. A scan, which only orders candidates, takes the first plane alone. Knows arrays and devices; nothing of
+files or the index.
 """
 
 import threading
@@ -45,44 +46,50 @@ class Int8Scorer:
         matches = np.full((len(query), len(taken.offsets) - 1), -1.0, np.float32)
         for first, end, chunks in taken.blocks(_BLOCK):
             products = planes.products(taken.values[first:end], taken.scales[first:end])
-            matches[:, chunks] = np.maximum.reduceat(products, taken.offsets[chunks] - first, axis=1)
+            matches[:, chunks] = np.maximum.reduceat(products.numpy(), taken.offsets[chunks] - first, axis=1)
+        matches[:, np.diff(taken.offsets) > 0] *= planes.steps
         return matches
 
     def best_pooled_matches(self, query: Floats, pooled: PooledMatrix, rows: Ints | None = None) -> Floats:
-        """See Scorer."""
+        """See Scorer. From the first plane of the query alone."""
         count = len(pooled) if rows is None else len(rows)
         k, dimension = pooled.values.shape[1:]
         planes = _Planes(query)
         matches = np.empty((len(query), count), np.float32)
         step = max(1, _BLOCK // k)
         for start in range(0, count, step):
-            block = slice(start, start + step) if rows is None else rows[start : start + step]
-            products = planes.products(pooled.values[block].reshape(-1, dimension), pooled.scales[block].reshape(-1))
-            matches[:, start : start + step] = products.reshape(len(query), -1, k).max(axis=2)
+            chosen = slice(start, start + step) if rows is None else rows[start : start + step]
+            block = pooled.take(chosen)
+            products = planes.rough_products(block.values.reshape(-1, dimension), block.scales.reshape(-1))
+            matches[:, start : start + step] = products.reshape(len(query), -1, k).amax(dim=2).numpy()
+        matches *= planes.steps * _PLANE
         return matches
 
 
 class _Planes:
-    """A query in two planes of int8: its rows are ``(first * 127 + second) * step`` within half a step."""
+    """A query in two planes of int8: its rows are ``(first * 127 + second) * steps`` within half a step.
+
+    ``steps`` is float32 [q, 1].
+    """
 
     def __init__(self, query: Floats) -> None:
         peaks = np.maximum(np.abs(query).max(axis=1, keepdims=True, initial=0), 1e-30)
-        self._steps = peaks / np.float32(_PLANE * _PLANE)
-        whole = np.rint(query / self._steps).astype(np.int32)
+        self.steps = peaks / np.float32(_PLANE * _PLANE)
+        whole = np.rint(query / self.steps).astype(np.int32)
         first = np.rint(whole / _PLANE).astype(np.int32)
-        planes = np.concatenate([first, whole - first * _PLANE]).astype(np.int8)
-        # oneDNN's kernels are for whole groups of rows; others take a slow path.
         self._count = len(query)
-        self._planes = torch.from_numpy(np.concatenate([planes, np.zeros((-len(planes) % 8, query.shape[1]), np.int8)]))
+        self._first = torch.from_numpy(first.astype(np.int8))
+        self._both = torch.from_numpy(np.concatenate([first, whole - first * _PLANE]).astype(np.int8))
 
-    def products(self, values: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> Floats:
-        """Inner products of the query's rows with rows; float32 [q, t]."""
-        products = torch._int_mm(self._planes, _tensor(values).T).numpy()
-        joined = products[: self._count] * np.float32(_PLANE)
-        joined += products[self._count : 2 * self._count]
-        joined *= scales.astype(np.float32)
-        joined *= self._steps
-        return joined
+    def products(self, values: npt.NDArray[Any], scales: npt.NDArray[np.float16]) -> torch.Tensor:
+        """Inner products of the query's rows with rows, in steps; float32 [q, t]."""
+        both = torch._int_mm(self._both, _tensor(values).T)
+        whole = both[: self._count].mul_(_PLANE).add_(both[self._count :])
+        return whole.float().mul_(_tensor(scales).float())
+
+    def rough_products(self, values: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> torch.Tensor:
+        """The same of the first plane alone, in steps of it."""
+        return torch._int_mm(self._first, _tensor(values).T).float().mul_(_tensor(scales).float())
 
 
 class ResidentScorer:

@@ -6,6 +6,7 @@ candidates' tokens is fused with BM25 and the dense score by a weighted sum of v
 Knows snapshots and query embeddings; nothing of texts, files or answers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from colbert_mcp.verbatim import held
 _LEXICAL_DEPTH = 1000
 _SCANNED = 10  # chunks whose pooled vectors are scanned, for each candidate
 _NEAREST = 200
+_WORDS = 3
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -103,7 +105,7 @@ def rank(
         return Scores(positions[order], _clip(exact[order]), exact[order], None, None, matches[:, order], evidence)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
     weights = np.array([config.maxsim_weight, config.bm25_weight, config.dense_weight], np.float32)
-    parts = np.stack([_min_max(exact), _share_of_best(bm25), _min_max(dense)])
+    parts = np.stack([_min_max(exact), _share(bm25, len(snapshot)), _min_max(dense)])
     fused = _with_verbatim(weights @ parts / max(float(weights.sum()), 1e-9), positions, verbatim)
     order = np.lexsort((positions, -exact, -fused))
     return Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order], evidence)
@@ -128,7 +130,7 @@ def _by_words(lexical: dict[int, float], verbatim: dict[int, float]) -> Scores:
     """Scores of a search without the model."""
     positions = np.array(sorted({*lexical, *verbatim}), np.int64)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
-    fused = _with_verbatim(_share_of_best(bm25), positions, verbatim)
+    fused = _with_verbatim(_share(bm25), positions, verbatim)
     order = np.lexsort((positions, -bm25, -fused))
     return Scores(positions[order], fused[order], None, bm25[order], None, np.zeros((0, len(positions)), np.float32))
 
@@ -197,9 +199,14 @@ def _min_max(values: Floats) -> Floats:
     return (values - values.min()) / spread if spread > 0 else np.ones_like(values)
 
 
-def _share_of_best(values: Floats) -> Floats:
-    best = float(values.max(initial=0.0))
-    return values / best if best > 0 else np.zeros_like(values)
+def _share(bm25: Floats, passages: int = 0) -> Floats:
+    """BM25 as a share of the best or, if that is more, of what ``_WORDS`` words give that only one passage has each.
+
+    Where the words of a query tell less than that, because they are few, common or in no passage, they have less of a
+    say beside the model. ``passages``: how many the index has, which bounds what a word can tell; 0 for the best alone.
+    """
+    whole = max(float(bm25.max(initial=0.0)), _WORDS * math.log1p(passages))
+    return bm25 / whole if whole > 0 else np.zeros_like(bm25)
 
 
 def _clip(values: Floats) -> Floats:

@@ -476,7 +476,7 @@ def test_queries_encoded_together_are_those_encoded_alone(tmp_path: Path) -> Non
 def test_a_batch_that_memory_is_too_little_for_is_halved_and_the_size_that_fits_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    encoder = load(miniature.pylate(tmp_path), batch_tokens=1024)
+    encoder = load(miniature.pylate(tmp_path), batch_tokens=1024, device="cpu")
     texts = [f"bread of {number} fields" for number in range(200)]
     expected = encoder.encode_documents(encoder.tokenize(texts))
     queries = encoder.encode_queries(texts)
@@ -506,7 +506,7 @@ def test_a_batch_that_memory_is_too_little_for_is_halved_and_the_size_that_fits_
 def test_rows_that_only_fill_up_a_batch_do_not_make_a_text_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = load(miniature.pylate(tmp_path))
+    encoder = load(miniature.pylate(tmp_path), device="cpu")
     forward = encoder._forward
 
     def scarce(features: dict[str, torch.Tensor]) -> object:
@@ -545,7 +545,7 @@ def test_batches_grow_again_after_many_that_fitted_and_ever_more_slowly_after_fa
 def test_a_single_text_that_does_not_fit_memory_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    encoder = load(miniature.pylate(tmp_path))
+    encoder = load(miniature.pylate(tmp_path), device="cpu")
 
     def never(_: object) -> None:
         raise error

@@ -22,7 +22,7 @@ from colbert_mcp.encoder.heads import orthogonal_head
 from colbert_mcp.encoder.reference_texts import REFERENCE_TEXTS
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import ConfigError, EncoderError, UnreadableDocumentError
-from colbert_mcp.measuring.labelled import ndcg, read_labelled
+from colbert_mcp.measuring.labelled import read_labelled
 from colbert_mcp.measuring.lengths import LENGTHS, Sample, measure
 from colbert_mcp.results import LengthsOutput, ModelCheckOutput, ModelOutput, ModelWritten
 
@@ -471,13 +471,6 @@ def test_a_labelled_set_is_read_and_what_is_none_refused(tmp_path: Path) -> None
     (folder / "queries.jsonl").unlink()
     with pytest.raises(UnreadableDocumentError, match="Cannot read"):
         read_labelled(folder, queries=2, documents=3)
-
-
-def test_ndcg_is_that_of_its_definition() -> None:
-    assert ndcg(["a", "b"], {"a": 1, "b": 1}) == 1
-    assert ndcg(["x", "a"], {"a": 1}) == pytest.approx(0.6309, abs=1e-4)
-    assert ndcg(["a", "b"], {"a": 1, "b": 3}) == pytest.approx((1 + 3 / 1.58496) / (3 + 1 / 1.58496), abs=1e-4)
-    assert ndcg(["x"] * 10 + ["a"], {"a": 1}) == 0
 
 
 def test_a_length_beyond_the_training_is_told_by_answers_to_indexing_and_status_and_the_log(
