@@ -23,6 +23,7 @@ from colbert_mcp.encoder import load_encoder
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.encoder.loading import settings_of
+from colbert_mcp.encoder.weights import tensor_shapes
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
 TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "Water & bread; " * 9, "of it"]
@@ -300,6 +301,11 @@ def test_a_header_of_weights_that_is_none_is_told(tmp_path: Path, header: bytes)
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(EncoderError, match="is not a safetensors file"):
         load(tmp_path)
+
+
+def test_weights_that_cannot_be_read_are_told_from_broken_ones(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=f"Cannot read {tmp_path}: Is a directory"):
+        tensor_shapes(tmp_path)
 
 
 def _without_lower_case(tokenizer: Path) -> None:

@@ -29,6 +29,11 @@ from colbert_mcp.results import LengthsOutput, ModelCheckOutput, ModelOutput, Mo
 TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "of it", *REFERENCE_TEXTS[:3]]
 
 
+def settings_mode(folder: Path) -> int:
+    (folder / "new").touch()
+    return (folder / "new").stat().st_mode
+
+
 def config_file(folder: Path, **model: object) -> Path:
     lines = [f"{key} = {json.dumps(value)}" for key, value in model.items()]
     file = folder / "settings.toml"
@@ -305,6 +310,8 @@ def test_model_check_compares_layouts_and_texts_with_themselves(
     assert main(["model", "export", str(model), str(tmp_path / "out"), "--json"]) == 0
     written = ModelWritten.model_validate_json(capsys.readouterr().out)
     assert {"1_Dense/config.json", "config_sentence_transformers.json", "modules.json"} <= set(written.files)
+    modes = {(tmp_path / "out" / name).stat().st_mode for name in written.files}
+    assert modes == {settings_mode(tmp_path)}, "others may read the weights as far as they may any new file"
     assert main(["model", "check", str(model), written.directory, "--json"]) == 0
     same = ModelCheckOutput.model_validate_json(capsys.readouterr().out)
     assert same.same
