@@ -104,9 +104,7 @@ def rank(
         order = np.argsort(-exact, kind="stable")
         return Scores(positions[order], _clip(exact[order]), exact[order], None, None, matches[:, order], evidence)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
-    weights = np.array([config.maxsim_weight, config.bm25_weight, config.dense_weight], np.float32)
-    parts = np.stack([_min_max(exact), _share(bm25, len(snapshot)), _min_max(dense)])
-    fused = _with_verbatim(weights @ parts / max(float(weights.sum()), 1e-9), positions, verbatim)
+    fused = _with_verbatim(_fused(exact, bm25, dense, config, len(snapshot)), positions, verbatim)
     order = np.lexsort((positions, -exact, -fused))
     return Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order], evidence)
 
@@ -130,7 +128,7 @@ def _by_words(lexical: dict[int, float], verbatim: dict[int, float]) -> Scores:
     """Scores of a search without the model."""
     positions = np.array(sorted({*lexical, *verbatim}), np.int64)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
-    fused = _with_verbatim(_share(bm25), positions, verbatim)
+    fused = _with_verbatim(_share_of_best(bm25), positions, verbatim)
     order = np.lexsort((positions, -bm25, -fused))
     return Scores(positions[order], fused[order], None, bm25[order], None, np.zeros((0, len(positions)), np.float32))
 
@@ -170,6 +168,22 @@ def _positions(snapshot: Snapshot, chunks: Ints) -> Ints:
     return positions
 
 
+def _fused(maxsim: Floats, bm25: Floats, dense: Floats, config: SearchConfig, passages: int) -> Floats:
+    """The weighted mean of three scores of candidates (float32 [n] each), normalised over these; float32 [n], 0…1.
+
+    BM25 counts as far as the query's words tell anything: in full where the best passage gets what ``_WORDS`` words
+    give that one passage each has, of all the ``passages`` of the index. What it counts less, the dense score counts
+    more: where words are few, common or in no passage, the meaning of the whole decides.
+    """
+    tells = min(1.0, float(bm25.max(initial=0.0)) / (_WORDS * math.log1p(passages)))
+    weights = np.array(
+        [config.maxsim_weight, tells * config.bm25_weight, (2 - tells) * config.dense_weight], np.float32
+    )
+    parts = np.stack([_min_max(maxsim), _share_of_best(bm25), _min_max(dense)])
+    fused: Floats = weights @ parts / max(float(weights.sum()), 1e-9)
+    return fused
+
+
 def _with_verbatim(fused: Floats, positions: Ints, verbatim: dict[int, float]) -> Floats:
     """Fused scores (0…1), with what passages get for holding the query's exact texts added; still 0…1."""
     if not verbatim:
@@ -199,14 +213,9 @@ def _min_max(values: Floats) -> Floats:
     return (values - values.min()) / spread if spread > 0 else np.ones_like(values)
 
 
-def _share(bm25: Floats, passages: int = 0) -> Floats:
-    """BM25 as a share of the best or, if that is more, of what ``_WORDS`` words give that only one passage has each.
-
-    Where the words of a query tell less than that, because they are few, common or in no passage, they have less of a
-    say beside the model. ``passages``: how many the index has, which bounds what a word can tell; 0 for the best alone.
-    """
-    whole = max(float(bm25.max(initial=0.0)), _WORDS * math.log1p(passages))
-    return bm25 / whole if whole > 0 else np.zeros_like(bm25)
+def _share_of_best(values: Floats) -> Floats:
+    best = float(values.max(initial=0.0))
+    return values / best if best > 0 else np.zeros_like(values)
 
 
 def _clip(values: Floats) -> Floats:

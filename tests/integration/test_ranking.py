@@ -218,29 +218,31 @@ def test_the_hybrid_score_is_the_weighted_sum_that_is_documented(open_with: Call
     def min_max(values: Any) -> Any:
         return (values - values.min()) / np.ptp(values)
 
-    three_words = 3 * math.log1p(engine.index_status().passages)
-    assert 0 < bm25.max() < three_words
-    expected = 0.6 * min_max(maxsim) + 0.3 * bm25 / three_words + 0.1 * min_max(dense)
+    tells = bm25.max() / (3 * math.log1p(engine.index_status().passages))
+    assert 0 < tells < 1
+    weights = np.array([0.6, 0.3 * tells, 0.1 * (2 - tells)])
+    expected = weights @ np.stack([min_max(maxsim), bm25 / bm25.max(), min_max(dense)]) / weights.sum()
     np.testing.assert_allclose([r.score for r in found], expected, atol=1e-3)
     assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)
 
 
-def test_words_that_tell_much_count_in_full_and_others_as_far_as_they_tell(
+def test_words_count_as_far_as_they_tell_and_the_dense_score_for_what_they_do_not(
     open_with: Callable[..., Engine], rivers: Path
 ) -> None:
-    engine = open_with(SearchConfig(maxsim_weight=0, bm25_weight=1, dense_weight=0))
+    engine = open_with(SearchConfig(maxsim_weight=0, bm25_weight=0.5, dense_weight=0.5))
     (rivers / "mill.txt").write_text("Granite, heron, willow, lantern, saddle, copper.\n")
     engine.index_path(rivers)
     three_words = 3 * math.log1p(engine.index_status().passages)
-    scores = []
-    for query in ("sleepy pebbles", "granite heron", "granite heron willow lantern saddle copper"):
-        best = engine.search(query).results[0]
-        assert best.bm25 is not None
-        assert best.score is not None
-        assert best.score == pytest.approx(min(1, best.bm25 / three_words), abs=1e-3)
-        scores.append(best.score)
-    assert 0 <= scores[0] < 0.01 < scores[1] < scores[2] == 1  # pebbles are in nearly every passage
-    assert engine.search("granite heron", mode="lexical").results[0].score == 1
+    words_of_a_passage = "granite heron willow lantern saddle copper"
+    told = []
+    for query in ("no such words", "sleepy pebbles", "granite heron", words_of_a_passage):
+        found = engine.search(query, limit=50).results
+        bm25, dense = (np.array([getattr(r, part) for r in found]) for part in ("bm25", "dense"))
+        told.append(min(1, bm25.max() / three_words))
+        by_words = told[-1] * bm25 / max(bm25.max(), 1e-9)
+        by_meaning = (2 - told[-1]) * (dense - dense.min()) / np.ptp(dense)
+        np.testing.assert_allclose([r.score for r in found], (by_words + by_meaning) / 2, atol=2e-3)
+    assert told[0] == 0 <= told[1] < 0.01 < told[2] < told[3] == 1  # pebbles are in nearly every passage
 
 
 def test_where_every_candidate_shares_a_word_the_worst_keeps_its_share_of_bm25(
@@ -252,12 +254,11 @@ def test_where_every_candidate_shares_a_word_the_worst_keeps_its_share_of_bm25(
     engine.index_path(rivers)
     found = engine.search("pebbles 4", limit=50, types=["txt"]).results
     assert len(found) == 8
+    assert found[0].score == 1
     for result in found[1:]:
         assert result.bm25
         assert found[0].bm25
-        assert found[0].score
-        assert result.score
-        assert result.score / found[0].score == pytest.approx(result.bm25 / found[0].bm25, abs=1e-3)
+        assert result.score == pytest.approx(result.bm25 / found[0].bm25, abs=1e-3)
 
 
 def test_each_order_is_by_its_own_score(open_with: Callable[..., Engine], rivers: Path) -> None:
