@@ -371,11 +371,6 @@ def test_code_of_a_checkpoint_runs_in_one_pass_at_a_time(tmp_path: Path) -> None
     assert names == {threading.current_thread().name}
 
 
-def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path) -> None:
-    encoder = load_encoder(ModelConfig(name=str(miniature.pylate(tmp_path)), dtype="bfloat16"))
-    assert encoder.dtype == "bfloat16"
-
-
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path, dtype: Literal["bfloat16", "float16"]) -> None:
     encoder = load_encoder(ModelConfig(name=str(miniature.pylate(tmp_path)), dtype=dtype))
