@@ -72,7 +72,7 @@ def bare(chunks: list[list[int]], dtype: str, rounds: int) -> list[tuple[float, 
                 model(input_ids=ids, attention_mask=(ids != fill).long())
 
     found = []
-    for size in (1_024, ModelConfig().batch_tokens):
+    for size in (1_024, 4_096):
         batches = list(batched_by_tokens(ordered, size))
         forward(batches)
         found.append([measured(sum(map(len, chunks)), partial(forward, batches)) for _ in range(rounds)])

@@ -15,7 +15,8 @@ from hash_encoder import HashEncoder
 
 from colbert_mcp.config import Config, IndexConfig, StoreConfig
 from colbert_mcp.engine import Engine
-from colbert_mcp.measuring.labelled import ndcg, read_labelled
+from colbert_mcp.measuring.labelled import read_labelled
+from colbert_mcp.measuring.metrics import per_query
 
 QUERIES, DOCUMENTS = 300, 10_000
 
@@ -41,18 +42,18 @@ def measured(dataset: Path, work: Path) -> str:
     config = Config(index=IndexConfig(path=str(work / "index")), store=StoreConfig(chroma=False))
     engine = Engine.open(config, create_missing=True, encoder=HashEncoder())
     engine.index_path(work / "files")
-    gains, spent = [], []
-    for name, query in labelled.queries.items():
+    rankings, spent = [], []
+    for query in labelled.queries.values():
         began = time.thread_time()
         output = engine.search(query, mode="lexical", limit=20, max_tokens=10**6)
         spent.append(time.thread_time() - began)
-        ranking = dict.fromkeys(files[Path(result.path).name] for result in output.results)
-        gains.append(ndcg(list(ranking), labelled.relevance[name]))
+        rankings.append(list(dict.fromkeys(files[Path(result.path).name] for result in output.results)))
+    gains = per_query(rankings, list(labelled.relevance.values()))[:, 0]
     passages = engine.list_sources().roots[0].passages
     engine.close()
     size = (work / "index" / "catalog.sqlite").stat().st_size
     return (
-        f"nDCG@10 {statistics.mean(gains):.3f} over {len(gains)} queries and {passages} passages, "
+        f"nDCG@10 {gains.mean():.3f} over {len(gains)} queries and {passages} passages, "
         f"{statistics.median(spent) * 1000:.1f} ms, {size / passages:.0f} bytes a passage"
     )
 

@@ -15,9 +15,11 @@ from platformdirs import user_config_path, user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from colbert_mcp.errors import ConfigError
+from colbert_mcp.types import EmbeddingFormat
 
 APP = "colbert-mcp"
 INDEX_VARIABLE = "COLBERT_MCP_INDEX"
+BUILTIN = "builtin"
 
 
 class _Section(BaseModel):
@@ -32,9 +34,9 @@ class IndexConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """``[model]``: the encoder; 0, "" and, for expansion, "auto" mean the model's own value."""
+    """``[model]``: the encoder; 0, "" and "auto" mean what the model says, or what suits the device."""
 
-    name: str = Field(default="builtin", min_length=1)
+    name: str = Field(default=BUILTIN, min_length=1)
     revision: str = ""
     trust_remote_code: bool = False
     code_revision: str = ""
@@ -43,7 +45,7 @@ class ModelConfig(_Section):
     document_length: int = Field(default=0, ge=0, le=65536)
     query_length: int = Field(default=0, ge=0, le=65536)
     attend_to_expansion_tokens: bool | Literal["auto"] = "auto"
-    batch_tokens: int = Field(default=4096, ge=64, le=2**24)
+    batch_tokens: int = Field(default=0, ge=0, le=2**24)
     threads: int = Field(default=0, ge=0, le=1024)
 
     @field_validator("attend_to_expansion_tokens", mode="before")
@@ -52,6 +54,17 @@ class ModelConfig(_Section):
         if value is True or value is False or value == "auto":
             return value
         raise ValueError('it is "auto", true or false (without quotation marks)')
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory that ``name`` is; None for a hub id and the built-in model.
+
+        Only a full path, or one that begins with ``~`` or a dot, is one: what else lies in the working directory is a
+        stranger's, and must not stand in for a hub id that the user trusts. Raises ConfigError.
+        """
+        if self.name.startswith((".", "~")) or Path(self.name).is_absolute():
+            return expanded(self.name)
+        return None
 
 
 class DocumentsConfig(_Section):
@@ -68,9 +81,9 @@ class SearchConfig(_Section):
     """``[search]``: candidates and the weights of the hybrid score."""
 
     min_candidates: int = Field(default=400, ge=1)
-    candidate_share: float = Field(default=0.033, ge=0, le=1)
-    maxsim_weight: float = Field(default=0.5, ge=0)
-    bm25_weight: float = Field(default=0.2, ge=0)
+    candidate_growth: float = Field(default=3.0, ge=0)
+    maxsim_weight: float = Field(default=0.4, ge=0)
+    bm25_weight: float = Field(default=0.3, ge=0)
     dense_weight: float = Field(default=0.3, ge=0)
 
 
@@ -79,6 +92,7 @@ class StoreConfig(_Section):
 
     commit_tokens: int = Field(default=50_000, ge=1)
     max_segments: int = Field(default=16, ge=2)
+    embedding_format: EmbeddingFormat = "int8"
     chroma: bool = True
     keep_former_days: int = Field(default=90, ge=0, le=36_500)
 
@@ -104,7 +118,7 @@ class Config(_Section):
     @property
     def index_path(self) -> Path:
         """The index directory: the configured one, else one in the platform's user data directory."""
-        return _expanded(self.index.path) if self.index.path else _default_index()
+        return expanded(self.index.path) if self.index.path else _default_index()
 
     def for_index(self, text: str) -> str:
         """A text whose commands name this index, where it is not the one that they would use anyhow."""
@@ -137,9 +151,19 @@ def load_config(file: Path | None = None, *, index: str | None = None) -> Config
         config = config.model_copy(update={"index": config.index.model_copy(update={"path": override})})
     elif config.index.path:
         # A relative path in a file means the file's own folder, wherever the program was started.
-        anchored = source.parent.resolve() / _expanded(config.index.path)
+        anchored = source.parent.resolve() / expanded(config.index.path)
         config = config.model_copy(update={"index": config.index.model_copy(update={"path": str(anchored)})})
-    return config
+    return config.model_copy(update={"model": _beside(source, config.model)})
+
+
+def _beside(source: Path, model: ModelConfig) -> ModelConfig:
+    """A model with its directory's full path, if it names one: a relative one lies beside the configuration file."""
+    if model.name == BUILTIN:
+        return model
+    anchored = source.parent.resolve() / (model.directory or model.name)
+    if model.directory is None and not os.path.isdir(anchored):  # noqa: PTH112  # false for what can be no path at all
+        return model
+    return model.model_copy(update={"name": str(anchored)})
 
 
 def set_by(file: Path | None = None, *, index: str | None = None) -> list[tuple[str, object, str]]:
@@ -159,11 +183,12 @@ def _default_index() -> Path:
     return user_data_path(APP, appauthor=False) / "index"
 
 
-def _expanded(path: str) -> Path:
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the user's directory for ``~``; raises ConfigError for a user that is not there."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise ConfigError(f"There is no user as in the index directory {path}; give a full path.") from None
+        raise ConfigError(f"There is no user as in the path {path}; give a full path.") from None
 
 
 def _read(file: Path) -> dict[str, object]:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
@@ -47,6 +48,7 @@ from colbert_mcp.watching.watcher import Watcher
 
 MAX_NEIGHBOURS = 20
 MAX_FORMER_DAYS = 36_500
+_SHOWN_PARTS, _SHOWN_CHARACTERS = 10, 40
 _log = logging.getLogger(__name__)
 
 
@@ -191,6 +193,8 @@ class Engine:
         request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope), notice, explain)
         request.check()
         encoder = None if mode == "lexical" else self._ready_encoder()
+        if encoder is not None and (unknown := encoder.unknown_parts(query)) and self._holds_passages():
+            request = replace(request, notice=" ".join([*filter(None, [notice]), _not_known(unknown)]))
         return search(self._store, encoder, request, self._config.search, self._config.documents.max_file_bytes)
 
     def get_passage(
@@ -360,6 +364,10 @@ class Engine:
                 self._checked = True
             return self._encoder
 
+    def _holds_passages(self) -> bool:
+        with self._store.snapshot() as snapshot:
+            return len(snapshot) > 0
+
     def _notice(self) -> str | None:
         """What a caller should know of what is going on meanwhile."""
         watcher = self._watcher
@@ -368,3 +376,13 @@ class Engine:
     def _check_scope(self, path: bytes, scope: Sequence[bytes]) -> None:
         if not in_scope(path, scope):
             raise PathNotAllowedError(f"{display_path(path)} is outside of what this server was started for (--root).")
+
+
+def _not_known(parts: Sequence[str]) -> str:
+    """What is told of words that the model has no tokens for."""
+    shown = ", ".join(f"“{part[:_SHOWN_CHARACTERS]}”" for part in parts[:_SHOWN_PARTS])
+    more = " and others" if len(parts) > _SHOWN_PARTS else ""
+    return (
+        f"The model does not know {shown}{more}: such words count only where a passage holds them as they are (modes "
+        "hybrid and lexical)."
+    )

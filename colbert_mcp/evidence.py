@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from colbert_mcp.encoder import Encoder, Query
 from colbert_mcp.lexical import STOP_WORDS
-from colbert_mcp.maxsim import best_matches
 from colbert_mcp.questions import UNRELATED
+from colbert_mcp.scoring import Scorer
 from colbert_mcp.store import Snapshot
 
 META_KEY = "evidence"
@@ -127,14 +127,14 @@ def _ask(questions: Sequence[str], snapshot: Snapshot, encoder: Encoder) -> list
     ]
     asked = [query.token_embeddings[own] for query, own in zip(queries, rows, strict=True)]
     positions = drawn(len(snapshot), _SAMPLE)
-    pooled = snapshot.pooled_matches(np.concatenate(asked), positions)
+    pooled = snapshot.pooled_matches(encoder.scorer, np.concatenate(asked), positions)
     snapshot.release()
     starts = np.cumsum([0, *(len(own) for own in asked[:-1])])
     best = np.argsort(-np.add.reduceat(pooled, starts, axis=0), axis=1, kind="stable")[:, :_EXACT]
     dense = snapshot.dense(positions) @ np.stack([query.dense for query in queries], axis=1)
     found = []
     for index, own in enumerate(asked):
-        exact = best_matches(own, snapshot.gather(positions[best[index]])).mean(axis=0).max()
+        exact = snapshot.best_matches(encoder.scorer, own, positions[best[index]]).mean(axis=0).max()
         snapshot.release()
         found.append(float(exact + dense[:, index].max()) / 2)
     return found
@@ -177,11 +177,11 @@ class Covered:
         return list(dict.fromkeys(word for word, found in rows if not found.any()))
 
 
-def background(query: Query, snapshot: Snapshot, allowed: Mask) -> Floats:
+def background(query: Query, scorer: Scorer, snapshot: Snapshot, allowed: Mask) -> Floats:
     """What each row of a query gets from passages drawn at random, on average; float32 [q]."""
     positions = np.flatnonzero(allowed)
     sample = positions[drawn(len(positions), _BACKGROUND)]
-    means: Floats = best_matches(query.token_embeddings, snapshot.gather(sample)).mean(axis=1)
+    means: Floats = snapshot.best_matches(scorer, query.token_embeddings, sample).mean(axis=1)
     return means
 
 

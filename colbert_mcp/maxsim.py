@@ -6,29 +6,31 @@ Everything is scored ragged: padding never takes part, so a score does not depen
 Knows arrays only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
+from colbert_mcp.types import EmbeddingFormat
+
 Floats = npt.NDArray[np.float32]
 _BLOCK = 65_536
-_POOLED_BLOCK = 4_096  # smaller: these queries are many
 _POOL_GROUP = 512
 
 
 @dataclass(frozen=True, slots=True)
 class TokenMatrix:
-    """Token embeddings of many chunks, quantised: row r stands for ``values[r] * scales[r]``.
+    """Token embeddings of many chunks: row r stands for ``values[r] * scales[r]``.
 
-    ``values``: int8 [t, d]; ``scales``: float16 [t]; ``offsets``: int64 [n + 1], chunk i has rows
-    offsets[i]:offsets[i+1].
+    ``values``: int8 [t, d], or float16 with scales of 1; ``scales``: float16 [t]; ``offsets``: int64 [n + 1], chunk i
+    has rows offsets[i]:offsets[i+1].
     """
 
-    values: npt.NDArray[np.int8]
+    values: npt.NDArray[np.int8] | npt.NDArray[np.float16]
     scales: npt.NDArray[np.float16]
     offsets: npt.NDArray[np.int64]
 
@@ -36,13 +38,25 @@ class TokenMatrix:
         """The rows of some chunks, copied, in the order given."""
         lengths = self.offsets[chunks + 1] - self.offsets[chunks]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        values = np.empty((int(offsets[-1]), self.values.shape[1]), np.int8)
+        values = np.empty((int(offsets[-1]), self.values.shape[1]), self.values.dtype)
         scales = np.empty(int(offsets[-1]), np.float16)
-        for chunk, start, end in zip(chunks.tolist(), offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-            source = slice(int(self.offsets[chunk]), int(self.offsets[chunk + 1]))
-            values[start:end] = self.values[source]
-            scales[start:end] = self.scales[source]
+        # Plain arrays: each piece of a memory map would be a memory map, which costs more than what is read.
+        whole, steps = np.asarray(self.values), np.asarray(self.scales)
+        firsts, lasts = self.offsets[chunks].tolist(), self.offsets[chunks + 1].tolist()
+        for first, last, start, end in zip(firsts, lasts, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            values[start:end] = whole[first:last]
+            scales[start:end] = steps[first:last]
         return TokenMatrix(values, scales, offsets)
+
+    def blocks(self, size: int) -> Iterator[tuple[int, int, npt.NDArray[np.int64]]]:
+        """(first row, end, chunks): the chunks that have rows, as many together as ``size`` rows hold, at least one."""
+        filled = np.flatnonzero(np.diff(self.offsets) > 0)
+        position = 0
+        while position < len(filled):
+            first = int(self.offsets[filled[position]])
+            stop = max(position + 1, int(np.searchsorted(self.offsets[filled + 1], first + size, side="right")))
+            yield first, int(self.offsets[filled[stop - 1] + 1]), filled[position:stop]
+            position = stop
 
 
 def quantise(embeddings: Floats) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
@@ -51,6 +65,13 @@ def quantise(embeddings: Floats) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.f
     # Rounded up in float16 first, so that the division below never leaves the int8 range.
     scales = np.nextafter((peaks / 127).astype(np.float16), np.float16(np.inf))
     return np.rint(embeddings / scales.astype(np.float32)[:, None]).astype(np.int8), scales
+
+
+def kept_in(embeddings: Floats, embedding_format: EmbeddingFormat) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16]]:
+    """Rows [t, d] as values and scales of a TokenMatrix: ``quantise``, or float16 and ones."""
+    if embedding_format == "int8":
+        return quantise(embeddings)
+    return embeddings.astype(np.float16), np.ones(len(embeddings), np.float16)
 
 
 def similarities(query: Floats, tokens: TokenMatrix, start: int = 0, end: int | None = None) -> Floats:
@@ -66,18 +87,10 @@ def best_matches(query: Floats, tokens: TokenMatrix) -> Floats:
 
     Accumulates in float32. A chunk without rows has -1.
     """
-    offsets = tokens.offsets
-    matches = np.full((len(query), len(offsets) - 1), -1.0, np.float32)
-    filled = np.flatnonzero(np.diff(offsets) > 0)
-    position = 0
-    while position < len(filled):
-        first = int(offsets[filled[position]])
-        # Whole chunks only, as many as a block holds and at least one.
-        stop = max(position + 1, int(np.searchsorted(offsets[filled + 1], first + _BLOCK, side="right")))
-        block = filled[position:stop]
-        products = similarities(query, tokens, first, int(offsets[block[-1] + 1]))
-        matches[:, block] = np.maximum.reduceat(products, offsets[block] - first, axis=1)
-        position = stop
+    matches = np.full((len(query), len(tokens.offsets) - 1), -1.0, np.float32)
+    for first, end, chunks in tokens.blocks(_BLOCK):
+        products = similarities(query, tokens, first, end)
+        matches[:, chunks] = np.maximum.reduceat(products, tokens.offsets[chunks] - first, axis=1)
     return matches
 
 
@@ -85,35 +98,6 @@ def maxsim(query: Floats, tokens: TokenMatrix) -> Floats:
     """MaxSim of a query (float32 [q, d]) with each chunk, divided by q; float32 [n], within -1…1, higher is better."""
     scores: Floats = best_matches(query, tokens).mean(axis=0)
     return scores
-
-
-def maxsim_pooled(query: Floats, pooled: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> Floats:
-    """MaxSim over pooled vectors int8 [n, k, d] with scales float16 [n, k], divided by q; float32 [n].
-
-    It stands in for ``maxsim`` where only an order of candidates is needed.
-    """
-    count, k, dimension = pooled.shape
-    scores = np.empty(count, np.float32)
-    step = max(1, _BLOCK // k)
-    for start in range(0, count, step):
-        block = pooled[start : start + step].reshape(-1, dimension)
-        products = query @ block.astype(np.float32).T
-        products *= scales[start : start + step].reshape(-1).astype(np.float32)
-        scores[start : start + step] = products.reshape(len(query), -1, k).max(axis=2).sum(axis=0) / len(query)
-    return scores
-
-
-def best_pooled_matches(query: Floats, pooled: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> Floats:
-    """``best_matches`` over pooled vectors int8 [n, k, d] with scales float16 [n, k]; float32 [q, n]."""
-    count, k, dimension = pooled.shape
-    matches = np.empty((len(query), count), np.float32)
-    step = max(1, _POOLED_BLOCK // k)
-    for start in range(0, count, step):
-        block = pooled[start : start + step].reshape(-1, dimension)
-        products = query @ block.astype(np.float32).T
-        products *= scales[start : start + step].reshape(-1).astype(np.float32)
-        matches[:, start : start + step] = products.reshape(len(query), -1, k).max(axis=2)
-    return matches
 
 
 def pool(embeddings: Floats, k: int) -> Floats:

@@ -89,9 +89,9 @@ def _indent(line: str) -> int:
 
 def _sentence_ends(text: str) -> list[int]:
     """Where sentences end by their punctuation, after the blanks that follow."""
-    letters = sum(character.isalpha() for character in text)
+    letters = sum(map(str.isalpha, text))
     # Some texts are written without capitals; elsewhere a small letter goes on with the sentence.
-    caseless = sum(character.isupper() for character in text) <= _CAPITALS * letters
+    caseless = sum(map(str.isupper, text)) <= _CAPITALS * letters
     return [match.end() for match in _SENTENCE_END.finditer(text) if _ends(text, match, caseless)]
 
 

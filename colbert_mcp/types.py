@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 Mode: TypeAlias = Literal["hybrid", "semantic", "lexical"]
 Status: TypeAlias = Literal["current", "relocated", "modified", "missing"]
+EmbeddingFormat: TypeAlias = Literal["int8", "float16"]
 PartKind: TypeAlias = Literal["page", "cell"]
 EXTRACTED = "extracted"
 

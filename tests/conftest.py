@@ -36,11 +36,12 @@ def open_engine(tmp_path: Path) -> Iterator[EngineFactory]:
         roots: tuple[str, ...] = (),
         create: bool = True,
         index: Path | None = None,
+        search: SearchConfig | None = None,
     ) -> Engine:
         config = Config(
             index=IndexConfig(path=str(index or tmp_path / "index"), roots=roots),
             store=store or StoreConfig(chroma=False),
-            search=SearchConfig(min_candidates=50),
+            search=search or SearchConfig(min_candidates=50),
         )
         engine = Engine.open(config, create_missing=create, encoder=encoder or FakeEncoder())
         opened.append(engine)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from colbert_mcp.encoder import Encoded, Fingerprint, Query, Tokenized
-from colbert_mcp.encoder.base import count_coverage
+from colbert_mcp.encoder.base import count_coverage, uncovered_parts
+from colbert_mcp.scoring import NumpyScorer
 from colbert_mcp.types import Coverage
 
 DIMENSION = 32
@@ -27,6 +28,7 @@ class FakeEncoder:
     device = "cpu"
     dtype = "float32"
     notices: tuple[str, ...] = ()
+    scorer = NumpyScorer()
 
     def __init__(self, content_length: int = 40, name: str = "fake", before_batch: Callable[[], None] = lambda: None):
         self.content_length = content_length
@@ -60,10 +62,18 @@ class FakeEncoder:
     def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
         return tuple(self._words[token] for token in document.ids.tolist())
 
+    def unknown_parts(self, text: str) -> tuple[str, ...]:
+        document = self._tokenized(text)
+        return uncovered_parts(document, text, self._is_unknown(document))
+
     def coverage(self, document: Tokenized, text: str) -> Coverage:
-        """U+FFFD is the unknown token; nothing is skipped."""
-        unknown = np.array([self._words[token] == "\ufffd" for token in document.ids.tolist()], np.bool_)
+        unknown = self._is_unknown(document)
         return count_coverage(document, text, unknown, np.zeros(len(unknown), np.bool_))
+
+    def _is_unknown(self, document: Tokenized) -> npt.NDArray[np.bool_]:
+        """U+FFFD and runes are not known; nothing is skipped."""
+        words = [self._words[token] for token in document.ids.tolist()]
+        return np.array([word[0] == "\ufffd" or "\u16a0" <= word[0] <= "\u16f8" for word in words], np.bool_)
 
     def _encoded(self, document: Tokenized) -> Encoded:
         rows = np.array([_vector(self._words[token]) for token in document.ids.tolist()], np.float32)

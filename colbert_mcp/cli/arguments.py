@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from colbert_mcp import __version__
-from colbert_mcp.cli import asking, health, keeping, models
+from colbert_mcp.cli import asking, health, keeping, measuring, models
 from colbert_mcp.cli.output import escape
 from colbert_mcp.config import Config
 
@@ -113,6 +113,8 @@ def command_parser() -> argparse.ArgumentParser:
 
     model = commands.add_parser("model", help="show, convert, make, compare and measure models")
     models.add_model_commands(model.add_subparsers(title="commands", required=True, metavar="ACTION"), _add_command)
+
+    measuring.add_measuring_commands(commands, _add_command)
 
     remove = _add_command(commands, "remove", keeping.remove, "take a folder or file out of the index")
     remove.add_argument("path", help="folder or file; it is not deleted from disk")

@@ -4,12 +4,13 @@ A model that is named on the command line and not in the configuration never run
 """
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 from colbert_mcp.cli.output import escape, show_result
 from colbert_mcp.cli.progress import spinner, steps
-from colbert_mcp.config import Config, ModelConfig
+from colbert_mcp.config import BUILTIN, Config, ModelConfig
 from colbert_mcp.errors import ConfigError
 
 # Not an error of the program, so no branch of ``errors``: the two models are not the same.
@@ -84,11 +85,12 @@ def check(options: argparse.Namespace, config: Config) -> int:
 
 def lengths(options: argparse.Namespace, config: Config) -> int:
     """Measure what longer passages cost."""
-    from colbert_mcp.measuring.lengths import DOCUMENTS, QUERIES, SAMPLE_BYTES, Sample, measure
+    from colbert_mcp.measuring.lengths import Sample, measure
     from colbert_mcp.render.models import lengths_lines
 
     _named(config, None)
-    sample = Sample(options.sample_bytes or SAMPLE_BYTES, options.queries or QUERIES, options.documents or DOCUMENTS)
+    given = {"bytes": options.sample_bytes, "queries": options.queries, "documents": options.documents}
+    sample = Sample(**{name: value for name, value in given.items() if value is not None})
     with steps("loading the model", shown=not options.json) as step:
         told = (lambda _: None) if step is None else lambda what: step(escape(what))
         output = measure(config, options.path, options.labelled, sample, told)
@@ -97,7 +99,7 @@ def lengths(options: argparse.Namespace, config: Config) -> int:
 
 def _named(config: Config, name: str | None) -> ModelConfig:
     """The configured model, or another one without the right to run code; never one in an indexed folder with it."""
-    if name is None or name == config.model.name:
+    if name is None or _is_same(name, config.model):
         if config.model.trust_remote_code:
             from colbert_mcp.encoder import check_outside
             from colbert_mcp.store import roots_of  # numpy loads with it
@@ -107,4 +109,17 @@ def _named(config: Config, name: str | None) -> ModelConfig:
     if not name:
         raise ConfigError("The name of the model is empty; give a directory or a hub id.")
     kept = {key: getattr(config.model, key) for key in ("device", "dtype", "threads", "batch_tokens")}
-    return ModelConfig(name=name, **kept)
+    return ModelConfig(name=_with_full_path(name), **kept)
+
+
+def _is_same(name: str, model: ModelConfig) -> bool:
+    """Whether a name on the command line is that of a model, or another path of its directory."""
+    if name == model.name or model.directory is None or not name:
+        return name == model.name
+    return _with_full_path(name) == os.path.realpath(model.directory)
+
+
+def _with_full_path(name: str) -> str:
+    """The name of a model; of what lies at such a path, also in the working directory, the full path."""
+    given = ModelConfig(name=name).directory or Path(name)
+    return os.path.realpath(given) if name != BUILTIN and os.path.lexists(given) else name

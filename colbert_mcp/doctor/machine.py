@@ -61,6 +61,7 @@ def settings(file: Path | None, index: str | None) -> Iterator[Finding]:
 def processor(config: ModelConfig) -> Iterator[Finding]:
     """Cores, and the device and number format that the model gets, with the reason. Loads torch."""
     from colbert_mcp.encoder.hardware import hardware
+    from colbert_mcp.encoder.scoring import scorer_for
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
@@ -70,9 +71,11 @@ def processor(config: ModelConfig) -> Iterator[Finding]:
         yield Finding(topic="processor", state="error", what=str(error), mends=mends)
         return
     half = "with" if found.bfloat16 else "without"
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
     what = (
-        f"{cores} cores, {half} bfloat16; the model runs on {found.device} in {found.dtype} with {found.threads} "
-        f"threads ({found.device_why}; {found.dtype_why})"
+        f"{cores} cores, {half} bfloat16; the model runs on {found.device} in {found.dtype} with {threads} "
+        f"({found.device_why}; {found.dtype_why}), and passages are scored in {scorer_for(found.device).name} "
+        f"({found.int8_why})"
     )
     yield Finding(topic="processor", state="ok", what=what)
 
@@ -114,17 +117,25 @@ def _encoding(config: ModelConfig) -> Iterator[Finding]:
 
     found = describe(config)
     shown = ("document_length", "query_length", "do_query_expansion", "attend_to_expansion_tokens", "window")
-    named = (f"{value.name} {value.value} ({value.source})" for value in found.values if value.name in shown)
+    named = (f"{value.name} {_shown(value.value)} ({value.source})" for value in found.values if value.name in shown)
     yield Finding(topic="encoding", state="ok", what="; ".join(named))
     if found.remote_code:
-        what = f"{found.model} runs code of its own, with all rights that you have: {found.value('remote_code')}"
+        code = _shown(found.value("remote_code"))
+        what = f"{found.model} runs code of its own, with all rights that you have: {code}"
         yield Finding(topic="code", state="warning", what=what, mends="read it, or name another in [model] name")
     for notice in found.notices:
-        yield Finding(topic="encoding", state="warning", what=notice, mends="colbert-mcp model lengths PATH")
+        lengths = "colbert-mcp model lengths" in notice
+        mends = "colbert-mcp model lengths PATH" if lengths else "take it out of the configuration file"
+        yield Finding(topic="encoding", state="warning", what=notice, mends=mends)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return {"None": "without a limit", "True": "yes", "False": "no"}.get(str(value), str(value))
 
 
 def _source(config: ModelConfig) -> str:
     if config.name == "builtin":
         return "of this program"
-    given = Path(config.name).expanduser()
-    return f"from {given.resolve()}" if given.is_dir() else "from the hub"
+    return "from the hub" if config.directory is None else f"from {config.directory.resolve()}"

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from colbert_mcp.scoring import Scorer
 from colbert_mcp.types import Coverage
 
 Floats = npt.NDArray[np.float32]
@@ -100,6 +101,10 @@ class Encoder(Protocol):
     def dtype(self) -> str:
         """The backbone's number format."""
 
+    @property
+    def scorer(self) -> Scorer:
+        """Scores its queries where it encodes them."""
+
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, tokenized on its own, without truncation."""
 
@@ -118,6 +123,9 @@ class Encoder(Protocol):
     def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
         """The names in the vocabulary of the rows of the document's token embeddings."""
 
+    def unknown_parts(self, text: str) -> tuple[str, ...]:
+        """The words, or parts of words, that the model has no token for: all of them are the same to it."""
+
     def coverage(self, document: Tokenized, text: str) -> Coverage:
         """How much of a text, of which these are the tokens, its embeddings do not hold."""
 
@@ -135,6 +143,13 @@ def count_coverage(
         counts.append(int(under.sum()))
         left &= ~under
     return Coverage(counts[1], counts[2], int(left.sum()))
+
+
+def uncovered_parts(document: Tokenized, text: str, unknown: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    """Runs of characters with a letter or digit that no token stands for, or only an ``unknown`` one (bool [n])."""
+    known = _under(document, ~unknown, len(text)).tolist()
+    gone = "".join(" " if is_known else letter for letter, is_known in zip(text, known, strict=True))
+    return tuple(dict.fromkeys(part for part in gone.split() if any(map(str.isalnum, part))))
 
 
 # Every character for which str.isspace holds lies in the basic plane.

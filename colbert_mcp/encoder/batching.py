@@ -1,105 +1,101 @@
-"""Which texts share a forward pass, and which passes run at once. Knows lengths and threads; nothing of models.
+"""Which inputs go through the model together: of like length, within a number of tokens that memory decides.
 
-On a processor one pass a thread beats one pass over all threads: none waits for another after every operation, and what
-is not divided among threads runs beside another pass.
+Where a batch does not fit the memory of a device, half of it is tried; that size is kept, and twice as much is tried
+again after many batches that fitted. Safe to use from several threads. Knows lengths and ids alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-_LENGTH_STEP, _ROWS_STEP = 16, 8
-# A thread's pass: longer ones pad more and leave its caches, shorter ones are not worth their calls.
-_THREAD_TOKENS = 1_024
-T = TypeVar("T")
-R = TypeVar("R")
+Ints = npt.NDArray[np.int64]
+_PATIENCE = 64
+
+
+class Budget:
+    """Tokens of a batch: at most ``most``, fewer after a failure, more again once ``_PATIENCE`` batches have fitted.
+
+    Each failure doubles that patience, so that a device which has no more to give is not asked for it for ever.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.tokens = self._most = most
+        self._patience, self._fitted = _PATIENCE, 0
+        self._lock = threading.Lock()
+
+    def failed(self, tokens: int) -> None:
+        """A batch of so many tokens was too large: half of it is the next."""
+        with self._lock:
+            self.tokens = max(1, min(self.tokens, tokens) // 2)
+            self._fitted = 0
+            self._patience *= 2
+
+    def fitted(self) -> None:
+        """A batch went through."""
+        if self.tokens == self._most:
+            return
+        with self._lock:
+            self._fitted += 1
+            if self._fitted >= self._patience:
+                self.tokens, self._fitted = min(self._most, 2 * self.tokens), 0
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
-    """How many passes run at once, each of at most ``tokens`` (one text apart) on ``threads`` threads."""
-
-    passes: int
-    tokens: int
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """Texts by their place among those given, and the shape they are padded to."""
+class Batch:
+    """Inputs by their place among those given, and the shape they are padded to."""
 
     members: list[int]
     rows: int
     length: int
 
 
-def share(batch_tokens: int, longest: int, threads: int) -> Sharing:
-    """Divide a processor's threads, and the tokens that may be under way at once, among passes over texts of at most
-    ``longest``.
+class Waiting:
+    """Inputs of which threads take batches, the longest first, until none is left.
+
+    Lengths and rows are rounded up to ``steps``, because the CPU library keeps compiled kernels and buffers for every
+    shape that it has seen: few distinct shapes keep memory from growing with the number of batches. Rows are added only
+    as far as that costs no memory more, and lengths up to ``window``.
     """
-    passes = max(1, min(threads, batch_tokens // max(_THREAD_TOKENS, longest)))
-    each = max(1, threads // passes)
-    return Sharing(passes, min(batch_tokens // passes, max(_THREAD_TOKENS * each, longest)), each)
+
+    def __init__(self, lengths: Sequence[int], budget: Budget, most: int, window: int, steps: tuple[int, int]) -> None:
+        """``most``: tokens of a batch where the budget has more."""
+        self._lengths = lengths
+        self._order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        self._budget, self._most, self._window = budget, most, window
+        self._length_step, self._rows_step = steps
+        self._lock = threading.Lock()
+
+    def take(self) -> Batch | None:
+        """The next batch, of one input at least; None where nothing waits."""
+        with self._lock:
+            if not self._order:
+                return None
+            longest = min(self._window, _rounded(self._lengths[self._order[-1]], self._length_step))
+            count = max(1, min(self._budget.tokens, self._most) // longest)
+            members = self._order[: -count - 1 : -1]
+            del self._order[-len(members) :]
+            return Batch(members, min(_rounded(len(members), self._rows_step), count), longest)
+
+    def put_back(self, batch: Batch) -> None:
+        """Have the inputs of a batch taken again."""
+        with self._lock:
+            self._order.extend(reversed(batch.members))
+
+    def stop(self) -> None:
+        """Let nothing more be taken."""
+        with self._lock:
+            self._order.clear()
 
 
-def batches(lengths: Sequence[int], tokens: int, window: int) -> Iterator[Pass]:
-    """Texts sorted by length in passes of at most ``tokens``, padded to no more than ``window``.
-
-    Lengths and rows are rounded up, because the CPU library keeps compiled kernels and buffers for every shape that it
-    has seen: few distinct shapes keep memory from growing with the number of batches. Rows are only as far as that
-    costs no memory more.
-    """
-    members: list[int] = []
-    longest = 0
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        if members and longest * (len(members) + 1) > tokens:
-            yield as_pass(members, longest, tokens)
-            members = []
-        if not members:
-            longest = min(window, _rounded(lengths[index], _LENGTH_STEP))
-        members.append(index)
-    if members:
-        yield as_pass(members, longest, tokens)
-
-
-def as_pass(members: list[int], longest: int, tokens: int) -> Pass:
-    """A pass over texts of at most ``longest`` tokens."""
-    most = max(len(members), tokens // longest)
-    return Pass(members, min(_rounded(len(members), _ROWS_STEP), most), longest)
-
-
-def padded(inputs: Sequence[npt.NDArray[np.int64]], rows: int, length: int) -> dict[str, torch.Tensor]:
-    """What the backbone takes: int64 [rows, length] token ids, and which of them are a text's own."""
-    ids = np.zeros((rows, length), np.int64)
-    attention = np.zeros_like(ids)
-    attention[:, 0] = 1  # rows that only fill up the shape attend to something
-    for row, own in enumerate(inputs):
-        ids[row, : len(own)] = own
-        attention[row, : len(own)] = 1
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
-
-
-def at_once(work: Callable[[T], R], items: Iterable[T], sharing: Sharing, threads: int) -> list[R]:
-    """What ``work`` gives for each item, in order; ``threads`` is what torch uses elsewhere."""
-    if sharing.passes == 1:
-        return [work(item) for item in items]
-    try:
-        # torch's count is a thread's own, but threads that are yet to come take the last one that was set.
-        with ThreadPoolExecutor(
-            sharing.passes, "encode", initializer=torch.set_num_threads, initargs=(sharing.threads,)
-        ) as pool:
-            futures = [pool.submit(work, item) for item in items]
-            try:
-                return [future.result() for future in futures]
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-    finally:
-        torch.set_num_threads(threads)
+def padded(rows: Sequence[Ints], count: int, length: int) -> Ints:
+    """int64 [count, length]: the rows, with zeros behind them and below."""
+    filled = np.zeros((count, length), np.int64)
+    for index, row in enumerate(rows):
+        filled[index, : len(row)] = row
+    return filled
 
 
 def _rounded(count: int, step: int) -> int:

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from sentence_transformers.models import Transformer
 from torch import nn
 
-from colbert_mcp.config import ModelConfig
+from colbert_mcp.config import BUILTIN, ModelConfig
 from colbert_mcp.encoder.colbert import ColBERTEncoder, pylate_arguments, silence_loading
 from colbert_mcp.encoder.digests import file_digest
 from colbert_mcp.encoder.hardware import choose_device
 from colbert_mcp.encoder.settings import resolve_builtin
-from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
+from colbert_mcp.encoder.tokenizing import builtin_directory
 from colbert_mcp.errors import EncoderError
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

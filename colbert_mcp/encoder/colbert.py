@@ -7,10 +7,10 @@ embeddings equal ``ColBERT.encode`` (tested). Knows nothing of files, spans in f
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,28 @@ from transformers.utils import logging as transformers_logging
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
-from colbert_mcp.encoder.base import Encoded, Fingerprint, Query, Tokenized, count_coverage
-from colbert_mcp.encoder.batching import Pass, Sharing, as_pass, at_once, batches, padded, share
+from colbert_mcp.encoder.base import Encoded, Fingerprint, Floats, Query, Tokenized, count_coverage, uncovered_parts
+from colbert_mcp.encoder.batching import Budget, Ints, Waiting, padded
 from colbert_mcp.encoder.checkpoint import Checkpoint
-from colbert_mcp.encoder.hardware import choose_device, choose_dtype, is_out_of_memory, release_memory
+from colbert_mcp.encoder.hardware import (
+    choose_batch_tokens,
+    choose_device,
+    choose_dtype,
+    is_out_of_memory,
+    release_memory,
+)
+from colbert_mcp.encoder.inputs import Frame
+from colbert_mcp.encoder.passes import Sharing, at_once, share
+from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings
-from colbert_mcp.encoder.tokenizing import ExactTokenizer, readable
+from colbert_mcp.encoder.tokenizing import ExactTokenizer
 from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
+_LENGTH_STEP, _ROWS_STEP = 16, 8
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -131,12 +142,11 @@ class ColBERTEncoder:
         # Checkpoints in half precision come with projections in it, too.
         self._projections = [model[index].float() for index in range(1, len(model))]
         self._dense_before_projection = dense_before_projection
-        self._batch_tokens = config.batch_tokens
         self._device = torch.device(model.device)
+        self._budget = Budget(choose_batch_tokens(config.batch_tokens, self._device.type))
         self._dtype = choose_dtype(config.dtype, self._device.type)
         # Only the backbone runs in half precision: the projection is cheap and its output is what is compared.
         self.backbone.to(self._dtype)
-        self._tokenizing = threading.Lock()
         if self._device.type == "cpu":
             keep_freed_memory()
         if config.threads:
@@ -145,9 +155,10 @@ class ColBERTEncoder:
         # Foreign code may keep state in its modules, and a GPU is shared out by its driver.
         self._alone = None if self._device.type == "cpu" and not own_code else threading.Lock()
         self._tokens = _tokens_of(model)
-        self._lead, self._tail = self._tokens.lead, self._tokens.tail
+        self._document_frame, self._query_frame = _frames(model, self._tokens, settings)
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
         self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
+        self.scorer = scorer_for(self._device.type)
         self.settings = settings
         self.notices = settings.notices
         self.window = sys.maxsize if settings.window.value is None else settings.window.value
@@ -165,8 +176,7 @@ class ColBERTEncoder:
     @property
     def content_length(self) -> int:
         """Tokens of its own text that a document may have."""
-        prefix = self._model.document_prefix_id is not None
-        return int(self._model.document_length) - len(self._lead) - len(self._tail) - prefix
+        return self._document_frame.room
 
     @property
     def device(self) -> str:
@@ -187,160 +197,155 @@ class ColBERTEncoder:
         too_long = next((len(d.ids) for d in documents if len(d.ids) > self.content_length), None)
         if too_long is not None:
             raise EncoderError(f"A chunk of {too_long} tokens does not fit document_length; nothing is truncated.")
-        inputs = [self._document_input(document) for document in documents]
-        lengths = [len(ids) for ids in inputs]
-        sharing = (
-            share(self._batch_tokens, max(lengths, default=0), self._threads)
-            if self._alone is None
-            else Sharing(1, self._batch_tokens, self._threads)
-        )
-        passes = batches(lengths, sharing.tokens, self.window)
-        found = at_once(lambda item: self._encode_pass(item, inputs), passes, sharing, self._threads)
+        inputs = [self._document_frame.ids(document) for document in documents]
+
+        def finished(index: int, mean: Floats, tokens: Floats) -> Encoded:
+            kept = tokens[self._kept(inputs[index])]
+            return Encoded(kept, self._dense(mean, kept))
+
+        longest = max(map(len, inputs), default=0)
+        tokens = self._budget.tokens
+        sharing = Sharing(1, tokens, self._threads) if self._alone else share(tokens, longest, self._threads)
+        attentions = [np.ones(len(ids), np.int64) for ids in inputs]
+        found = self._embedded(inputs, attentions, finished, sharing, (_LENGTH_STEP, _ROWS_STEP))
         if self._device.type == "cpu":
             return_freed_memory()
-        results = {index: encoded for part in found for index, encoded in part}
-        return [results[index] for index in range(len(inputs))]
-
-    def _encode_pass(self, chosen: Pass, inputs: Sequence[npt.NDArray[np.int64]]) -> list[tuple[int, Encoded]]:
-        """The embeddings of a pass's texts with their places, in two halves where memory is too little for all."""
-        members = chosen.members
-        features = padded([inputs[index] for index in members], chosen.rows, chosen.length)
-        embedded = self._forward_or_back_off(len(members), features)
-        if embedded is None:
-            halves = members[: len(members) // 2], members[len(members) // 2 :]
-            smaller = [as_pass(half, chosen.length, self._batch_tokens) for half in halves]
-            return [item for half in smaller for item in self._encode_pass(half, inputs)]
-        states, tokens = embedded
-        found = []
-        for row, index in enumerate(members):
-            length = len(inputs[index])
-            kept = tokens[row, :length][self._kept(inputs[index])]
-            found.append((index, Encoded(kept, self._dense(states[row, :length], kept))))
         return found
 
-    def _forward_or_back_off(
-        self, count: int, features: dict[str, torch.Tensor]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
-        """What ``_forward`` gives, or None where memory was too little for a batch of ``count``: then half is to be
-        tried, and later batches are smaller. Raises EncoderError where it is too little for a single text.
+    def encode_query(self, text: str) -> Query:
+        """Embeddings of a query."""
+        return self.encode_queries([text])[0]
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Query]:
+        """Embeddings of some queries, encoded together; blanks around them are left out, as PyLate does."""
+        frame, tokenized = self._query_frame, self.tokenize([text.strip() for text in texts])
+        inputs, attentions = (list(map(make, tokenized)) for make in (frame.ids, frame.attention))
+
+        def finished(index: int, mean: Floats, embeddings: Floats) -> Query:
+            text, tokens = texts[index].strip(), tokenized[index]
+            shift = texts[index].index(text)
+            spans = frame.spans(tokens)
+            return Query(
+                embeddings,
+                self._dense(mean, embeddings),
+                text[int(tokens.starts[frame.room]) :] if len(tokens.ids) > frame.room else "",
+                np.where(spans[:, 1:] > 0, spans + shift, 0),
+                self._names(inputs[index]),
+            )
+
+        if self._device.type == "cpu":
+            torch.set_num_threads(self._threads)  # a thread made beside passes that run at once has theirs
+        return self._embedded(inputs, attentions, finished, Sharing(1, self._budget.tokens, self._threads), (1, 1))
+
+    def _embedded(
+        self,
+        inputs: Sequence[Ints],
+        attentions: Sequence[Ints],
+        finished: Callable[[int, Floats, Floats], T],
+        sharing: Sharing,
+        steps: tuple[int, int],
+    ) -> list[T]:
+        """What ``finished`` makes of each input's index, mean and embeddings; in the order given."""
+        lengths = [len(ids) for ids in inputs]
+        waiting = Waiting(lengths, self._budget, sharing.tokens, self.window, steps)
+        results: dict[int, T] = {}
+
+        def work() -> None:
+            try:
+                while (batch := waiting.take()) is not None:
+                    ids, attention = (
+                        padded([of[index] for index in batch.members], batch.rows, batch.length)
+                        for of in (inputs, attentions)
+                    )
+                    attention[len(batch.members) :, 0] = 1  # rows that only fill up the shape attend to something
+                    found = self._forward_or_back_off(
+                        {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
+                    )
+                    if found is None:
+                        waiting.put_back(batch)
+                        continue
+                    for row, index in enumerate(batch.members):
+                        results[index] = finished(index, found[0][row], found[1][row, : lengths[index]])
+            except BaseException:
+                waiting.stop()
+                raise
+
+        at_once(work, sharing, self._threads)
+        return [results[index] for index in range(len(inputs))]
+
+    def _forward_or_back_off(self, features: dict[str, torch.Tensor]) -> tuple[Floats, Floats] | None:
+        """What ``_forward`` gives, or None where memory was too little, and the next batch is to be smaller.
+
+        Raises EncoderError where it is too little for a single text.
         """
+        count, length = features["input_ids"].shape
         try:
-            return self._forward(features)
+            found = self._forward(features)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if count == 1:
-                length = features["input_ids"].shape[1]
                 raise EncoderError(
                     f"The memory of {self.device} is too little for a text of {length} tokens; set [model] "
                     'document_length lower, or device = "cpu".'
                 ) from error
+        else:
+            self._budget.fitted()
+            return found
         release_memory(self.device)
-        self._batch_tokens = max(self._batch_tokens // 2, 1)
-        _log.warning("Too little memory on %s: batches of %d tokens from now on.", self.device, self._batch_tokens)
+        self._budget.failed(count * length)
+        _log.warning("Too little memory on %s: batches of %d tokens from now on.", self.device, self._budget.tokens)
         return None
 
-    def encode_query(self, text: str) -> Query:
-        """Embeddings of a query, with PyLate's own query tokenization (prefix, expansion, truncation)."""
-        return self.encode_queries([text])[0]
-
-    def encode_queries(self, texts: Sequence[str]) -> list[Query]:
-        """Embeddings of some queries, encoded in one batch."""
-        if self._device.type == "cpu":
-            torch.set_num_threads(self._threads)  # a thread made beside passes that run at once has theirs
-        with self._tokenizing:
-            features = self._model.tokenize(list(map(readable, texts)), is_query=True)
-        ids, attention = features["input_ids"].numpy(), features["attention_mask"].numpy().astype(bool)
-        wanted = {name: features[name] for name in ("input_ids", "attention_mask")}
-        embedded = self._forward_or_back_off(len(texts), wanted)
-        if embedded is None:
-            middle = len(texts) // 2
-            return [*self.encode_queries(texts[:middle]), *self.encode_queries(texts[middle:])]
-        states, embeddings = embedded
-        return [
-            self._query(text, ids[row], attention[row], states[row], embeddings[row]) for row, text in enumerate(texts)
-        ]
-
-    def _query(
-        self,
-        text: str,
-        ids: npt.NDArray[np.int64],
-        attention: npt.NDArray[np.bool_],
-        states: npt.NDArray[np.float32],
-        embeddings: npt.NDArray[np.float32],
-    ) -> Query:
-        own = self._model.query_length - len(self._lead) - len(self._tail) - (self._model.query_prefix_id is not None)
-        stripped = text.strip()  # as PyLate does
-        tokens = self.tokenize([stripped])[0]
-        unread = stripped[int(tokens.starts[own]) :] if len(tokens.ids) > own else ""
-        rows = np.ones_like(attention) if self._model.do_query_expansion else attention
-        kept = embeddings[rows]
-        spans = self._query_spans(text, ids[: int(rows.sum())])
-        return Query(kept, self._dense(states[attention], kept), unread, spans, self._names(ids[rows]))
-
-    def kept_spans(self, document: Tokenized) -> npt.NDArray[np.int64]:
+    def kept_spans(self, document: Tokenized) -> Ints:
         """int64 [n, 2]: the characters of each row of the document's token embeddings; (0, 0) for special tokens."""
-        prefix = self._model.document_prefix_id
-        return self._input_spans(document, prefix)[self._kept(self._document_input(document))]
+        return self._document_frame.spans(document)[self._kept(self._document_frame.ids(document))]
 
     def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
         """The names in the vocabulary of the rows of the document's token embeddings."""
-        ids = self._document_input(document)
+        ids = self._document_frame.ids(document)
         return self._names(ids[self._kept(ids)])
+
+    def unknown_parts(self, text: str) -> tuple[str, ...]:
+        """The words, or parts of words, that the model has no token for: all of them are the same to it."""
+        document = self.tokenize([text])[0]
+        return uncovered_parts(document, text, self._is_unknown(document))
 
     def coverage(self, document: Tokenized, text: str) -> Coverage:
         """How much of a text, of which these are the tokens, its embeddings do not hold."""
-        unknown = document.ids == (-1 if self._unknown is None else self._unknown)
-        return count_coverage(document, text, unknown, ~self._kept(document.ids))
+        return count_coverage(document, text, self._is_unknown(document), np.isin(document.ids, self._skiplist))
 
-    def _query_spans(self, text: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """int64 [len(ids), 2]: the query's characters under each token that PyLate made (it strips blanks first)."""
-        stripped = text.strip()
-        tokens = self.tokenize([stripped])[0]
-        prefix = self._model.query_prefix_id
-        own = len(ids) - len(self._lead) - len(self._tail) - (prefix is not None)
-        tokens = Tokenized(tokens.ids[:own], tokens.starts[:own], tokens.ends[:own])
-        shift = text.index(stripped) if stripped else 0
-        spans = np.zeros((len(ids), 2), np.int64)
-        known = self._input_spans(tokens, prefix)
-        spans[: len(known)] = np.where(known[:, 1:] > 0, known + shift, 0)
-        return spans
+    def _is_unknown(self, document: Tokenized) -> npt.NDArray[np.bool_]:
+        return np.equal(document.ids, -1 if self._unknown is None else self._unknown)
 
-    def _input_spans(self, document: Tokenized, prefix_id: int | None) -> npt.NDArray[np.int64]:
-        """int64 [n, 2]: the characters under each token of the model's input; (0, 0) for special tokens."""
-        spans = np.stack([document.starts, document.ends], axis=1)
-        lead, tail = (np.zeros((len(special), 2), np.int64) for special in (self._lead, self._tail))
-        return self._with_prefix(np.concatenate([lead, spans, tail]), None if prefix_id is None else 0)
-
-    def _names(self, ids: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    def _names(self, ids: Ints) -> tuple[str, ...]:
         return tuple(map(self._tokens.name, ids.tolist()))
 
-    def _document_input(self, document: Tokenized) -> npt.NDArray[np.int64]:
-        return self._with_prefix(np.concatenate([self._lead, document.ids, self._tail]), self._model.document_prefix_id)
+    def _kept(self, ids: Ints) -> npt.NDArray[np.bool_]:
+        """Which tokens of a document keep their embedding: those not on the skiplist, or all if there are no others."""
+        kept = ~np.isin(ids, self._skiplist)
+        return kept if kept.any() else ~kept
 
-    def _with_prefix(self, tokens: npt.NDArray[np.int64], value: int | None) -> npt.NDArray[np.int64]:
-        """PyLate puts the prefix after the first token, whatever that is; None is no prefix."""
-        return tokens if value is None else np.insert(tokens, 1, value, axis=0)
+    def _forward(self, features: dict[str, torch.Tensor]) -> tuple[Floats, Floats]:
+        """Means of the states before the projection, and normalised token embeddings; float32 [b, h] and [b, t, d].
 
-    def _kept(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        return ~np.isin(ids, self._skiplist)
-
-    def _forward(self, features: dict[str, torch.Tensor]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """States before the projection and normalised token embeddings, float32 [b, t, h] and [b, t, d]."""
+        The means are taken on the device: states are several times as large as all that is kept of them.
+        """
         features = {name: tensor.to(self._device) for name, tensor in features.items()}
         with self._alone or nullcontext(), torch.inference_mode():
             features = self.backbone(features)
             states = features["token_embeddings"].float()
+            attended = features["attention_mask"].float()
+            means = torch.bmm(attended[:, None], states)[:, 0] / attended.sum(dim=1, keepdim=True)
             features["token_embeddings"] = states
             for projection in self._projections:
                 features = projection(features)
             tokens = torch.nn.functional.normalize(features["token_embeddings"], p=2, dim=-1)
-            return states.cpu().numpy(), tokens.cpu().numpy()
+            return means.cpu().numpy(), tokens.cpu().numpy()
 
-    def _dense(self, states: npt.NDArray[np.float32], kept: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        mean: npt.NDArray[np.float32] = (states if self._dense_before_projection else kept).mean(axis=0)
-        mean /= max(float(np.linalg.norm(mean)), 1e-12)
-        return mean
+    def _dense(self, mean: Floats, kept: Floats) -> Floats:
+        dense: Floats = mean if self._dense_before_projection else kept.mean(axis=0)
+        return dense / np.float32(max(float(np.linalg.norm(dense)), 1e-12))
 
 
 def _tokens_of(model: ColBERT) -> ExactTokenizer:
@@ -351,3 +356,27 @@ def _tokens_of(model: ColBERT) -> ExactTokenizer:
     if getattr(model[0], "do_lower_case", False):
         raise EncoderError("The model lower-cases outside its tokenizer, so tokens cannot be traced to characters.")
     return ExactTokenizer(backend)
+
+
+def _frames(model: ColBERT, tokens: ExactTokenizer, settings: Settings) -> tuple[Frame, Frame]:
+    """What PyLate puts around documents and around queries.
+
+    Queries are filled up on the side on which the model's tokenizer pads, as in PyLate's training. They lose their end
+    where they are too long, whatever side the tokenizer would cut, so that an answer can say which words were not used.
+    """
+    own = model.tokenizer
+    given = (getattr(own, f"{name}_token_id", None) for name in ("unk", "pad"))
+    stand_in = next((token for token in given if token is not None), 0)
+    return (
+        Frame(tokens.lead, tokens.tail, model.document_prefix_id, settings.document_length.value, stand_in),
+        Frame(
+            tokens.lead,
+            tokens.tail,
+            model.query_prefix_id,
+            settings.query_length.value,
+            stand_in,
+            filler=own.pad_token_id if settings.do_query_expansion.value else None,
+            before=own.padding_side == "left",
+            attended=settings.attend_to_expansion_tokens.value,
+        ),
+    )

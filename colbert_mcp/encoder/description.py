@@ -3,12 +3,13 @@
 Loads torch, to ask what there is to run on, and nothing of the model.
 """
 
-from colbert_mcp.config import ModelConfig
+from colbert_mcp.config import BUILTIN, ModelConfig
 from colbert_mcp.encoder.hardware import hardware
 from colbert_mcp.encoder.loading import judged, locate
-from colbert_mcp.encoder.remote_code import RemoteCode, is_directory
+from colbert_mcp.encoder.remote_code import RemoteCode
+from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings, resolve_builtin
-from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
+from colbert_mcp.encoder.tokenizing import builtin_directory
 from colbert_mcp.results import ModelOutput, ModelValue
 
 _BUILTIN_DIMENSION = 128
@@ -27,7 +28,7 @@ def describe(config: ModelConfig) -> ModelOutput:
     else:
         checkpoint, settings = judged(config)
         code = checkpoint.code
-        found = "[model] name" if is_directory(config) else "the hub's cache"
+        found = "[model] name" if config.directory is not None else "the hub's cache"
         marks = "artifact.metadata and config.json" if checkpoint.layout == "stanford" else "modules.json"
         values = [
             _value("directory", str(checkpoint.directory), found),
@@ -35,7 +36,17 @@ def describe(config: ModelConfig) -> ModelOutput:
             _value("dimension", checkpoint.dimension, "shape of the last projection"),
         ]
     values += [*_of_settings(settings), *_of_hardware(config), *_of_code(config, code)]
-    return ModelOutput(model=config.name, values=values, remote_code=bool(code), notices=list(settings.notices))
+    idle = without_effect(config, code)
+    notices = [*settings.notices, *([idle] if idle else [])]
+    return ModelOutput(model=config.name, values=values, remote_code=bool(code), notices=notices)
+
+
+def without_effect(config: ModelConfig, code: RemoteCode) -> str | None:
+    """A sentence on the keys of ``[model]`` that are set and change nothing for this model, if there are any."""
+    from_hub = config.name != BUILTIN and config.directory is None
+    used = {"revision": from_hub, "trust_remote_code": bool(code), "code_revision": bool(code.repositories)}
+    idle = [f"[model] {key}" for key, has_effect in used.items() if getattr(config, key) and not has_effect]
+    return f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect on {config.name}." if idle else None
 
 
 def _of_settings(settings: Settings) -> list[ModelValue]:
@@ -51,11 +62,13 @@ def _of_settings(settings: Settings) -> list[ModelValue]:
 def _of_hardware(config: ModelConfig) -> list[ModelValue]:
     there = hardware(config)
     threads = "[model] threads" if config.threads else "torch's default"
+    batches = "[model] batch_tokens" if config.batch_tokens else f"default on {there.device}"
     return [
         _value("device", there.device, there.device_why),
         _value("dtype", there.dtype, there.dtype_why),
         _value("threads", there.threads, threads),
-        _value("batch_tokens", config.batch_tokens, "[model] batch_tokens, or its default"),
+        _value("batch_tokens", there.batch_tokens, batches),
+        _value("scoring", scorer_for(there.device).name, there.int8_why),
     ]
 
 
@@ -64,7 +77,7 @@ def _of_code(config: ModelConfig, code: RemoteCode) -> list[ModelValue]:
     runs = [*code.references, *(str(file.name) for file in code.files if code)]
     told = "[model] trust_remote_code" if code else "the model brings none"
     values = [_value("remote_code", runs or False, told)]
-    if config.name != BUILTIN and not is_directory(config):
+    if config.name != BUILTIN and config.directory is None:
         values.append(_value("revision", config.revision or "the newest in the cache", "[model] revision"))
         values.append(_value("commit", locate(config).name, "the hub's cache"))
     if code.repositories:

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
-from colbert_mcp.config import ModelConfig
+from colbert_mcp.config import BUILTIN, ModelConfig, expanded
 from colbert_mcp.encoder.checkpoint import LINEAR, SETTINGS, Checkpoint, inspect, plain_backbone
 from colbert_mcp.encoder.colbert import pylate_arguments
 from colbert_mcp.encoder.heads import SEED, orthogonal_head
@@ -25,7 +26,7 @@ from colbert_mcp.encoder.json_files import read_json
 from colbert_mcp.encoder.loading import locate
 from colbert_mcp.encoder.remote_code import remote_code
 from colbert_mcp.encoder.settings import METADATA, Setting, Settings, backbone_window, plain_settings, resolve
-from colbert_mcp.encoder.tokenizing import BUILTIN, DOCUMENT_LENGTH, QUERY_LENGTH
+from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, QUERY_LENGTH
 from colbert_mcp.encoder.weights import WEIGHTS, check_sizes, weights_file
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.results import ModelWritten
@@ -55,6 +56,7 @@ def export(config: ModelConfig, output: Path) -> ModelWritten:
     checkpoint = inspect(locate(config))
     if checkpoint.layout != "stanford":
         raise EncoderError(f"The model in {checkpoint.directory} has modules.json; it needs no export.")
+    target = _target(output, checkpoint.directory)
     _check_metadata(checkpoint.directory)
     _check_code(checkpoint)
     settings = resolve(checkpoint, ModelConfig(name=config.name))
@@ -69,7 +71,7 @@ def export(config: ModelConfig, output: Path) -> ModelWritten:
         save_file({LINEAR: linear}, folder / "1_Dense" / WEIGHTS)
         _write_settings(folder, settings)
 
-    return _written(output, fill, [f"Its code still runs only if allowed: {r}" for r in checkpoint.code.references])
+    return _written(target, fill, [f"Its code still runs only if allowed: {r}" for r in checkpoint.code.references])
 
 
 def make_head(source: Path, output: Path, dimension: int) -> ModelWritten:
@@ -77,8 +79,11 @@ def make_head(source: Path, output: Path, dimension: int) -> ModelWritten:
 
     Raises EncoderError for what is no plain backbone, for a dimension that does not fit, or what is there already.
     """
-    directory = source.expanduser().resolve()
+    directory = Path(os.path.realpath(expanded(source)))
+    if str(source) == BUILTIN and not directory.exists():
+        raise EncoderError(f"{BUILTIN} has its head already; name the directory of a transformer without a projection.")
     backbone = plain_backbone(directory)
+    target = _target(output, directory)
     if remote_code(directory, [backbone], []):
         raise EncoderError(f"The model in {directory} brings code of its own; a head is made for none such.")
     config = _mapping(read_json(backbone / "config.json"))
@@ -101,7 +106,7 @@ def make_head(source: Path, output: Path, dimension: int) -> ModelWritten:
         _write_settings(folder, settings)
 
     note = f"The head is fixed (orthogonal, seed {SEED}), not trained: a trained ColBERT model ranks better."
-    return _written(output, fill, [note])
+    return _written(target, fill, [note])
 
 
 def _check_metadata(directory: Path) -> None:
@@ -173,11 +178,20 @@ def _write_settings(folder: Path, settings: Settings) -> None:
     _write_json(folder / SETTINGS, values)
 
 
-def _written(output: Path, fill: Callable[[Path], None], notes: list[str]) -> ModelWritten:
-    """Fill a folder beside ``output`` and put it there once it is whole."""
-    target = output.expanduser().resolve()
-    if os.path.lexists(target):
-        raise EncoderError(f"{target} is there already; nothing is written over it. Choose another directory.")
+def _target(output: Path, model: Path) -> Path:
+    """The real path of what is to be written; raises EncoderError where something is, or in the model's directory."""
+    given = expanded(output)
+    target = Path(os.path.realpath(given))
+    if os.path.lexists(given) or os.path.lexists(target):
+        raise EncoderError(f"{given} is there already; nothing is written over it. Choose another directory.")
+    if target.is_relative_to(model.resolve()):
+        raise EncoderError(f"{target} lies in the model's own directory, which would change it. Choose another.")
+    return target
+
+
+def _written(target: Path, fill: Callable[[Path], None], notes: list[str]) -> ModelWritten:
+    """Fill a folder beside ``target`` and put it there once it is whole."""
+    new = [folder for folder in target.parents if not os.path.lexists(folder)]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".colbert-mcp-") as scratch:
@@ -185,9 +199,16 @@ def _written(output: Path, fill: Callable[[Path], None], notes: list[str]) -> Mo
             folder.mkdir()
             fill(folder)
             files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            usual = (folder / "modules.json").stat().st_mode
+            for name in files:
+                (folder / name).chmod(usual)  # safetensors leaves its files to their owner alone
             folder.rename(target)
-    except OSError as error:
-        raise EncoderError(f"Cannot write {target} ({error.strerror}); nothing is left there.") from error
+    except (OSError, SafetensorError) as error:
+        for folder in new:
+            with suppress(OSError):  # not made, or not empty any more
+                folder.rmdir()
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise EncoderError(f"Cannot write {target} ({reason}); nothing is left there.") from error
     return ModelWritten(directory=str(target), files=files, notes=notes)
 
 

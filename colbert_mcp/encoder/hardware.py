@@ -1,5 +1,6 @@
 """Where the model runs and in which number format. Loads torch alone, so that it can be asked without a model."""
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.errors import EncoderError
 
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 16_384, "mps": 4096}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -20,6 +22,8 @@ class Hardware:
     dtype_why: str
     bfloat16: bool
     threads: int
+    batch_tokens: int
+    int8_why: str
 
 
 def hardware(config: ModelConfig) -> Hardware:
@@ -37,6 +41,8 @@ def hardware(config: ModelConfig) -> Hardware:
         dtype_why=usual if config.dtype == "auto" else "[model] dtype",
         bfloat16=fast,
         threads=config.threads or torch.get_num_threads(),
+        batch_tokens=choose_batch_tokens(config.batch_tokens, device),
+        int8_why="the processor computes in int8" if computes_in_int8() else "the processor does not compute in int8",
     )
 
 
@@ -46,7 +52,10 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return next(name for name, present in there.items() if present)
     if not there[wanted]:
-        raise EncoderError(f'[model] device = "{wanted}" is not available here; set it to "auto".')
+        why = "is built without CUDA" if wanted == "cuda" and torch.version.cuda is None else "finds no GPU of its kind"
+        raise EncoderError(
+            f'[model] device = "{wanted}" is not available here (torch {torch.__version__} {why}); set it to "auto".'
+        )
     return wanted
 
 
@@ -59,6 +68,26 @@ def choose_dtype(wanted: str, device: str) -> torch.dtype:
     if device == "cpu":
         return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
     return torch.float32
+
+
+def choose_batch_tokens(wanted: int, device: str) -> int:
+    """Tokens encoded at once, padding included; 0 is what keeps the device busy (ARCHITECTURE.md, A GPU)."""
+    return wanted or _BATCH_TOKENS[device]
+
+
+def computes_in_int8() -> bool:
+    """Whether the processor has instructions for int8 products; torch emulates them elsewhere, which is slower."""
+    can = torch.cpu.get_capabilities()
+    return any(can.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+def free_memory(device: str) -> int:
+    """Bytes that are free on a device."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    if device == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return sys.maxsize  # the matrices are there already
 
 
 def is_out_of_memory(error: Exception) -> bool:

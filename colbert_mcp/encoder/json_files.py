@@ -7,6 +7,8 @@ from colbert_mcp.errors import EncoderError
 
 # Vocabularies are in tokenizer.json, which is not read here.
 _LARGEST = 20_000_000
+# What reads a value goes into it by recursion.
+_DEEPEST = 100
 
 
 def read_json(file: Path) -> object:
@@ -16,8 +18,26 @@ def read_json(file: Path) -> object:
             content = stream.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise EncoderError(f"{file} is larger than {_LARGEST} bytes; it is no configuration of a model.")
-        return json.loads(content)
+        values = json.loads(content)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"Cannot read {file}: {error}.") from error
+    if _is_deeper(values, _DEEPEST):
+        raise EncoderError(f"{file} is nested more than {_DEEPEST} levels deep; it is no configuration of a model.")
+    return values
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects are nested in each other on more than so many levels."""
+    inner = [value]
+    for _ in range(levels + 1):
+        inner = [
+            item
+            for outer in inner
+            if isinstance(outer, (dict, list))
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not inner:
+            return False
+    return True

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from colbert_mcp.config import ModelConfig
+from colbert_mcp.config import BUILTIN, ModelConfig
 from colbert_mcp.encoder.base import Encoder
 from colbert_mcp.encoder.checkpoint import Checkpoint, inspect
-from colbert_mcp.encoder.remote_code import check_allowed, check_apart, check_pinned, is_directory
+from colbert_mcp.encoder.remote_code import check_allowed, check_apart, check_pinned
 from colbert_mcp.encoder.settings import Settings, resolve, resolve_builtin
-from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_directory
+from colbert_mcp.encoder.tokenizing import builtin_directory
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
 # Weights and settings; no pickles, and code only where it may run.
@@ -48,7 +48,7 @@ def judged(config: ModelConfig) -> tuple[Checkpoint, Settings]:
     """
     checkpoint = inspect(locate(config))
     check_allowed(checkpoint.code, checkpoint.directory, config)
-    if checkpoint.code.absent(checkpoint.directory) and not is_directory(config):
+    if checkpoint.code.absent(checkpoint.directory) and config.directory is None:
         # It was downloaded before its code was allowed.
         checkpoint = inspect(_snapshot(config.name, config.revision, [*_WANTED, *_CODE], None) or checkpoint.directory)
     if checkpoint.code.repositories:
@@ -75,10 +75,9 @@ def locate(config: ModelConfig) -> Path:
     """The model's directory, downloaded if need be; raises ModelNotFoundError, or EncoderError for one not pinned."""
     if config.name == BUILTIN:
         return builtin_directory()
-    given = Path(config.name).expanduser()
-    if given.is_dir():
-        return given.resolve()
-    if given.is_absolute() or config.name.startswith(".") or given.exists():
+    if (given := config.directory) is not None:
+        if os.path.isdir(given):  # noqa: PTH112  # false for what can be no path at all
+            return given.resolve()
         raise ModelNotFoundError(f"There is no folder {given}; name the model's directory in [model] name.")
     check_pinned(config)
     wanted = [*_WANTED, *(_CODE if config.trust_remote_code else [])]

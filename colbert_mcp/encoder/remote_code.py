@@ -6,7 +6,7 @@ folder holds. Knows files and the ``[model]`` settings; runs nothing.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def remote_code(directory: Path, folders: Iterable[Path], modules: Iterable[str]
             settings = read_json(folder / name)
             if not isinstance(settings, dict):
                 continue
-            if any("/" in str(settings.get(key, "")) for key in _KERNEL_KEYS):
+            if any("/" in str(value) for value in _named(settings, _KERNEL_KEYS)):
                 raise EncoderError(f"{folder / name} names a kernel from a hub, which is not run.")
             references += [f"{name}: {reference}" for reference in _leaves(settings.get("auto_map"))]
     if not references:
@@ -88,7 +88,7 @@ def check_allowed(code: RemoteCode, directory: Path, config: ModelConfig) -> Non
 
 def check_pinned(config: ModelConfig) -> None:
     """Raise EncoderError for a hub id that may run code and is not pinned to a commit."""
-    if config.trust_remote_code and not is_directory(config) and not _COMMIT.fullmatch(config.revision):
+    if config.trust_remote_code and config.directory is None and not _COMMIT.fullmatch(config.revision):
         raise EncoderError(
             f"[model] trust_remote_code = true needs a revision that cannot change: set [model] revision to the 40 "
             f"digits of a commit of {config.name}."
@@ -108,9 +108,16 @@ def check_apart(directory: Path, config: ModelConfig, roots: Sequence[Path]) -> 
             )
 
 
-def is_directory(config: ModelConfig) -> bool:
-    """Whether the settings name a directory rather than a hub id."""
-    return Path(config.name).expanduser().is_dir()
+def _named(value: object, keys: Collection[str]) -> Iterator[object]:
+    """The values under one of the keys in a configuration, and in those of its parts."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in keys:
+                yield inner
+            yield from _named(inner, keys)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named(inner, keys)
 
 
 def _leaves(value: object) -> list[str]:

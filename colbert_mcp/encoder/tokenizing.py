@@ -16,7 +16,6 @@ from colbert_mcp.encoder.base import Tokenized
 from colbert_mcp.encoder.token_spans import Spans, mender_for, offsets
 from colbert_mcp.errors import EncoderError
 
-BUILTIN = "builtin"
 DOCUMENT_LENGTH, QUERY_LENGTH = 256, 128
 # Some tokenizers drop what they do not know.
 _PROBES = ("a", "A", "e", "1", ".", "的", "の", "ا", "а", "क")
@@ -66,10 +65,13 @@ class ExactTokenizer:
         # What is left of it without special tokens is trimming of offsets, which is not always right.
         self._tokenizer.post_processor = None
         self._mender = mender_for(self._tokenizer)
+        self._names: dict[int, str] = {}
 
     def name(self, token: int) -> str:
         """A token's name in the vocabulary."""
-        return str(self._tokenizer.id_to_token(token))
+        if token not in self._names:
+            self._names[token] = str(self._tokenizer.id_to_token(token))
+        return self._names[token]
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, without special tokens or truncation."""

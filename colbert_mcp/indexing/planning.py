@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from colbert_mcp.chunking import SizedTokenizer, cut_document
-from colbert_mcp.config import Config, DocumentsConfig
+from colbert_mcp.config import BUILTIN, Config, DocumentsConfig
 from colbert_mcp.documents import READER, Extractor, display_path, read_document, real_path
 from colbert_mcp.encoder import Encoder, Tokenized
-from colbert_mcp.encoder.tokenizing import BUILTIN, builtin_tokenizer
+from colbert_mcp.encoder.tokenizing import builtin_tokenizer
 from colbert_mcp.errors import DocumentError, UnreadableDocumentError
 from colbert_mcp.indexing.changes import Candidate, Changes, compare, patterns_of, stamp_if_same
 from colbert_mcp.indexing.runs import RATE_KEY, Run

@@ -1,89 +1,128 @@
-"""A labelled set in BEIR's layout, and how well a ranking does on it. Knows its three files; nothing of an index.
+"""A labelled set in BEIR's layout. Knows its three files; nothing of an index.
 
-``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` (``_id``, ``text``), the first two gzip'd or not, and
-``qrels/test.tsv`` (query, document, relevance, under a line of headings).
+``corpus.jsonl`` (``_id``, ``title``, ``text``), ``queries.jsonl`` (``_id``, ``text``), both gzip'd or not, and
+``qrels/SPLIT.tsv`` (query, document, relevance, under a line of headings).
 """
 
-import gzip
-import json
-import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colbert_mcp.errors import UnreadableDocumentError
+from colbert_mcp.errors import QueryError, UnreadableDocumentError
+from colbert_mcp.measuring.reading import Place, lines, name_of, records, text_of
+
+MAX_RELEVANCE = 1000
+Relevance = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Documents and queries by id, and of each query the relevance of the documents that were judged to be relevant."""
+    """Documents and queries by id, and of each query the relevance of the documents that were judged to be relevant.
+
+    ``missing`` counts relevant documents of these queries that the corpus lacks; ``unasked`` the queries of the split
+    that have no relevant document or no text.
+    """
 
     documents: dict[str, str]
     queries: dict[str, str]
-    relevance: dict[str, dict[str, float]]
+    relevance: Relevance
+    missing: int
+    unasked: int
 
 
-def read_labelled(directory: Path, *, queries: int, documents: int) -> Labelled:
+def read_labelled(
+    directory: Path, *, split: str = "test", queries: int | None = None, documents: int | None = None
+) -> Labelled:
     """At most ``queries`` queries drawn with a fixed seed, what is relevant to them, and others up to ``documents``.
 
-    Raises UnreadableDocumentError for what is not in this layout.
+    None means all. Raises UnreadableDocumentError for what is not in this layout, and QueryError for a number below 1.
     """
-    judged = _relevance(directory / "qrels" / "test.tsv")
-    texts = {str(record["_id"]): str(record["text"]) for record in _records(directory / "queries.jsonl")}
+    for name, value in (("queries", queries), ("documents", documents)):
+        if value is not None and value < 1:
+            raise QueryError(f"{name} is {value}; it must be at least 1.")
+    judged, unjudged = _relevance(directory, split)
+    texts = {}
+    for place, record in records(directory / "queries.jsonl"):
+        name = name_of(record, "_id", place)
+        text = text_of(record, "text", place)
+        if name in judged:
+            if not text.strip():
+                raise place.error("the text of the query is empty")
+            texts[name] = text
     chosen = random.Random(0)  # noqa: S311  # a sample that is the same each time
-    known = sorted(judged.keys() & texts.keys())
-    drawn = sorted(chosen.sample(known, min(queries, len(known))))
-    corpus = {
-        str(record["_id"]): "\n\n".join(filter(None, [str(record.get("title") or ""), str(record["text"])]))
-        for record in _records(directory / "corpus.jsonl")
-    }
-    kept = {document for query in drawn for document in judged[query]} & corpus.keys()
+    known = sorted(texts)
+    drawn = known if queries is None else sorted(chosen.sample(known, min(queries, len(known))))
+    corpus = _corpus(directory / "corpus.jsonl")
+    relevant = {document for query in drawn for document in judged[query]}
+    kept = relevant & corpus.keys()
+    if not kept:
+        raise UnreadableDocumentError(
+            f"{directory} holds no query of the split {split} with a relevant document in its corpus."
+        )
+    if documents is None:
+        kept = set(corpus)
     others = sorted(corpus.keys() - kept)
-    kept.update(chosen.sample(others, max(0, min(documents - len(kept), len(others)))))
-    if not drawn or not kept:
-        raise UnreadableDocumentError(f"{directory} holds no query with a relevant document.")
+    kept.update(chosen.sample(others, max(0, min((documents or 0) - len(kept), len(others)))))
     return Labelled(
         {name: corpus[name] for name in sorted(kept)},
         {name: texts[name] for name in drawn},
         {name: judged[name] for name in drawn},
+        missing=len(relevant - corpus.keys()),
+        unasked=unjudged + len(judged) - len(known),
     )
 
 
-def ndcg(ranking: Sequence[str], relevance: Mapping[str, float], cutoff: int = 10) -> float:
-    """Normalised discounted cumulative gain, 0 to 1, with linear gains (Järvelin and Kekäläinen 2002)."""
-    best = sorted(relevance.values(), reverse=True)[:cutoff]
-    ideal = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(best))
-    got = sum(relevance.get(name, 0.0) / math.log2(rank + 2) for rank, name in enumerate(ranking[:cutoff]))
-    return got / ideal if ideal else 0.0
+def _corpus(file: Path) -> dict[str, str]:
+    corpus: dict[str, str] = {}
+    for place, record in records(file):
+        name, text = name_of(record, "_id", place), text_of(record, "text", place)
+        title = text_of(record, "title", place) if record.get("title") else ""
+        text = "\n\n".join(filter(None, [title, text]))
+        if corpus.setdefault(name, text) != text:
+            raise place.error("another document has the same _id")
+    return corpus
 
 
-def _relevance(file: Path) -> dict[str, dict[str, float]]:
-    judged: dict[str, dict[str, float]] = {}
-    for line in _text(file).splitlines()[1:]:
+def _relevance(directory: Path, split: str) -> tuple[Relevance, int]:
+    """What is relevant to each query, and how many queries were judged to have nothing."""
+    file = directory / "qrels" / f"{split}.tsv"
+    if not file.is_file() and not file.with_name(f"{file.name}.gz").is_file():
+        raise UnreadableDocumentError(_no_split(directory, split))
+    judged: Relevance = {}
+    for place, line in lines(file):
         fields = line.split("\t")
-        try:
-            query, document, gain = fields[0], fields[1], float(fields[2])
-        except (IndexError, ValueError):
-            raise UnreadableDocumentError(f"{file} is not of lines with query, document and relevance.") from None
+        if len(fields) < 3:
+            raise place.error("it does not have a query, a document and a relevance, with tabs between them")
+        if place.line == 1 and not _is_number(fields[2]):
+            continue  # the headings
+        gain = _gain(fields[2], place)
+        documents = judged.setdefault(fields[0], {})
         if gain > 0:
-            judged.setdefault(query, {})[document] = gain
-    return judged
+            documents[fields[1]] = gain
+    found = {query: documents for query, documents in judged.items() if documents}
+    return found, len(judged) - len(found)
 
 
-def _records(file: Path) -> Iterator[dict[str, object]]:
-    for line in _text(file).splitlines():
-        try:
-            record = json.loads(line)
-            yield {**record, "_id": record["_id"], "text": record["text"]}
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise UnreadableDocumentError(f"{file} is not of JSON lines with _id and text.") from None
+def _no_split(directory: Path, split: str) -> str:
+    if not directory.is_dir():
+        return f"{directory} is not a folder; give a labelled set in BEIR's layout."
+    splits = sorted(path.name.partition(".tsv")[0] for path in (directory / "qrels").glob("*.tsv*"))
+    if not splits:
+        return f"{directory} is not in BEIR's layout: it has no qrels/{split}.tsv."
+    return f"{directory} has no split {split}; choose one with --split: {', '.join(splits)}."
 
 
-def _text(file: Path) -> str:
-    packed = file.with_name(f"{file.name}.gz")
+def _is_number(text: str) -> bool:
     try:
-        raw = file.read_bytes() if file.is_file() or not packed.is_file() else gzip.decompress(packed.read_bytes())
-        return raw.decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UnreadableDocumentError(f"Cannot read {file}: {error}.") from None
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _gain(text: str, place: Place) -> int:
+    """A whole number, which may be written as 1.0; 0 or less is not relevant."""
+    value = float(text) if _is_number(text) else float("nan")
+    if not (abs(value) <= MAX_RELEVANCE and value == int(value)):
+        raise place.error(f"the relevance is not a whole number of at most {MAX_RELEVANCE}")
+    return int(value)

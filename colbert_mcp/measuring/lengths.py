@@ -10,24 +10,26 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 
 from colbert_mcp.config import Config, IndexConfig
 from colbert_mcp.documents import Discovery, Found, discover, display_path, real_path
 from colbert_mcp.encoder import Encoder, load_encoder
 from colbert_mcp.encoder.loading import settings_of
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import EncoderError, UnreadableDocumentError
+from colbert_mcp.errors import EncoderError, QueryError, UnreadableDocumentError
 from colbert_mcp.indexing.indexer import check_indexable
-from colbert_mcp.measuring.labelled import Labelled, ndcg, read_labelled
+from colbert_mcp.measuring.asking import asking
+from colbert_mcp.measuring.corpus import write_documents
+from colbert_mcp.measuring.labelled import Labelled, read_labelled
+from colbert_mcp.measuring.metrics import library
+from colbert_mcp.measuring.tallying import Probe, ask_all, values_of
 from colbert_mcp.results import LengthRow, LengthsOutput
 
 LENGTHS = (300, 512, 1024, 2048, 4096, 8192)
 SAMPLE_BYTES, QUERIES, DOCUMENTS = 200_000, 50, 300
-_DEPTH = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,21 @@ def measure(
     sample: Sample,
     step: Callable[[str], None] = lambda _: None,
 ) -> LengthsOutput:
-    """Index a sample of what lies under ``path`` with each of LENGTHS that the backbone's window holds.
+    """Index a sample of what lies under ``path`` with the present length and each of LENGTHS that the window holds.
 
-    Raises DocumentError for a path without files or a labelled set that is none, EncoderError, or StoreError.
+    Raises DocumentError for a path without files or a labelled set that is none, QueryError for a
+    number below 1, EncoderError, or StoreError.
     """
-    settings = settings_of(config.model.model_copy(update={"document_length": 0}))
-    window = settings.window.value or sys.maxsize
+    settings = settings_of(config.model)
+    window, current = settings.window.value or sys.maxsize, settings.document_length.value
     usable = [length for length in LENGTHS if length <= window]
     if not usable:
         raise EncoderError(f"The model reads {window} tokens, less than the shortest length that is measured.")
     trained = settings.trained_document_length.value or sys.maxsize
+    if sample.bytes < 1:
+        raise QueryError(f"sample_bytes is {sample.bytes}; it must be at least 1.")
+    if labelled is not None:
+        library()
     judged = None if labelled is None else read_labelled(labelled, queries=sample.queries, documents=sample.documents)
     root = real_path(path)
     check_indexable(root, ())
@@ -69,13 +76,14 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="colbert-mcp-") as scratch:
         texts, corpus = Path(scratch) / "sample", Path(scratch) / "corpus"
         _copy(chosen, texts)
-        names = {} if judged is None else _write(judged, corpus)
-        for length in usable:
+        names = {} if judged is None else write_documents(judged.documents, corpus)
+        for length in sorted({current, *usable}):
             step(f"measuring document_length {length}")
             model = config.model.model_copy(update={"document_length": length})
             encoder = load_encoder(model)
             own = config.model_copy(update={"model": model})
-            row = _row(own, encoder, length <= trained, texts, Path(scratch) / f"index-{length}")
+            row = _row(own, encoder, texts, Path(scratch) / f"index-{length}")
+            row = row.model_copy(update={"current": length == current, "trained": length <= trained})
             if judged is not None:
                 quality = _quality(own, encoder, judged, names, corpus, Path(scratch) / f"corpus-{length}")
                 row = row.model_copy(update={"ndcg_at_10": round(quality, 4)})
@@ -117,28 +125,19 @@ def _copy(files: Sequence[Found], folder: Path) -> None:
         shutil.copyfile(found.path, target)
 
 
-def _write(labelled: Labelled, folder: Path) -> dict[str, str]:
-    """Write the documents to files; returns their ids by file name."""
-    folder.mkdir()
-    names = {}
-    for number, (name, text) in enumerate(labelled.documents.items()):
-        names[f"{number:06}.txt"] = name
-        (folder / f"{number:06}.txt").write_text(text, encoding="utf-8")
-    return names
-
-
 @contextmanager
-def _indexed(config: Config, encoder: Encoder, folder: Path, index: Path) -> Iterator[tuple[Engine, LengthRow]]:
-    """An engine over a new index of a folder, and what it took."""
+def _indexed(config: Config, encoder: Encoder, folder: Path, index: Path) -> Iterator[tuple[Config, LengthRow]]:
+    """The settings of a new index of a folder, which is deleted at the end, and what it took."""
     own = config.model_copy(update={"index": IndexConfig(path=str(index))})
-    engine = Engine.open(own, create_missing=True, encoder=encoder)
     try:
-        output = engine.index_path(folder)
-        status = engine.index_status()
+        with closing(Engine.open(own, create_missing=True, encoder=encoder)) as engine:
+            output = engine.index_path(folder)
+            status = engine.index_status()
         yield (
-            engine,
+            own,
             LengthRow(
                 document_length=encoder.fingerprint.document_length,
+                current=False,
                 trained=True,
                 chunks=status.passages,
                 tokens=status.tokens,
@@ -148,29 +147,25 @@ def _indexed(config: Config, encoder: Encoder, folder: Path, index: Path) -> Ite
             ),
         )
     finally:
-        engine.close()
         shutil.rmtree(index, ignore_errors=True)
 
 
-def _row(config: Config, encoder: Encoder, trained: bool, folder: Path, index: Path) -> LengthRow:
+def _row(config: Config, encoder: Encoder, folder: Path, index: Path) -> LengthRow:
     with _indexed(config, encoder, folder, index) as (_, row):
-        return row.model_copy(update={"trained": trained})
+        return row
 
 
 def _quality(
     config: Config, encoder: Encoder, labelled: Labelled, names: dict[str, str], folder: Path, index: Path
 ) -> float:
     """Mean nDCG@10 of documents, each ranked by its best passage."""
-    scores = []
-    with _indexed(config, encoder, folder, index) as (engine, _):
-        for query, text in labelled.queries.items():
-            results = engine.search(text, limit=_DEPTH, max_tokens=sys.maxsize).results
-            places = [
-                place for passage in results for place in (passage.path, *(twin.path for twin in passage.also_at))
-            ]
-            ranking = list(dict.fromkeys(names[Path(place).name] for place in places))
-            scores.append(ndcg(ranking, labelled.relevance[query]))
-    return mean(scores)
+    probes = [Probe(query, text, labelled.relevance[query]) for query, text in labelled.queries.items()]
+    ids = {os.fsencode(folder.resolve() / path): name for path, name in names.items()}
+    with _indexed(config, encoder, folder, index) as (own, _), asking(own, encoder, "hybrid") as (store, asker):
+        with store.snapshot() as snapshot:
+            documents = {stored.id: ids[stored.record.path] for stored in snapshot.reader.documents()}
+        rows, _ = ask_all(asker, probes, documents, 0)
+    return float(values_of(rows, "ndcg_at_10").mean())
 
 
 def _notices(rows: Sequence[LengthRow], trained: int | None) -> list[str]:

@@ -1,5 +1,6 @@
 """What is told of models, as a person reads it in a terminal."""
 
+import json
 from collections.abc import Iterator
 
 from rich.text import Text
@@ -15,7 +16,7 @@ def model_lines(output: ModelOutput) -> Iterator[Text]:
     yield Text(safe(output.model), style="bold")
     for value in output.values:
         shown = _shown(value.value)
-        yield Text.assemble(f"  {value.name:{_NAME}}", (f"{shown:{_VALUE}}", "bold"), f"  {safe(value.source)}")
+        yield Text.assemble(f"  {value.name:{_NAME}}", (f"{shown:{_VALUE}}", "bold"), f"  ({safe(value.source)})")
     if output.remote_code:
         yield Text("It runs code of its own, with all rights that you have.", style="yellow")
     for notice in output.notices:
@@ -23,10 +24,11 @@ def model_lines(output: ModelOutput) -> Iterator[Text]:
 
 
 def written_lines(output: ModelWritten) -> Iterator[Text]:
-    """What was written."""
+    """What was written, and how it is used."""
     yield Text.assemble((safe(output.directory), "bold"), f": {', '.join(map(safe, output.files))}")
     for note in output.notes:
         yield Text(safe(note), style="yellow")
+    yield Text(f"To use it, set [model] name = {json.dumps(safe(output.directory), ensure_ascii=False)}.")
 
 
 def model_check_lines(output: ModelCheckOutput) -> Iterator[Text]:
@@ -46,7 +48,8 @@ def model_check_lines(output: ModelCheckOutput) -> Iterator[Text]:
         yield Text(f"{safe(output.other)}: cannot be compared: {safe(output.where or '')}", style=style)
     else:
         where = f" at {safe(output.where)}" if output.where else ""
-        yield Text(f"{safe(output.other)}: largest difference {output.difference:.2g}{where}", style=style)
+        verdict = "the same" if output.same else "not the same"
+        yield Text(f"{safe(output.other)}: {verdict}: largest difference {output.difference:.2g}{where}", style=style)
 
 
 def lengths_lines(output: LengthsOutput) -> Iterator[Text]:
@@ -62,6 +65,9 @@ def lengths_lines(output: LengthsOutput) -> Iterator[Text]:
     yield Text("".join(f"{heading:>16}" for heading in headings), style="bold")
     for row in output.rows:
         yield Text("".join(f"{cell:>16}" for cell in _cells(row, quality=quality)))
+    if output.sample_bytes < output.total_bytes:
+        times = output.total_bytes / max(1, output.sample_bytes)
+        yield Text(f"For all {counted(output.total_files, 'file')}, multiply by about {times:,.1f}.", style="dim")
     if output.left_out:
         window = f"the model reads {output.window} tokens"
         yield Text(f"Left out, since {window}: {', '.join(map(str, output.left_out))}.", style="dim")
@@ -70,7 +76,8 @@ def lengths_lines(output: LengthsOutput) -> Iterator[Text]:
 
 
 def _cells(row: LengthRow, *, quality: bool) -> list[str]:
-    cells = [f"{row.document_length}", f"{row.chunks:,}", f"{row.tokens:,}", megabytes(row.bytes), f"{row.seconds:.1f}"]
+    length = f"{row.document_length}{' now' if row.current else '    '}"
+    cells = [length, f"{row.chunks:,}", f"{row.tokens:,}", megabytes(row.bytes), f"{row.seconds:.1f}"]
     return [*cells, f"{row.ndcg_at_10:.3f}" if row.ndcg_at_10 is not None else ""] if quality else cells
 
 
@@ -80,5 +87,5 @@ def _shown(value: str | int | bool | list[str] | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return safe(" ".join(value)) or "none"
+        return safe(("; " if any(" " in item for item in value) else " ").join(value)) or "none"
     return safe(f"{value}") if value != "" else "none"

@@ -23,7 +23,8 @@ _LISTED = 20
 
 def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[Text]:
     """What a run did, and what it skipped and why; files skipped for an expected reason only with ``list_skipped``."""
-    reused = f"; {counted(output.reused, 'passage')} reused" if output.reused else ""
+    equal = "one" if output.reused == 1 else "some"
+    reused = f"; {output.reused:,} more equal to {equal} encoded before" if output.reused else ""
     if output.plan is not None:
         yield _plan_line(output, output.plan, reused)
     else:

@@ -52,6 +52,7 @@ class LengthRow(Result):
     """What one document_length costs on the sample, and how well it ranks."""
 
     document_length: int
+    current: bool = Field(description="whether it is the length that the configuration comes to now")
     trained: bool = Field(description="whether the model was trained for as much; true where it does not tell")
     chunks: int
     tokens: int

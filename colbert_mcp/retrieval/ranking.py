@@ -1,10 +1,12 @@
 """Which passages, in which order: filters, candidates, exact scores and their fusion.
 
-Candidates are the best of a scan over pooled token vectors, of BM25 and of Chroma; filters apply before anything is
-scored. Exact MaxSim over the candidates' tokens is fused with BM25 and the dense score by a weighted sum of values
-normalised over the candidates. Knows snapshots and query embeddings; nothing of texts, files or answers.
+Candidates are the best of a scan, of BM25 and of Chroma; filters apply before anything is scored. The scan goes from
+cheap to exact: the means of the chunks' tokens, then the pooled vectors of the best by these. Exact MaxSim over the
+candidates' tokens is fused with BM25 and the dense score by a weighted sum of values normalised over the candidates.
+Knows snapshots and query embeddings; nothing of texts, files or answers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,16 +20,26 @@ from colbert_mcp.encoder import Query
 from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.evidence import strength, telling_words
 from colbert_mcp.lexical import LexicalQuery, lexical_query
-from colbert_mcp.maxsim import best_matches
 from colbert_mcp.retrieval.request import Request
+from colbert_mcp.scoring import Scorer
 from colbert_mcp.store import Snapshot, Store
 from colbert_mcp.verbatim import held
 
 _LEXICAL_DEPTH = 1000
+_SCANNED = 10  # chunks whose pooled vectors are scanned, for each candidate
 _NEAREST = 200
+_WORDS = 3
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An encoded query, and what scores it."""
+
+    query: Query
+    scorer: Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +81,22 @@ def allowed_by(snapshot: Snapshot, request: Request) -> Mask:
 def rank(
     store: Store,
     snapshot: Snapshot,
-    query: Query | None,
+    question: Question | None,
     request: Request,
     config: SearchConfig,
     allowed: Mask,
 ) -> Scores:
-    """The candidates among the chunks that are ``allowed``, scored and in order; ``query`` is None without a model."""
+    """The candidates among the chunks that are ``allowed``, scored and in order; no ``question`` without a model."""
     asked = lexical_query(request.query)
     lexical = _lexical(snapshot, asked, allowed) if request.mode != "semantic" else {}
     verbatim = _verbatim(snapshot, asked, lexical, allowed) if request.mode != "semantic" else {}
-    if query is None or not allowed.any():
+    if question is None or not allowed.any():
         return _by_words(lexical, verbatim)
-    pooled = numbers(snapshot.pooled_scores(query.token_embeddings, allowed))
-    wanted = min(int(allowed.sum()), max(config.min_candidates, int(config.candidate_share * allowed.sum())))
-    best = np.argpartition(-pooled, wanted - 1)[:wanted]
+    query = question.query
+    best = _scanned(snapshot, question, np.flatnonzero(allowed), config)
     nearest = _nearest(store, snapshot, query, allowed)
     positions = np.unique(np.concatenate([best, np.array([*lexical, *verbatim], np.int64), nearest]))
-    matches = numbers(best_matches(query.token_embeddings, snapshot.gather(positions)))
+    matches = numbers(snapshot.best_matches(question.scorer, query.token_embeddings, positions))
     exact = matches.mean(axis=0)
     dense = numbers(snapshot.dense(positions) @ query.dense)
     evidence = strength(telling_words(request.query, query), matches, dense)
@@ -93,11 +104,24 @@ def rank(
         order = np.argsort(-exact, kind="stable")
         return Scores(positions[order], _clip(exact[order]), exact[order], None, None, matches[:, order], evidence)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
-    weights = np.array([config.maxsim_weight, config.bm25_weight, config.dense_weight], np.float32)
-    parts = np.stack([_min_max(exact), _share_of_best(bm25), _min_max(dense)])
-    fused = _with_verbatim(weights @ parts / max(float(weights.sum()), 1e-9), positions, verbatim)
+    fused = _with_verbatim(_fused(exact, bm25, dense, config, len(snapshot)), positions, verbatim)
     order = np.lexsort((positions, -exact, -fused))
     return Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order], evidence)
+
+
+def _scanned(snapshot: Snapshot, question: Question, positions: Ints, config: SearchConfig) -> Ints:
+    """The candidates among chunks: ``min_candidates`` or, if more, ``candidate_growth`` times their root."""
+    query, scorer = question.query.token_embeddings, question.scorer
+    wanted = max(config.min_candidates, int(config.candidate_growth * np.sqrt(len(positions))))
+    if len(positions) > _SCANNED * wanted:
+        positions = _best(positions, snapshot.mean_scores(scorer, query, positions), _SCANNED * wanted)
+    if len(positions) > wanted:
+        positions = _best(positions, snapshot.pooled_matches(scorer, query, positions).mean(axis=0), wanted)
+    return positions
+
+
+def _best(positions: Ints, scores: Floats, count: int) -> Ints:
+    return positions[np.argpartition(-numbers(scores), count - 1)[:count]]
 
 
 def _by_words(lexical: dict[int, float], verbatim: dict[int, float]) -> Scores:
@@ -142,6 +166,22 @@ def _positions(snapshot: Snapshot, chunks: Ints) -> Ints:
     if len(positions) != len(chunks):
         raise IndexCorruptError(f"The catalogue is damaged: its index of words names passages that it lacks; {REPAIR}")
     return positions
+
+
+def _fused(maxsim: Floats, bm25: Floats, dense: Floats, config: SearchConfig, passages: int) -> Floats:
+    """The weighted mean of three scores of candidates (float32 [n] each), normalised over these; float32 [n], 0…1.
+
+    BM25 counts as far as the query's words tell anything: in full where the best passage gets what ``_WORDS`` words
+    give that one passage each has, of all the ``passages`` of the index. What it counts less, the dense score counts
+    more: where words are few, common or in no passage, the meaning of the whole decides.
+    """
+    tells = min(1.0, float(bm25.max(initial=0.0)) / (_WORDS * math.log1p(passages)))
+    weights = np.array(
+        [config.maxsim_weight, tells * config.bm25_weight, (2 - tells) * config.dense_weight], np.float32
+    )
+    parts = np.stack([_min_max(maxsim), _share_of_best(bm25), _min_max(dense)])
+    fused: Floats = weights @ parts / max(float(weights.sum()), 1e-9)
+    return fused
 
 
 def _with_verbatim(fused: Floats, positions: Ints, verbatim: dict[int, float]) -> Floats:

@@ -7,7 +7,7 @@ from colbert_mcp.evidence import META_KEY, background, cover, read_calibration, 
 from colbert_mcp.results import SearchOutput
 from colbert_mcp.retrieval.budget import within_budget
 from colbert_mcp.retrieval.passages import cited_passages
-from colbert_mcp.retrieval.ranking import Mask, Scores, allowed_by, rank
+from colbert_mcp.retrieval.ranking import Mask, Question, Scores, allowed_by, rank
 from colbert_mcp.retrieval.request import Request
 from colbert_mcp.store import Snapshot, Store
 
@@ -25,13 +25,15 @@ def search(
     query = encoder.encode_query(request.query) if encoder is not None else None
     with store.snapshot() as snapshot:
         allowed = allowed_by(snapshot, request)
-        scores = rank(store, snapshot, query, request, config, allowed)
+        question = Question(query, encoder.scorer) if encoder is not None and query is not None else None
+        scores = rank(store, snapshot, question, request, config, allowed)
         sources = Sources(snapshot.reader, max_bytes)
         ranks, results = cited_passages(snapshot, encoder, query, scores, allowed, request, sources)
         weak = _is_weak(snapshot, scores)
         covered = None
-        if request.explain and query is not None and results:
-            words, usual = telling_words(request.query, query), background(query, snapshot, allowed)
+        if request.explain and question is not None and results:
+            words = telling_words(request.query, question.query)
+            usual = background(question.query, question.scorer, snapshot, allowed)
             covered = cover(words, scores.matches[:, ranks], usual, [passage.text for passage in results])
         notices = _notices(snapshot, query, allowed, request, bool(results))
         return within_budget(

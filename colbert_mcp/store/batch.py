@@ -73,10 +73,10 @@ class Batch:
 
         Raises StoreError where the disk refuses them.
         """
-        rows = stored_rows(token_embeddings, dense)
         with told(self._directory):
             if self.writer is None:
                 self.writer = self._open_writer()
+            rows = stored_rows(token_embeddings, dense, self.writer.embedding_format)
             self.rows[text_sha256] = RowReference(self.segment, *self.writer.append(rows), rows.dense)
 
     def put(self, record: DocumentRecord, chunks: Sequence[EncodedChunk], unchunked: int, extract: str | None) -> None:

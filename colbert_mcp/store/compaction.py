@@ -21,12 +21,13 @@ def purge(store: Store, days: float) -> int:
 
 
 def compact(store: Store) -> int:
-    """Rewrite segments that have dead rows, and small ones, as one; returns how many.
+    """Rewrite segments that have dead rows or another token format, and small ones, as one; returns how many.
 
     Chroma is to be opened before and rebuilt after it.
     """
     with told(store.directory):
-        chosen = merging.wasteful(store.writer.segment_rows())
+        sizes = store.writer.segment_rows()
+        chosen = sorted({*merging.wasteful(sizes), *store.segments.in_other_format(sizes)})
         if chosen:
             require_space(store.tokens, sum(bytes_below(store.segments.path(number)) for number in chosen))
             merging.rewrite(store.segments, store.writer, chosen)

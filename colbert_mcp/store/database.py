@@ -12,7 +12,7 @@ from colbert_mcp.sharing.ownership import CATALOGUE
 from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.store.failures import CATALOGUE_ERRORS, is_passing, store_error, told
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 UNFINISHED = tuple(f"{CATALOGUE}.new{suffix}" for suffix in ("", "-journal", "-wal", "-shm"))
 _APPLICATION_ID = 0x436F4C42
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.segments import Segments
-from colbert_mcp.store.tokens import SegmentFiles, SegmentWriter
+from colbert_mcp.store.tokens import SegmentFiles
 
 _DEAD_SHARE = 0.25
 _SMALL_SHARE = 0.125
@@ -88,7 +88,7 @@ def _write_merged(
     ``files`` are the lengths and hashes of each segment's. Raises IndexCorruptError where one does not have them, and
     OSError where the disk refuses; nothing is left of the new segment then.
     """
-    writer = SegmentWriter(segments.path(target), *dimensions)
+    writer = segments.new(target, *dimensions)
     try:
         for number, rows in live.items():
             writer.copy(segments.path(number), rows, files[number])

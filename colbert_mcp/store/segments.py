@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from colbert_mcp.store.tokens import Segment, open_segment
+from colbert_mcp.store.tokens import Segment, SegmentWriter, format_of, open_segment
+from colbert_mcp.types import EmbeddingFormat
 
 
 class Segments:
     """The segments below a directory, each in a folder of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, embedding_format: EmbeddingFormat = "int8") -> None:
         self._directory = directory
+        self._embedding_format: EmbeddingFormat = embedding_format
         self._identity = _identity(directory.parent)
         self._lock = threading.Lock()
         self._mapped: dict[int, Segment] = {}
@@ -31,6 +33,14 @@ class Segments:
     def path(self, number: int) -> Path:
         """The folder of a segment."""
         return self._directory / f"{number:06}"
+
+    def new(self, number: int, dimension: int, dense_dimension: int) -> SegmentWriter:
+        """The writer of a segment that is not there yet."""
+        return SegmentWriter(self.path(number), dimension, dense_dimension, self._embedding_format)
+
+    def in_other_format(self, numbers: Iterable[int]) -> set[int]:
+        """The segments that keep their tokens otherwise than new ones do."""
+        return {number for number in numbers if format_of(self.path(number)) != self._embedding_format}
 
     @property
     def in_place(self) -> bool:

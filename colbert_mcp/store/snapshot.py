@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from colbert_mcp.errors import REPAIR, IndexCorruptError
-from colbert_mcp.maxsim import Floats, TokenMatrix, best_pooled_matches, maxsim_pooled
+from colbert_mcp.maxsim import Floats, TokenMatrix
+from colbert_mcp.scoring import PooledMatrix, Scorer
 from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.failures import CATALOGUE_ERRORS, store_error
 from colbert_mcp.store.tokens import Segment
@@ -99,23 +100,33 @@ class Snapshot:
         known: Ints = positions[self._live.chunks[positions] == chunks]
         return known
 
-    def pooled_scores(self, query: Floats, allowed: Mask) -> Floats:
-        """``maxsim_pooled`` of a query with every chunk by position; -inf where it is not allowed."""
-        scores = np.full(len(self), -np.inf, np.float32)
-        for segment, where in self._per_segment(np.flatnonzero(allowed)):
-            rows = self._live.rows[where]
-            if len(rows) < _SPARSE * len(segment.pooled):
-                scores[where] = maxsim_pooled(query, segment.pooled[rows], segment.pooled_scales[rows])
-            else:
-                scores[where] = maxsim_pooled(query, segment.pooled, segment.pooled_scales)[rows]
+    def mean_scores(self, scorer: Scorer, query: Floats, positions: Ints) -> Floats:
+        """The mean similarity of query rows with the tokens of chunks, in the order given; float32 [n]."""
+        mean: Floats = query.mean(axis=0, keepdims=True)
+        scores: Floats = self._best_pooled(scorer, mean, positions, lambda segment: segment.means)[0]
         return scores
 
-    def pooled_matches(self, query: Floats, positions: Ints) -> Floats:
-        """``best_pooled_matches`` of query rows with chunks, in the order given; float32 [q, n]."""
+    def pooled_matches(self, scorer: Scorer, query: Floats, positions: Ints) -> Floats:
+        """The best similarity of query rows with the pooled vectors of chunks, in the order given; float32 [q, n]."""
+        return self._best_pooled(scorer, query, positions, lambda segment: segment.pooled)
+
+    def _best_pooled(
+        self, scorer: Scorer, query: Floats, positions: Ints, matrix: Callable[[Segment], PooledMatrix]
+    ) -> Floats:
         matches = np.empty((len(query), len(positions)), np.float32)
-        for segment, where in self._per_segment(positions, index=True):
-            rows = self._live.rows[positions[where]]
-            matches[:, where] = best_pooled_matches(query, segment.pooled[rows], segment.pooled_scales[rows])
+        for segment, where in self._per_segment(positions):
+            pooled, rows = matrix(segment), self._live.rows[positions[where]]
+            if len(rows) < _SPARSE * len(pooled):
+                matches[:, where] = scorer.best_pooled_matches(query, pooled, rows)
+            else:
+                matches[:, where] = scorer.best_pooled_matches(query, pooled)[:, rows]
+        return matches
+
+    def best_matches(self, scorer: Scorer, query: Floats, positions: Ints) -> Floats:
+        """``maxsim.best_matches`` of query rows with the tokens of chunks, in the order given; float32 [q, n]."""
+        matches = np.empty((len(query), len(positions)), np.float32)
+        for segment, where in self._per_segment(positions):
+            matches[:, where] = scorer.best_matches(query, segment.tokens, self._live.rows[positions[where]])
         return matches
 
     def release(self) -> None:
@@ -128,7 +139,7 @@ class Snapshot:
         order = np.empty(len(positions), np.int64)
         parts = []
         filled = 0
-        for segment, where in self._per_segment(positions, index=True):
+        for segment, where in self._per_segment(positions):
             parts.append(segment.tokens.take(self._live.rows[positions[where]]))
             order[where] = np.arange(filled, filled + len(where))
             filled += len(where)
@@ -137,7 +148,7 @@ class Snapshot:
 
     def dense(self, positions: Ints) -> Floats:
         """The dense vectors of chunks, in the order given; float32 [n, e]."""
-        parts = list(self._per_segment(positions, index=True))
+        parts = list(self._per_segment(positions))
         if not parts:
             return np.zeros((0, 0), np.float32)
         result = np.empty((len(positions), parts[0][0].dense.shape[1]), np.float32)
@@ -145,14 +156,10 @@ class Snapshot:
             result[where] = segment.dense[self._live.rows[positions[where]]]
         return result
 
-    def _per_segment(self, positions: Ints, *, index: bool = False) -> list[tuple[Segment, Ints]]:
-        """Split positions by segment: (segment, positions), or (segment, indices into ``positions``)."""
+    def _per_segment(self, positions: Ints) -> list[tuple[Segment, Ints]]:
+        """Split positions by segment: (segment, indices into ``positions``)."""
         owners = self._live.segments[positions]
-        result = []
-        for number in np.unique(owners):
-            where = np.flatnonzero(owners == number)
-            result.append((self._segments[int(number)], where if index else positions[where]))
-        return result
+        return [(self._segments[int(number)], np.flatnonzero(owners == number)) for number in np.unique(owners)]
 
 
 def _join(parts: list[TokenMatrix]) -> TokenMatrix:

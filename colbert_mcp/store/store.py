@@ -36,7 +36,7 @@ from colbert_mcp.store.opening import (
 from colbert_mcp.store.records import VectorRecord, batch_records, stored_records
 from colbert_mcp.store.segments import Segments
 from colbert_mcp.store.snapshot import LiveRows, Snapshot
-from colbert_mcp.store.tokens import Segment, SegmentWriter
+from colbert_mcp.store.tokens import Segment
 from colbert_mcp.store.usage import bytes_below, bytes_named
 from colbert_mcp.types import FileStamp
 
@@ -55,7 +55,7 @@ class Store:
         self._lock = lock
         self.catalogue = directory / CATALOGUE
         self.tokens = directory / "tokens"
-        self.segments = Segments(self.tokens)
+        self.segments = Segments(self.tokens, config.embedding_format)
         self._log = None if writer is None else Log(self.catalogue)
         self._live: tuple[int, LiveRows] | None = None
         self._cache = threading.Lock()
@@ -187,9 +187,7 @@ class Store:
                 with self.writer.transaction(searched=False):
                     self.writer.set_fingerprint(fingerprint)
             number = self.writer.next_segment()
-        return Batch(
-            self.directory, number, lambda: SegmentWriter(self.segments.path(number), dimension, dense_dimension)
-        )
+        return Batch(self.directory, number, lambda: self.segments.new(number, dimension, dense_dimension))
 
     def rows_of_texts(self, text_hashes: Sequence[str]) -> dict[str, RowReference]:
         """The rows, by SHA-256, of those texts whose embeddings the index holds.

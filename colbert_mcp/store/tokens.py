@@ -1,8 +1,8 @@
 """Token segments: immutable folders of ``.npy`` files, written once, fsynced, then only mapped.
 
 A segment holds, for each of its rows (a row is a chunk): its quantised token embeddings, sixteen pooled vectors of
-them, and one dense vector. Files are mapped read-only, and only where their header is that of the plain array that was
-written: no pickle can be in them. Knows arrays and files; nothing of passages or the catalogue.
+them, their mean, and one dense vector. Files are mapped read-only, and only where their header is that of the plain
+array that was written: no pickle can be in them. Knows arrays and files; nothing of passages or the catalogue.
 """
 
 import hashlib
@@ -20,8 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from colbert_mcp.errors import REPAIR, IndexCorruptError
-from colbert_mcp.maxsim import Floats, TokenMatrix, pool, quantise
+from colbert_mcp.maxsim import Floats, TokenMatrix, kept_in, pool, quantise
+from colbert_mcp.scoring import PooledMatrix
 from colbert_mcp.store.durability import fsync_directory
+from colbert_mcp.types import EmbeddingFormat
 
 POOLED = 16
 _MAGIC = b"\x93NUMPY\x01\x00"
@@ -29,16 +31,19 @@ _HEADER = re.compile(
     rb"\{'descr': '(?P<descr>[^'\x80-\xff]+)', 'fortran_order': False, 'shape': \((?P<shape>[0-9, ]*)\), \} *\n"
 )
 _COPY_BYTES = 1_048_576
+_CONVERTED_ROWS = 8_192
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentRows:
-    """Rows ready to be written: what ``quantise`` and ``pool`` made of one chunk's embeddings."""
+    """Rows ready to be written: what ``kept_in`` and ``pool`` made of one chunk's embeddings."""
 
-    values: npt.NDArray[np.int8]
+    values: npt.NDArray[Any]
     scales: npt.NDArray[np.float16]
     pooled: npt.NDArray[np.int8]
     pooled_scales: npt.NDArray[np.float16]
+    mean: npt.NDArray[np.int8]
+    mean_scale: npt.NDArray[np.float16]
     dense: npt.NDArray[np.float16]
 
 
@@ -46,18 +51,19 @@ class SegmentRows:
 class Segment:
     """An open segment: memory maps, not copies.
 
-    ``tokens``: see TokenMatrix; ``pooled``: int8 [n, 16, d]; ``pooled_scales``: float16 [n, 16];
-    ``dense``: float16 [n, e].
+    ``tokens``: see TokenMatrix; ``pooled``: int8 [n, 16, d]; ``means``: int8 [n, 1, d], the means of the tokens, not of
+    length 1; ``dense``: float16 [n, e].
     """
 
     tokens: TokenMatrix
-    pooled: npt.NDArray[np.int8]
-    pooled_scales: npt.NDArray[np.float16]
+    pooled: PooledMatrix
+    means: PooledMatrix
     dense: npt.NDArray[np.float16]
 
     def release(self) -> None:
         """Unmap the pages that reading has mapped; they stay in the system's cache and are mapped again when read."""
-        for array in (self.tokens.values, self.tokens.scales, self.pooled, self.pooled_scales, self.dense):
+        matrices = (self.tokens, self.pooled, self.means)
+        for array in (*(part for matrix in matrices for part in (matrix.values, matrix.scales)), self.dense):
             pages = getattr(array, "_mmap", None)
             if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
                 pages.madvise(mmap.MADV_DONTNEED)
@@ -72,25 +78,36 @@ class SegmentFiles:
     files: dict[str, tuple[int, str]]
 
 
-def stored_rows(token_embeddings: Floats, dense: Floats) -> SegmentRows:
-    """Quantise and pool one chunk's token embeddings (float32 [n, d]); dense is float32 [e]."""
-    values, scales = quantise(token_embeddings)
+def stored_rows(token_embeddings: Floats, dense: Floats, embedding_format: EmbeddingFormat = "int8") -> SegmentRows:
+    """Pool one chunk's token embeddings (float32 [n, d]), and bring them into a format; dense is float32 [e]."""
+    values, scales = kept_in(token_embeddings, embedding_format)
     pooled, pooled_scales = quantise(pool(token_embeddings, POOLED))
-    return SegmentRows(values, scales, pooled, pooled_scales, dense.astype(np.float16))
+    mean, mean_scale = quantise(_mean(token_embeddings)[None])
+    return SegmentRows(values, scales, pooled, pooled_scales, mean, mean_scale, dense.astype(np.float16))
+
+
+def _mean(token_embeddings: Floats) -> Floats:
+    mean: Floats = token_embeddings.sum(axis=0) / np.float32(max(1, len(token_embeddings)))
+    return mean
 
 
 class SegmentWriter:
     """Appends rows to a new segment's files as they come, so that memory does not grow with the segment."""
 
-    def __init__(self, directory: Path, dimension: int, dense_dimension: int) -> None:
+    def __init__(
+        self, directory: Path, dimension: int, dense_dimension: int, embedding_format: EmbeddingFormat = "int8"
+    ) -> None:
         directory.mkdir(parents=True)
         self._directory = directory
+        self.embedding_format = embedding_format
         self._files = {
-            "tokens.npy": _ArrayFile(directory / "tokens.npy", np.int8, (dimension,)),
+            "tokens.npy": _ArrayFile(directory / "tokens.npy", embedding_format, (dimension,)),
             "scales.npy": _ArrayFile(directory / "scales.npy", np.float16, ()),
             "offsets.npy": _ArrayFile(directory / "offsets.npy", np.int64, ()),
             "pooled.npy": _ArrayFile(directory / "pooled.npy", np.int8, (POOLED, dimension)),
             "pooled_scales.npy": _ArrayFile(directory / "pooled_scales.npy", np.float16, (POOLED,)),
+            "means.npy": _ArrayFile(directory / "means.npy", np.int8, (1, dimension)),
+            "mean_scales.npy": _ArrayFile(directory / "mean_scales.npy", np.float16, (1,)),
             "dense.npy": _ArrayFile(directory / "dense.npy", np.float16, (dense_dimension,)),
         }
         self._files["offsets.npy"].append(np.zeros(1, np.int64))
@@ -104,6 +121,8 @@ class SegmentWriter:
         self._files["scales.npy"].append(row.scales)
         self._files["pooled.npy"].append(row.pooled[None])
         self._files["pooled_scales.npy"].append(row.pooled_scales[None])
+        self._files["means.npy"].append(row.mean[None])
+        self._files["mean_scales.npy"].append(row.mean_scale[None])
         self._files["dense.npy"].append(row.dense[None])
         self.tokens += len(row.values)
         self._files["offsets.npy"].append(np.array([self.tokens], np.int64))
@@ -122,17 +141,33 @@ class SegmentWriter:
         offsets = np.array(_map(directory / "offsets.npy", np.int64, 1))
         if rows and not 0 <= rows[0] <= rows[-1] < len(offsets) - 1:
             raise IndexCorruptError(f"The catalogue is damaged: {directory} lacks rows of passages; {REPAIR}")
+        converted = format_of(directory) != self.embedding_format
         for first, last in _runs(rows):
             token_rows = int(offsets[first]), int(offsets[last])
+            if converted:
+                self._convert(directory, *token_rows)
             for name, file in self._files.items():
                 if name in ("tokens.npy", "scales.npy"):
-                    file.copy(directory / name, *token_rows)
+                    if not converted:
+                        file.copy(directory / name, *token_rows)
                 elif name != "offsets.npy":
                     file.copy(directory / name, first, last)
             shifted = offsets[first + 1 : last + 1] - token_rows[0] + self.tokens
             self._files["offsets.npy"].append(shifted)
             self.rows += last - first
             self.tokens += token_rows[1] - token_rows[0]
+
+    def _convert(self, directory: Path, first: int, last: int) -> None:
+        """Append token rows of a segment that keeps them in the other format, a few at a time."""
+        values = _map(directory / "tokens.npy", format_of(directory), 2)
+        scales = _map(directory / "scales.npy", np.float16, 1)
+        for start in range(first, last, _CONVERTED_ROWS):
+            rows = slice(start, min(last, start + _CONVERTED_ROWS))
+            embeddings = values[rows].astype(np.float32) * scales[rows].astype(np.float32)[:, None]
+            for name, array in zip(
+                ("tokens.npy", "scales.npy"), kept_in(embeddings, self.embedding_format), strict=True
+            ):
+                self._files[name].append(array)
 
     def finish(self) -> SegmentFiles:
         """Complete the headers and make every byte durable before the catalogue names the segment."""
@@ -159,18 +194,28 @@ def open_segment(directory: Path, files: dict[str, tuple[int, str]]) -> Segment:
         if found != length:
             raise IndexCorruptError(f"{directory / name} has {found} bytes instead of {length}; {REPAIR}")
     tokens = TokenMatrix(
-        _map(directory / "tokens.npy", np.int8, 2),
+        _map(directory / "tokens.npy", format_of(directory), 2),
         _map(directory / "scales.npy", np.float16, 1),
         np.array(_map(directory / "offsets.npy", np.int64, 1)),
     )
     segment = Segment(
         tokens,
-        _map(directory / "pooled.npy", np.int8, 3),
-        _map(directory / "pooled_scales.npy", np.float16, 2),
+        PooledMatrix(_map(directory / "pooled.npy", np.int8, 3), _map(directory / "pooled_scales.npy", np.float16, 2)),
+        PooledMatrix(_map(directory / "means.npy", np.int8, 3), _map(directory / "mean_scales.npy", np.float16, 2)),
         _map(directory / "dense.npy", np.float16, 2),
     )
     _check_shapes(directory, segment)
     return segment
+
+
+def format_of(directory: Path) -> EmbeddingFormat:
+    """How a segment keeps its tokens, by the header of their file; "int8" where that cannot be told."""
+    try:
+        with (directory / "tokens.npy").open("rb") as stream:
+            _read_header(stream, np.dtype(np.float16))
+            return "float16"
+    except (OSError, ValueError):
+        return "int8"
 
 
 def _map(file: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
@@ -201,9 +246,14 @@ def _read_header(stream: BinaryIO, dtype: np.dtype[Any]) -> tuple[int, ...]:
 
 def _check_shapes(directory: Path, segment: Segment) -> None:
     offsets, rows = segment.tokens.offsets, len(segment.tokens.offsets) - 1
+    pooled, means, dimension = segment.pooled, segment.means, segment.tokens.values.shape[1]
     fits = (
         rows >= 0
-        and {len(segment.pooled), len(segment.pooled_scales), len(segment.dense)} == {rows}
+        and len(segment.dense) == rows
+        and pooled.scales.shape == (rows, POOLED)
+        and means.scales.shape == (rows, 1)
+        and pooled.values.shape == (rows, POOLED, dimension)
+        and means.values.shape == (rows, 1, dimension)
         and offsets[0] == 0
         and offsets[-1] == len(segment.tokens.values) == len(segment.tokens.scales)
         and bool(np.all(np.diff(offsets) >= 0))

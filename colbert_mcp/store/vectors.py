@@ -98,10 +98,7 @@ class Vectors:
 
     def nearest(self, dense: npt.NDArray[np.float32], k: int) -> list[str]:
         """Passage ids of the k records with the highest inner product, best first."""
-        count = self._collection.count()
-        if not count:
-            return []
-        found = self._collection.query(query_embeddings=dense[None], n_results=min(k, count, _SEARCH_WIDTH), include=[])
+        found = self._collection.query(query_embeddings=dense[None], n_results=min(k, _SEARCH_WIDTH), include=[])
         return list(found["ids"][0])
 
     def ids(self, limit: int, offset: int) -> list[str]:

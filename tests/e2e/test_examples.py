@@ -16,15 +16,21 @@ from mcp import Client, StdioServerParameters
 from support import PROJECT
 
 from colbert_mcp import Index
+from colbert_mcp.cli import main
 from colbert_mcp.lexical import STOP_WORDS
 from colbert_mcp.results import Passage, SearchOutput
+from colbert_mcp.results.measuring import EvalOutput
 from colbert_mcp.sharing.launch import stop_engine
 from colbert_mcp.sharing.rendezvous import Rendezvous
 
 pytestmark = pytest.mark.real_encoder
 
 EXAMPLES = PROJECT / "examples"
-QUESTIONS = json.loads((EXAMPLES / "questions.json").read_text(encoding="utf-8"))
+QUESTIONS = [
+    {"question": asked["question"], "quote": asked["quote"], "file": expected["path"], "line": expected["lines"][0]}
+    for asked in map(json.loads, (EXAMPLES / "questions.jsonl").read_text(encoding="utf-8").splitlines())
+    for expected in asked["expected"]
+]
 FIRST = 3
 
 
@@ -49,6 +55,16 @@ def rank(output: SearchOutput, question: dict[str, object]) -> int | None:
 def content_words(text: str) -> set[str]:
     words = {word for word in re.findall(r"[a-z0-9]+", text.lower()) if word not in STOP_WORDS}
     return {re.sub(r"(?:es|s|ed|ing)$", "", word) for word in words}
+
+
+def test_the_examples_evaluated(copied_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(EXAMPLES / "questions.jsonl"), "--index", str(copied_index), "--json"]) == 0
+    output = EvalOutput.model_validate_json(capsys.readouterr().out)
+    values = {estimate.metric: estimate.value for estimate in output.metrics}
+    assert output.queries == 20
+    assert values["ndcg_at_10"] > 0.9
+    assert values["recall_at_10"] == 1
+    assert output.candidate_recall_at_10 == 1
 
 
 def test_the_examples_are_twenty_questions_on_twelve_or_more_files() -> None:

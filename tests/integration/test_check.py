@@ -268,7 +268,7 @@ def test_a_sound_index_is_told_as_such_with_what_was_compared(
     checked = output.checked
     assert (checked.documents, checked.passages, checked.spans, checked.former) == (4, 5, 5, 1)
     assert checked.segments == len(list((tmp_path / "index" / "tokens").iterdir()))
-    assert checked.files == 6 * checked.segments
+    assert checked.files == 8 * checked.segments
     assert checked.bytes == sum(file.stat().st_size for file in (tmp_path / "index" / "tokens").rglob("*.npy"))
     assert output.sources.unchanged == 4
     assert encoder.encoded == 0

@@ -105,8 +105,10 @@ def contents(index: Path, config: Config) -> dict[str, tuple[object, ...]]:
             arrays = (
                 segment.tokens.values[tokens],
                 segment.tokens.scales[tokens],
-                segment.pooled[row],
-                segment.pooled_scales[row],
+                segment.pooled.values[row],
+                segment.pooled.scales[row],
+                segment.means.values[row],
+                segment.means.scales[row],
                 segment.dense[row],
             )
             found[passage.passage_id] = (

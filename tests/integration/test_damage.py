@@ -11,7 +11,7 @@ from damaged import Ordeals, add_killed, build, damages, files_of
 from support import EngineFactory, catalogue
 from test_shared_engine import Served
 
-from colbert_mcp.config import StoreConfig
+from colbert_mcp.config import SearchConfig, StoreConfig
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import IndexCorruptError
 from colbert_mcp.sharing.launch import stop_engine
@@ -214,15 +214,18 @@ def test_what_the_catalogue_cannot_say_is_damage_and_no_crash(
 
 
 def test_embeddings_that_give_no_numbers_are_damage(open_engine: EngineFactory, notes: Path, tmp_path: Path) -> None:
-    engine = open_engine()
+    for number in range(20):
+        (notes / f"{number}.md").write_text(f"Note {number} tells of bees and of bread.\n")
+    few = SearchConfig(min_candidates=1, candidate_growth=0)  # so that every step of the scan is taken
+    engine = open_engine(search=few)
     engine.index_path(notes)
     engine.close()
     (segment,) = (tmp_path / "index" / "tokens").iterdir()
-    for name in ("scales.npy", "pooled_scales.npy", "dense.npy"):
+    for name in ("scales.npy", "pooled_scales.npy", "mean_scales.npy", "dense.npy"):
         file = segment / name
         raw = file.read_bytes()
         file.write_bytes(raw[:128] + b"\x00\x7e" * ((len(raw) - 128) // 2))  # not a number
-        engine = open_engine()
+        engine = open_engine(search=few)
         for mode in ("hybrid", "semantic"):
             with pytest.raises(IndexCorruptError, match="check --repair"):
                 engine.search("queen", mode=mode)

@@ -52,7 +52,7 @@ def test_where_all_is_well_every_finding_is(index: Path) -> None:
     output = examine(None, index=str(index), quick=True)
     assert (output.errors, output.warnings) == (0, 0)
     told = " ".join(finding.what for finding in output.findings)
-    for part in ("format 4", "3 files, 4 passages", "made with fake", "tokens 0.0 MB", "closed cleanly", "GB free"):
+    for part in ("format 5", "3 files, 4 passages", "made with fake", "tokens 0.0 MB", "closed cleanly", "GB free"):
         assert part in told
     assert not any(finding.mends for finding in output.findings)
 
@@ -206,7 +206,7 @@ def test_the_processor_is_told_with_the_reason_for_what_the_model_gets(tmp_path:
     assert "cores" in found.what
     (found,) = processor(ModelConfig(dtype="float16", threads=3))
     assert "in float16 with 3 threads (" in found.what
-    assert found.what.endswith("GPU was found; [model] dtype)")
+    assert "GPU was found; [model] dtype), and passages are scored in " in found.what
 
 
 def test_the_quick_doctor_loads_neither_torch_nor_chroma(index: Path) -> None:
@@ -226,7 +226,7 @@ def test_the_command_line_shows_every_finding_and_ends_with_a_code_of_its_own(
 ) -> None:
     assert main(["doctor", "--quick", "--index", str(index)]) == 0
     out = capsys.readouterr().out
-    assert "ok      catalogue format 4" in out
+    assert "ok      catalogue format 5" in out
     assert out.endswith("0 errors, 0 warnings.\n")
     spoiled(index)
     assert main(["doctor", "--quick", "--index", str(index)]) == UNSOUND

@@ -292,16 +292,19 @@ def test_a_snapshot_gathers_the_embeddings_of_the_passages_asked_for(
             stored = tokens.values[rows] * tokens.scales[rows, None].astype(np.float32)
             np.testing.assert_allclose(stored, document.token_embeddings, atol=0.01)
         np.testing.assert_allclose(snapshot.dense(positions), [item.dense for item in encoded], atol=1e-3)
-        allowed = np.zeros(9, np.bool_)
-        allowed[positions] = True
-        scores = snapshot.pooled_scores(encoded[0].token_embeddings, allowed)
-        assert int(scores.argmax()) == 7
-        assert np.isneginf(scores[~allowed]).all()
-        only = np.arange(9) == 2
-        for mask in (only, only | (np.arange(9) == 7)):
-            some = snapshot.pooled_scores(encoded[4].token_embeddings, mask)
-            assert int(some.argmax()) == 2
-            assert float(some[2]) == pytest.approx(1, abs=0.02)
+        for number, document in enumerate(encoded):
+            # Of one row of a segment, of some, and of all: each has its own way.
+            for asked in (positions[[number]], positions[[number, 0]], positions, np.arange(9)):
+                own = int(np.flatnonzero(asked == positions[number])[0])
+                for scores in (
+                    snapshot.pooled_matches(encoder.scorer, document.token_embeddings, asked).mean(axis=0),
+                    snapshot.best_matches(encoder.scorer, document.token_embeddings, asked).mean(axis=0),
+                ):
+                    assert (len(scores), int(scores.argmax())) == (len(asked), own)
+                    assert float(scores[own]) == pytest.approx(1, abs=0.02)
+                means = snapshot.mean_scores(encoder.scorer, document.token_embeddings, asked)
+                mean = document.token_embeddings.mean(axis=0)
+                assert float(means[own]) == pytest.approx(float(mean @ mean), abs=0.01)
         unknown = np.array([0, 10**6])
         assert snapshot.positions(unknown).tolist() == []
         assert snapshot.positions(np.array([10**6, snapshot.chunks[5]])).tolist() == [5]
@@ -445,6 +448,11 @@ def test_an_index_that_was_not_closed_is_not_read_without_its_log(
         ("scales.npy", lambda rows: rows[:-1]),
         ("pooled.npy", lambda rows: rows[:, 0]),
         ("pooled_scales.npy", lambda rows: rows[:-1]),
+        ("pooled.npy", lambda rows: rows[:, :, :-1]),
+        ("pooled.npy", lambda rows: rows[:, :-1]),
+        ("means.npy", lambda rows: rows[:-1]),
+        ("means.npy", lambda rows: rows[:, :, :-1]),
+        ("mean_scales.npy", lambda rows: rows[:-1]),
         ("dense.npy", lambda rows: rows[:-1]),
         ("dense.npy", lambda rows: rows.astype(np.float32)),
         ("offsets.npy", lambda rows: rows[[0, 2, 1, 3, 4]]),

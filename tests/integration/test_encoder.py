@@ -3,7 +3,9 @@
 import fnmatch
 import json
 import threading
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import miniature
 import numpy as np
@@ -18,10 +20,11 @@ from colbert_mcp.chunking import cut
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import Fingerprint, Tokenized, load_encoder, loading
 from colbert_mcp.encoder.base import count_coverage
-from colbert_mcp.encoder.batching import at_once, batches, share
+from colbert_mcp.encoder.batching import Budget
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
-from colbert_mcp.encoder.hardware import choose_device
+from colbert_mcp.encoder.hardware import choose_device, hardware, release_memory
+from colbert_mcp.encoder.passes import share
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 from colbert_mcp.types import Coverage
 
@@ -293,16 +296,19 @@ def test_the_dense_vector_is_the_mean_of_the_token_embeddings(tmp_path: Path) ->
     np.testing.assert_allclose(np.linalg.norm(query.dense), 1, atol=1e-6)
 
 
-def test_batches_hold_at_most_the_tokens_allowed_in_few_shapes() -> None:
+def test_batches_hold_at_most_the_tokens_allowed_in_few_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = load(miniature.pylate(tmp_path), batch_tokens=100)
     lengths = [3, 60, 17, 16, 1, 33, 2, 40, 5]
-    passes = list(batches(lengths, 100, 512))
-    assert sorted(index for item in passes for index in item.members) == list(range(len(lengths)))
-    for item in passes:
-        assert len(item.members) <= item.rows
-        assert item.rows * item.length <= 100
-        assert item.length % 16 == 0
-        assert item.length >= max(lengths[index] for index in item.members)
-    assert len(passes) < len(lengths)
+    forward, given = encoder._forward, []
+    monkeypatch.setattr(encoder, "_forward", lambda features: (given.append(features), forward(features))[1])
+    encoder.encode_documents(encoder.tokenize(["bread " * length for length in lengths]))
+    sizes = [[int(count) for count in features["attention_mask"].sum(dim=1)] for features in given]
+    assert sorted(count for batch in sizes for count in batch if count > 1) == sorted(length + 3 for length in lengths)
+    for features in given:
+        rows, padded = features["input_ids"].shape
+        assert rows * padded <= 100
+        assert padded % 16 == 0
+    assert len(given) < len(lengths)
 
 
 def test_passes_that_run_at_once_have_no_more_tokens_or_threads_than_one_would() -> None:
@@ -318,7 +324,7 @@ def test_passes_that_run_at_once_have_no_more_tokens_or_threads_than_one_would()
 def test_embeddings_do_not_depend_on_how_many_passes_run_at_once(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     try:
-        encoder = load(miniature.pylate(tmp_path), batch_tokens=8192, threads=3)
+        encoder = load(miniature.pylate(tmp_path), batch_tokens=8192, threads=3, device="cpu")
         texts = [f"bread of {number} fields " * (number % 5) for number in range(600)]
         tokens = encoder.tokenize(texts)
         names: set[str] = set()
@@ -357,26 +363,43 @@ def test_a_query_does_not_wait_for_a_pass_over_documents(tmp_path: Path) -> None
     assert in_time == [True]
 
 
-def test_what_runs_at_once_comes_back_in_order_and_stops_at_a_failure() -> None:
+def test_a_pass_that_fails_stops_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
-    sharing = share(4096, 100, 3)
-    assert at_once(lambda item: item * 2, range(50), sharing, threads) == [item * 2 for item in range(50)]
-    done: list[int] = []
+    try:
+        encoder = load(miniature.pylate(tmp_path), batch_tokens=4096, threads=3, device="cpu")
+        forward, passes = encoder._forward, []
 
-    def fail_at_once(item: int) -> None:
-        if item == 0:
-            raise EncoderError("no")
-        done.append(item)
+        def failing(features: dict[str, torch.Tensor]) -> object:
+            passes.append(1)
+            if len(passes) == 2:
+                raise EncoderError("no")
+            return forward(features)
 
-    with pytest.raises(EncoderError):
-        at_once(fail_at_once, range(20_000), sharing, threads)
-    assert len(done) < 19_999
-    assert torch.get_num_threads() == threads
+        monkeypatch.setattr(encoder, "_forward", failing)
+        tokens = encoder.tokenize(["bread of many fields"] * 5_000)
+        with pytest.raises(EncoderError, match="^no$"):
+            encoder.encode_documents(tokens)
+        assert len(passes) <= 4
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
-def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path) -> None:
-    encoder = load_encoder(ModelConfig(name=str(miniature.pylate(tmp_path)), dtype="bfloat16"))
-    assert encoder.dtype == "bfloat16"
+def test_code_of_a_checkpoint_runs_in_one_pass_at_a_time(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path), batch_tokens=4096, threads=2, device="cpu")
+    encoder._alone = threading.Lock()
+    names: set[str] = set()
+    encoder.backbone.register_forward_pre_hook(lambda *_: names.add(threading.current_thread().name))
+    encoder.encode_documents(encoder.tokenize(["bread of many fields"] * 2_000))
+    assert names == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path, dtype: Literal["bfloat16", "float16"]) -> None:
+    encoder = load_encoder(ModelConfig(name=str(miniature.pylate(tmp_path)), dtype=dtype))
+    assert encoder.dtype == dtype
+    query = encoder.encode_query("bread")
+    assert query.token_embeddings.dtype == query.dense.dtype == np.float32
     (document,) = encoder.encode_documents(encoder.tokenize(["bread and water"]))
     assert document.token_embeddings.dtype == document.dense.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(document.token_embeddings, axis=1), 1, atol=1e-5)
@@ -393,6 +416,49 @@ def test_the_best_device_there_is_chosen_and_a_missing_one_refused(monkeypatch: 
     assert choose_device("auto") == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert (choose_device("auto"), choose_device("cpu")) == ("cuda", "cpu")
+
+
+def test_a_device_that_is_not_there_is_an_error_of_the_model_that_says_what_torch_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    model = miniature.pylate(tmp_path)
+    for build, reason in ((None, "built without CUDA"), ("12.8", "finds no GPU of its kind")):
+        monkeypatch.setattr(torch.version, "cuda", build)
+        for ask in (load, lambda directory, **settings: hardware(ModelConfig(name=str(directory), **settings))):
+            with pytest.raises(EncoderError, match=rf'"cuda" is not available here \(torch [^ ]+ .*{reason}\)'):
+                ask(model, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "half", "expected"),
+    [
+        (True, False, True, ("cuda", "a GPU was found", "bfloat16", "half precision")),
+        (True, True, False, ("cuda", "a GPU was found", "float16", "half precision")),
+        (False, True, False, ("mps", "an Apple GPU was found", "float32", "full precision on Apple GPUs")),
+    ],
+)
+def test_what_is_used_of_a_machine_is_told_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, half: bool, expected: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: half)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    found = hardware(ModelConfig())
+    assert (found.device, found.device_why, found.dtype, found.dtype_why) == expected
+    named = hardware(ModelConfig(device=expected[0], dtype="float32", batch_tokens=99, threads=3))  # type: ignore[arg-type]
+    assert (named.device_why, named.dtype, named.dtype_why) == ("[model] device", "float32", "[model] dtype")
+    assert (named.batch_tokens, named.threads) == (99, 3)
+    assert hardware(ModelConfig(device="cpu")).device == "cpu"
+
+
+def test_memory_of_a_device_is_given_back_where_it_was_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: called.append("cuda"))
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: called.append("mps"))
+    for device in ("cpu", "cuda", "mps"):
+        release_memory(device)
+    assert called == ["cuda", "mps"]
 
 
 def test_a_document_length_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
@@ -492,11 +558,11 @@ def test_queries_encoded_together_are_those_encoded_alone(tmp_path: Path) -> Non
         np.testing.assert_array_equal(together.spans, alone.spans)
 
 
-def test_a_batch_that_memory_is_too_little_for_is_halved_until_it_fits(
+def test_a_batch_that_memory_is_too_little_for_is_halved_and_the_size_that_fits_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    encoder = load(miniature.pylate(tmp_path), batch_tokens=1024)
-    texts = [f"bread of {number} fields" for number in range(24)]
+    encoder = load(miniature.pylate(tmp_path), batch_tokens=1024, device="cpu")
+    texts = [f"bread of {number} fields" for number in range(200)]
     expected = encoder.encode_documents(encoder.tokenize(texts))
     queries = encoder.encode_queries(texts)
     forward, sizes = encoder._forward, []
@@ -510,16 +576,46 @@ def test_a_batch_that_memory_is_too_little_for_is_halved_until_it_fits(
 
     monkeypatch.setattr(encoder, "_forward", scarce)
     found = encoder.encode_documents(encoder.tokenize(texts))
-    assert max(sizes) > 6 >= sizes[-1]
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)
-    assert "Too little memory on cpu" in caplog.text
+    too_large = [size for size in sizes if size > 6]
+    assert sizes[: len(too_large)] == too_large == sorted(too_large, reverse=True), "it fails at the beginning only"
+    assert len(too_large) <= 5
+    assert caplog.text.count("Too little memory on cpu") == len(too_large)
+    sizes.clear()
     for mine, theirs in zip(encoder.encode_queries(texts), queries, strict=True):
         np.testing.assert_allclose(mine.token_embeddings, theirs.token_embeddings, atol=1e-5)
-    assert encoder._batch_tokens < 1024
-    sizes.clear()
-    encoder.encode_documents(encoder.tokenize(texts))
-    assert sizes[0] <= 8  # it does not begin with what has failed before
+    assert sum(size > 6 for size in sizes) <= 1, "it does not begin with what has failed before"
+
+
+def test_rows_that_only_fill_up_a_batch_do_not_make_a_text_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load(miniature.pylate(tmp_path), device="cpu")
+    forward = encoder._forward
+
+    def scarce(features: dict[str, torch.Tensor]) -> object:
+        if len(features["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(features)
+
+    monkeypatch.setattr(encoder, "_forward", scarce)
+    assert len(encoder.encode_documents(encoder.tokenize(["bread of the field"]))) == 1
+
+
+def test_batches_grow_again_after_many_that_fitted_and_ever_more_slowly_after_failures() -> None:
+    budget, sizes = Budget(1024), []
+    for _ in range(2000):
+        sizes.append(budget.tokens)
+        budget.failed(budget.tokens) if budget.tokens > 300 else budget.fitted()
+    assert sizes[:3] == [1024, 512, 256]
+    failures = [at for at, size in enumerate(sizes) if size > 300]
+    apart = [later - earlier for earlier, later in pairwise(failures[1:])]
+    assert all(later > 1.9 * earlier for earlier, later in pairwise(apart))
+    assert len(failures) <= 6
+    for _ in range(10_000):
+        budget.fitted()
+    assert budget.tokens == 1024
 
 
 @pytest.mark.parametrize(
@@ -534,7 +630,7 @@ def test_a_batch_that_memory_is_too_little_for_is_halved_until_it_fits(
 def test_a_single_text_that_does_not_fit_memory_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    encoder = load(miniature.pylate(tmp_path))
+    encoder = load(miniature.pylate(tmp_path), device="cpu")
 
     def never(_: object) -> None:
         raise error

@@ -256,3 +256,18 @@ def test_a_calibration_that_cannot_be_read_is_none(stored: str) -> None:
 def test_a_calibration_survives_the_catalogue() -> None:
     calibration = Calibration(0.4567, 1234, 5)
     assert read_calibration(calibration.as_json()) == calibration
+
+
+def test_words_that_the_model_does_not_know_are_named(open_engine: EngineFactory, notes: Path) -> None:
+    engine = open_engine()
+    assert "does not know" not in str(engine.search("\u16a0\u16a2 starter").notice), "nothing is indexed: that is said"
+    engine.index_path(notes)
+    for mode in ("hybrid", "semantic"):
+        notice = str(engine.search("starter \u16a0\u16a2 smells, \u16a6; \u16a0\u16a2 \ufffd", mode=mode).notice)
+        assert "The model does not know “\u16a0\u16a2”, “\u16a6”: such words count only where" in notice
+    many = " ".join(chr(0x16A0 + number) for number in range(20))
+    assert "\u16a9” and others:" in str(engine.search(many).notice)
+    assert "\u16aa" not in str(engine.search(many).notice)
+    for query in ("starter", "starter?! \ufffd"):
+        assert "does not know" not in str(engine.search(query).notice)
+    assert "does not know" not in str(engine.search("\u16a0\u16a2", mode="lexical").notice), "it has no part in that"

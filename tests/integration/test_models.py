@@ -1,6 +1,7 @@
 """The commands about models: what is shown is used, what is exported encodes the same, lengths are measured."""
 
 import json
+import re
 import string
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import miniature
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from test_layouts import edit, load
 
@@ -20,11 +22,16 @@ from colbert_mcp.encoder.heads import orthogonal_head
 from colbert_mcp.encoder.reference_texts import REFERENCE_TEXTS
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import ConfigError, EncoderError, UnreadableDocumentError
-from colbert_mcp.measuring.labelled import ndcg, read_labelled
+from colbert_mcp.measuring.labelled import read_labelled
 from colbert_mcp.measuring.lengths import LENGTHS, Sample, measure
 from colbert_mcp.results import LengthsOutput, ModelCheckOutput, ModelOutput, ModelWritten
 
 TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "of it", *REFERENCE_TEXTS[:3]]
+
+
+def settings_mode(folder: Path) -> int:
+    (folder / "new").touch()
+    return (folder / "new").stat().st_mode
 
 
 def config_file(folder: Path, **model: object) -> Path:
@@ -133,16 +140,66 @@ def test_a_pylate_directory_needs_no_export(tmp_path: Path) -> None:
         export(ModelConfig(name=str(miniature.pylate(tmp_path / "a"))), tmp_path / "out")
 
 
-def test_an_export_that_fails_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("shutil.copyfile", OSError(28, "No space left on device")),
+        ("save_file", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")),
+    ],
+)
+def test_an_export_that_fails_in_the_middle_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
     miniature.stanford(tmp_path / "model")
 
     def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr("colbert_mcp.encoder.exporting.shutil.copyfile", full)
-    with pytest.raises(EncoderError, match="No space left"):
-        export(ModelConfig(name=str(tmp_path / "model")), tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    monkeypatch.setattr(f"colbert_mcp.encoder.exporting.{step}", full)
+    for output in (tmp_path / "out", tmp_path / "a" / "b" / "out"):
+        with pytest.raises(EncoderError, match="No space left"):
+            export(ModelConfig(name=str(tmp_path / "model")), output)
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def _write(how: str, source: Path, output: Path) -> None:
+    """By the command that writes a model from this one."""
+    export(ModelConfig(name=str(source)), output) if how == "export" else make_head(source, output, 8)
+
+
+@pytest.mark.parametrize("how", ["export", "make-head"])
+def test_nothing_is_written_where_something_is_or_into_the_model_itself(tmp_path: Path, how: str) -> None:
+    model = (miniature.stanford if how == "export" else miniature.backbone_only)(tmp_path / "model")
+    (tmp_path / "dangling").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for name, reason in {
+        "dangling": "is there already",
+        "loop": "is there already|Cannot write",
+        "file": "is there already",
+        "empty": "is there already",
+        "model": "is there already",
+        "model/out": "lies in the model's own directory",
+        "model/deep/out": "lies in the model's own directory",
+        "file/out": "Cannot write",
+        "loop/out": "Cannot write",
+        "new/" + "x" * 300: "Cannot write .*File name too long",
+    }.items():
+        with pytest.raises(EncoderError, match=reason):
+            _write(how, model, tmp_path / name)
+        assert sorted(tmp_path.rglob("*")) == before, name
+    with pytest.raises((EncoderError, ConfigError), match="no user"):
+        _write(how, model, Path("~nobody-of-this-name/out"))
+
+
+def test_a_head_over_what_can_be_no_directory_is_told(tmp_path: Path) -> None:
+    with pytest.raises((EncoderError, ConfigError), match="no user"):
+        make_head(Path("~nobody-of-this-name/m"), tmp_path / "out", 8)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(EncoderError, match="Cannot read"):
+        make_head(tmp_path / "loop", tmp_path / "out", 8)
 
 
 def test_a_head_is_fixed_and_orthogonal_and_the_model_loads(tmp_path: Path) -> None:
@@ -195,7 +252,7 @@ def test_model_show_tells_that_code_runs_and_another_models_never_does(
     settings = config_file(tmp_path, name=str(model), trust_remote_code=True)
     assert main(["--config", str(settings), "model", "show"]) == 0
     shown = capsys.readouterr().out
-    assert "modeling_mini.MiniModel" in shown
+    assert "config.json: modeling_mini.MiniConfig; config.json: modeling_mini.MiniModel; modeling_mini.py" in shown
     assert "It runs code of its own" in shown
     for command in (["show", str(other)], ["check", str(other)], ["check", str(model), str(other)]):
         assert main(["--config", str(settings), "model", *command]) == 5
@@ -213,9 +270,35 @@ def test_model_show_tells_that_code_runs_and_another_models_never_does(
     assert not (tmp_path / "canary").exists()
 
 
+def test_settings_without_effect_on_a_model_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pinned: dict[str, object] = {"revision": "main", "trust_remote_code": True, "code_revision": "0123"}
+    names = [f"[model] {key}" for key in pinned]
+
+    def told(**model: object) -> str:
+        assert main(["--config", str(config_file(tmp_path, **model)), "model", "show", "--json"]) == 0
+        return " ".join(ModelOutput.model_validate_json(capsys.readouterr().out).notices)
+
+    assert told() == ""
+    assert told(**pinned) == f"{', '.join(names)} have no effect on builtin."
+    assert told(revision="main") == "[model] revision has no effect on builtin."
+    plain = str(miniature.pylate(tmp_path / "plain"))
+    assert told(name=plain) == ""
+    assert told(name=plain, **pinned) == f"{', '.join(names)} have no effect on {plain}."
+    coded = str(miniature.with_code(tmp_path / "coded", tmp_path / "canary"))
+    assert told(name=coded, trust_remote_code=True) == ""
+    assert told(name=coded, **pinned) == f"[model] revision, [model] code_revision have no effect on {coded}."
+    settings = config_file(tmp_path, **pinned)
+    assert main(["--config", str(settings), "--index", str(tmp_path / "index"), "doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "have no effect on builtin" in shown
+    assert "take it out of the configuration file" in shown
+
+
 def test_a_model_without_a_name_and_an_export_of_the_built_in_one_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "show", ""]) == ConfigError.exit_code
     assert "The name of the model is empty" in capsys.readouterr().err
+    assert main(["model", "make-head", "builtin", "--output", "never-written"]) == EncoderError.exit_code
+    assert "has its head already" in capsys.readouterr().err
     assert main(["model", "export", "builtin", "never-written"]) == EncoderError.exit_code
     assert "nothing to export" in capsys.readouterr().err
 
@@ -227,6 +310,8 @@ def test_model_check_compares_layouts_and_texts_with_themselves(
     assert main(["model", "export", str(model), str(tmp_path / "out"), "--json"]) == 0
     written = ModelWritten.model_validate_json(capsys.readouterr().out)
     assert {"1_Dense/config.json", "config_sentence_transformers.json", "modules.json"} <= set(written.files)
+    modes = {(tmp_path / "out" / name).stat().st_mode for name in written.files}
+    assert modes == {settings_mode(tmp_path)}, "others may read the weights as far as they may any new file"
     assert main(["model", "check", str(model), written.directory, "--json"]) == 0
     same = ModelCheckOutput.model_validate_json(capsys.readouterr().out)
     assert same.same
@@ -236,12 +321,14 @@ def test_model_check_compares_layouts_and_texts_with_themselves(
     assert 5 < same.found_first < same.texts
     assert "도서관" in " ".join(same.confused)  # its tokenizer knows no word of it
 
+    assert main(["model", "check", str(model), written.directory]) == 0
+    assert "out: the same: largest difference" in capsys.readouterr().out
     dense = tmp_path / "out" / "1_Dense" / "model.safetensors"
     weight = load_file(dense)["linear.weight"]
     weight[3] *= -1
     save_file({"linear.weight": weight}, dense)
     assert main(["model", "check", str(model), written.directory]) == 9
-    assert "largest difference 1." in capsys.readouterr().out
+    assert "not the same: largest difference 1." in capsys.readouterr().out
     edit(tmp_path / "out" / "config_sentence_transformers.json", query_length=15)
     assert main(["model", "check", str(model), written.directory]) == 9
     assert "cannot be compared: query" in capsys.readouterr().out
@@ -334,15 +421,16 @@ def test_lengths_are_measured_on_files_of_the_user(
     command = ["--config", str(settings), "model", "lengths", str(notes), "--labelled", str(labelled(tmp_path / "set"))]
     assert main([*command, "--json"]) == 0
     output = LengthsOutput.model_validate_json(capsys.readouterr().out)
-    assert [row.document_length for row in output.rows] == list(LENGTHS)
+    assert [row.document_length for row in output.rows] == [64, *LENGTHS]
+    assert [row.document_length for row in output.rows if row.current] == [64]
     assert (output.sample_files, output.total_files) == (4, 4)
     assert output.labelled == "3 queries, 4 documents"
     chunks = [row.chunks for row in output.rows]
     assert chunks == sorted(chunks, reverse=True)
-    assert chunks[0] > 2 * chunks[2]
+    assert chunks[1] > 2 * chunks[3]
     assert all(row.tokens > 7_000 and row.bytes > 100_000 and row.seconds > 0 for row in output.rows)
     assert all(row.ndcg_at_10 is not None and row.ndcg_at_10 > 0.6 for row in output.rows)
-    assert not any(row.trained for row in output.rows)
+    assert [row.document_length for row in output.rows if row.trained] == [64]
     (notes / "long.txt").unlink()
     (notes / "second.txt").write_text("Bread. " * 100)
     short = config_file(tmp_path, name=str(miniature.pylate(tmp_path / "short", window=300)))
@@ -350,6 +438,9 @@ def test_lengths_are_measured_on_files_of_the_user(
     assert main([*command, "--sample-bytes", "600"]) == 0
     shown = capsys.readouterr().out
     assert "Measured on a sample: 3 of 4 files" in shown
+    assert re.search(r"For all 4 files, multiply by about \d\.\d\.", shown)
+    assert re.search(r"^ +64 now ", shown, re.MULTILINE)
+    assert re.search(r"^ +300  ", shown, re.MULTILINE)
     assert "Longer than the 64 tokens that the model was trained for: 300." in shown
     assert "nDCG@10" in shown
 
@@ -358,10 +449,15 @@ def test_lengths_beyond_the_window_are_left_out_and_said(tmp_path: Path, notes: 
     model = miniature.pylate(tmp_path / "model", window=600)
     config = Config(model=ModelConfig(name=str(model), device="cpu"), store=StoreConfig(chroma=False))
     output = measure(config, notes, None, Sample())
-    assert [row.document_length for row in output.rows] == [300, 512]
+    assert [row.document_length for row in output.rows] == [64, 300, 512]
     assert output.left_out == [1024, 2048, 4096, 8192]
     assert output.rows[0].ndcg_at_10 is None
     assert "300, 512: how well it ranks there is not known" in output.notices[0]
+    chosen = config.model_copy(update={"model": config.model.model_copy(update={"document_length": 512})})
+    assert [(row.document_length, row.current) for row in measure(chosen, notes, None, Sample()).rows] == [
+        (300, False),
+        (512, True),
+    ]
     small = Config(model=ModelConfig(name=str(miniature.pylate(tmp_path / "small")), device="cpu"))
     with pytest.raises(EncoderError, match="reads 128 tokens"):
         measure(small, notes, None, Sample())
@@ -384,13 +480,6 @@ def test_a_labelled_set_is_read_and_what_is_none_refused(tmp_path: Path) -> None
         read_labelled(folder, queries=2, documents=3)
 
 
-def test_ndcg_is_that_of_its_definition() -> None:
-    assert ndcg(["a", "b"], {"a": 1, "b": 1}) == 1
-    assert ndcg(["x", "a"], {"a": 1}) == pytest.approx(0.6309, abs=1e-4)
-    assert ndcg(["a", "b"], {"a": 1, "b": 3}) == pytest.approx((1 + 3 / 1.58496) / (3 + 1 / 1.58496), abs=1e-4)
-    assert ndcg(["x"] * 10 + ["a"], {"a": 1}) == 0
-
-
 def test_a_length_beyond_the_training_is_told_by_answers_to_indexing_and_status_and_the_log(
     tmp_path: Path, notes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -403,3 +492,28 @@ def test_a_length_beyond_the_training_is_told_by_answers_to_indexing_and_status_
     assert "longer than the 64 tokens" in str(engine.index_status().notice)
     assert caplog.text.count("longer than the 64 tokens") == 1
     engine.close()
+
+
+def test_a_model_is_named_on_the_command_line_as_any_path_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = miniature.stanford(tmp_path / "model")
+    (tmp_path / "a-file").touch()
+    (tmp_path / "builtin").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["model", "show", "builtin", "--json"]) == 0
+    assert ModelOutput.model_validate_json(capsys.readouterr().out).model == "builtin"
+    settings = config_file(tmp_path, name=str(model), document_length=50)
+    for name in ("model", "./model", "../" + tmp_path.name + "/model"):
+        assert main(["--config", str(settings), "model", "show", name, "--json"]) == 0
+        told = ModelOutput.model_validate_json(capsys.readouterr().out)
+        assert told.value("document_length") == 50, "the configured model keeps its settings under any of its paths"
+    for name, reason in {
+        "a-file": "There is no folder",
+        "./nowhere": "There is no folder",
+        "nowhere": "There is no model nowhere",
+        "~nobody-of-this-name/model": "no user",
+        "x" * 300: "There is no model xxx",
+    }.items():
+        assert main(["model", "show", name]) in (ConfigError.exit_code, EncoderError.exit_code)
+        assert reason in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The query path piece by piece: candidates, filters, fusion, budget and quotes, where one mistake would hide behind another."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,7 +22,7 @@ from colbert_mcp.engine import Engine
 from colbert_mcp.errors import QueryError, StoreError
 from colbert_mcp.results import SearchOutput
 
-FEW = SearchConfig(min_candidates=1, candidate_share=0)
+FEW = SearchConfig(min_candidates=1, candidate_growth=0)
 
 
 @pytest.fixture
@@ -65,10 +66,10 @@ def test_the_best_of_the_scan_is_scored_exactly(open_with: Callable[..., Engine]
             assert (found.candidates, names(found)) == (1, [f"{number}.txt"])
 
 
-def test_a_share_of_a_large_index_is_scored_exactly(open_with: Callable[..., Engine], rivers: Path) -> None:
-    engine = open_with(SearchConfig(min_candidates=1, candidate_share=0.5))
+def test_more_of_a_large_index_is_scored_exactly(open_with: Callable[..., Engine], rivers: Path) -> None:
+    engine = open_with(SearchConfig(min_candidates=1, candidate_growth=1))
     engine.index_path(rivers)
-    assert engine.search("otter4", mode="semantic").candidates == 4
+    assert engine.search("otter4", mode="semantic").candidates == 3
     assert engine.search("otter4", mode="semantic", types=["md", "markdown"]).candidates == 1
 
 
@@ -217,9 +218,31 @@ def test_the_hybrid_score_is_the_weighted_sum_that_is_documented(open_with: Call
     def min_max(values: Any) -> Any:
         return (values - values.min()) / np.ptp(values)
 
-    expected = 0.6 * min_max(maxsim) + 0.3 * bm25 / bm25.max() + 0.1 * min_max(dense)
+    tells = bm25.max() / (3 * math.log1p(engine.index_status().passages))
+    assert 0 < tells < 1
+    weights = np.array([0.6, 0.3 * tells, 0.1 * (2 - tells)])
+    expected = weights @ np.stack([min_max(maxsim), bm25 / bm25.max(), min_max(dense)]) / weights.sum()
     np.testing.assert_allclose([r.score for r in found], expected, atol=1e-3)
     assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)
+
+
+def test_words_count_as_far_as_they_tell_and_the_dense_score_for_what_they_do_not(
+    open_with: Callable[..., Engine], rivers: Path
+) -> None:
+    engine = open_with(SearchConfig(maxsim_weight=0, bm25_weight=0.5, dense_weight=0.5))
+    (rivers / "mill.txt").write_text("Granite, heron, willow, lantern, saddle, copper.\n")
+    engine.index_path(rivers)
+    three_words = 3 * math.log1p(engine.index_status().passages)
+    words_of_a_passage = "granite heron willow lantern saddle copper"
+    told = []
+    for query in ("no such words", "sleepy pebbles", "granite heron", words_of_a_passage):
+        found = engine.search(query, limit=50).results
+        bm25, dense = (np.array([getattr(r, part) for r in found]) for part in ("bm25", "dense"))
+        told.append(min(1, bm25.max() / three_words))
+        by_words = told[-1] * bm25 / max(bm25.max(), 1e-9)
+        by_meaning = (2 - told[-1]) * (dense - dense.min()) / np.ptp(dense)
+        np.testing.assert_allclose([r.score for r in found], (by_words + by_meaning) / 2, atol=2e-3)
+    assert told[0] == 0 <= told[1] < 0.01 < told[2] < told[3] == 1  # pebbles are in nearly every passage
 
 
 def test_where_every_candidate_shares_a_word_the_worst_keeps_its_share_of_bm25(

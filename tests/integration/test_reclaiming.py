@@ -56,10 +56,10 @@ def files_that_hold(index: Path, text: str) -> set[str]:
 
 
 def rows_only(index: Path) -> int:
-    """Bytes of the segments without six headers each, and the 0 with which offsets begin."""
+    """Bytes of the segments without eight headers each, and the 0 with which offsets begin."""
     folders = list((index / "tokens").iterdir())
     files = [file for folder in folders for file in folder.iterdir()]
-    return sum(file.stat().st_size for file in files) - len(folders) * (6 * 128 + 8)
+    return sum(file.stat().st_size for file in files) - len(folders) * (8 * 128 + 8)
 
 
 def unlinked(index: Path) -> list[str]:

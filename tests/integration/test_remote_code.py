@@ -1,6 +1,7 @@
 """Code in a checkpoint runs only for the model that the configuration names and trusts: a canary must not appear."""
 
 import json
+import sys
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -14,7 +15,7 @@ from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
 from colbert_mcp.encoder import load_encoder, loading
 from colbert_mcp.encoder.exporting import export
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import EncoderError
+from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
 COMMIT, CODE_COMMIT = "0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789abcdef0123456789abcdef"
 
@@ -24,6 +25,7 @@ def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.delitem(sys.modules, "planted", raising=False)  # else it would not run a second time
 
 
 @pytest.fixture
@@ -92,6 +94,105 @@ def test_python_files_that_nothing_names_do_not_run(tmp_path: Path, canary: Path
     assert not canary.exists()
 
 
+_AUTO = dict.fromkeys(
+    ["AutoConfig", "AutoModel", "AutoProcessor", "AutoImageProcessor", "AutoFeatureExtractor", "AutoVideoProcessor"],
+    "planted.Planted",
+)
+_NAMES_CODE: dict[str, object] = {
+    "processor_config.json": {"auto_map": _AUTO, "processor_class": "planted.Planted"},
+    "preprocessor_config.json": {"auto_map": _AUTO, "image_processor_type": "planted.Planted"},
+    "video_preprocessor_config.json": {"auto_map": _AUTO, "video_processor_type": "planted.Planted"},
+    "generation_config.json": {
+        "auto_map": _AUTO,
+        "custom_generate": "planted",
+        "cache_implementation": "planted.Planted",
+    },
+    "router_config.json": {"types": {"query_0": "planted.Planted"}, "structure": {"query": ["query_0"]}},
+    "special_tokens_map.json": {"auto_map": _AUTO},
+    "sentence_bert_config.json": {"max_seq_length": 64, "do_lower_case": False},
+    "config_sentence_transformers.json": {
+        "auto_map": _AUTO,
+        "modules": ["planted.Planted"],
+        "loss": "planted.Planted",
+        "prompts": {"query": "{{ cycler.__init__.__globals__.os.mkdir('CANARY') }}"},
+        "activation_fn": "planted.Planted",
+    },
+    "config.json": {
+        "custom_pipelines": {"embed": {"impl": "planted.Planted", "pt": ["AutoModel"]}},
+        "tokenizer_class": "planted.Planted",
+        "processor_class": "planted.Planted",
+        "sentence_transformers": {"activation_fn": "planted.Planted"},
+    },
+    "tokenizer_config.json": {
+        "processor_class": "planted.Planted",
+        "chat_template": "{{ cycler.__init__.__globals__.os.mkdir('CANARY') }}",
+    },
+}
+
+
+def _name_code_everywhere(model: Path, canary: Path) -> None:
+    """Every file of a model that is no allowed place for code names some, and the code is there."""
+    plant(model, canary, "transformers.PreTrainedTokenizerFast")
+    for name, values in _NAMES_CODE.items():
+        for folder in {model, *(file.parent for file in model.rglob("tokenizer.json"))}:
+            file = folder / name
+            known = json.loads(file.read_text()) if file.exists() else {}
+            if known or name not in ("config.json", "config_sentence_transformers.json"):
+                told = json.loads(json.dumps(values).replace("CANARY", str(canary)))
+                file.write_text(json.dumps({**known, **told}))
+    (model / "custom_generate").mkdir()
+    for name in ("custom_generate/generate.py", "setup.py", "conftest.py", "__init__.py", "pipeline.py"):
+        (model / name).write_text((model / "planted.py").read_text())
+    template = f"{{{{ cycler.__init__.__globals__.os.mkdir({str(canary)!r}) }}}}"
+    (model / "chat_template.jinja").write_text(template)
+    front = f"!!python/object/apply:os.mkdir [{str(canary)!r}]"
+    (model / "README.md").write_text(f"---\nlicense: {front}\ntags: {template}\n---\n{template}\n")
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford, miniature.sentence_transformers])
+@pytest.mark.parametrize("trust", [False, True])
+def test_code_that_other_files_name_never_runs(
+    tmp_path: Path, canary: Path, layout: type, trust: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = layout(tmp_path / "model")
+    _name_code_everywhere(model, canary)
+    monkeypatch.chdir(model)
+    monkeypatch.syspath_prepend(model)
+    encoder = load_encoder(config(model, trust_remote_code=trust))
+    assert len(encoder.encode_query("bread").token_embeddings) > 2
+    assert len(encoder.encode_documents(encoder.tokenize(["bread"]))) == 1
+    if layout is miniature.stanford:
+        export(config(model), tmp_path / "out")
+        load_encoder(config(tmp_path / "out"))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "planted.Planted",
+        "torch.nn.modules.activation.planted.Planted",
+        "torch.nn.modules.activation..planted.Planted",
+        "torch.nn.modules.activation.warnings",
+        "torch.nn.modules.activation.MultiheadAttention",
+        "torch.nn.modules.linear.Identity.planted",
+        "torch.nn.modules.linear.Identityplanted",
+        "sentence_transformers.models.Router",
+        ["planted.Planted"],
+    ],
+)
+def test_an_activation_is_one_of_torchs_own_and_nothing_else_is_imported(
+    tmp_path: Path, canary: Path, name: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = miniature.pylate(tmp_path / "model")
+    plant(model, canary)
+    monkeypatch.syspath_prepend(model)
+    edit(model / "1_Dense" / "config.json", activation_function=name)
+    with pytest.raises(EncoderError):
+        load_encoder(config(model, trust_remote_code=True))
+    assert not canary.exists()
+
+
 def test_the_code_is_part_of_what_ties_an_index_to_its_model(tmp_path: Path, canary: Path) -> None:
     model = miniature.with_code(tmp_path / "model", canary)
     before = load_encoder(config(model, trust_remote_code=True)).fingerprint
@@ -113,6 +214,22 @@ def test_code_of_a_hub_id_needs_a_commit(tmp_path: Path, canary: Path) -> None:
     encoder = load_encoder(config("someone/colbert", revision=COMMIT, trust_remote_code=True))
     assert canary.exists()
     np.testing.assert_allclose(encoder.encode_query("bread").token_embeddings, expected, atol=1e-5)
+
+
+def test_a_folder_of_the_working_directory_never_stands_in_for_a_hub_id(
+    tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strangers" / "someone").mkdir(parents=True)
+    miniature.with_code(tmp_path / "strangers" / "someone" / "colbert", canary)
+    monkeypatch.chdir(tmp_path / "strangers")
+    trusted = {"revision": COMMIT, "trust_remote_code": True}
+    with pytest.raises(ModelNotFoundError, match="no model someone/colbert"):
+        load_encoder(config("someone/colbert", **trusted))
+    assert not canary.exists()
+    plain = miniature.pylate(tmp_path / "plain")
+    miniature.hub_cache(tmp_path / "cache", plain, "someone/colbert", COMMIT)
+    assert len(load_encoder(config("someone/colbert", **trusted)).encode_query("bread").token_embeddings) == 16
+    assert not canary.exists()
 
 
 def test_code_of_another_repository_needs_a_commit_of_its_own(tmp_path: Path, canary: Path) -> None:

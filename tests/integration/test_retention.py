@@ -15,6 +15,7 @@ import colbert_mcp.store.log
 import colbert_mcp.store.segments
 from colbert_mcp.config import StoreConfig
 from colbert_mcp.engine import Engine
+from colbert_mcp.scoring import NumpyScorer
 from colbert_mcp.store import Snapshot
 from colbert_mcp.store.segments import Segments
 
@@ -47,7 +48,7 @@ def contents(snapshot: Snapshot) -> tuple[list[bytes], list[str]]:
     tokens = snapshot.gather(everything)
     arrays = tokens.values, tokens.scales, tokens.offsets, snapshot.dense(everything), snapshot.chunks
     query = np.eye(32, dtype=np.float32)[:3]
-    scores = snapshot.pooled_scores(query, np.ones(len(snapshot), np.bool_))
+    scores = snapshot.pooled_matches(NumpyScorer(), query, everything)
     texts = [passage.chunk.text for passage in snapshot.reader.passages(snapshot.chunks.tolist()).values()]
     return [array.tobytes() for array in (*arrays, scores)], texts
 

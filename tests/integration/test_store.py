@@ -195,7 +195,17 @@ def test_a_damaged_catalogue_is_a_typed_error(
 
 
 @pytest.mark.parametrize(
-    "name", ["tokens.npy", "scales.npy", "offsets.npy", "pooled.npy", "pooled_scales.npy", "dense.npy"]
+    "name",
+    [
+        "tokens.npy",
+        "scales.npy",
+        "offsets.npy",
+        "pooled.npy",
+        "pooled_scales.npy",
+        "means.npy",
+        "mean_scales.npy",
+        "dense.npy",
+    ],
 )
 def test_a_truncated_or_lost_segment_file_is_a_typed_error(
     open_engine: EngineFactory, notes: Path, tmp_path: Path, name: str
@@ -319,7 +329,7 @@ def test_what_is_released_is_read_again_the_same(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
     writer.append(stored_rows(rows, rows[0]))
     segment = open_segment(tmp_path / "000001", writer.finish().files)
-    before = [array.copy() for array in (segment.tokens.values, segment.pooled, segment.dense)]
+    before = [array.copy() for array in (segment.tokens.values, segment.pooled.values, segment.dense)]
     segment.release()
-    for array, copy in zip((segment.tokens.values, segment.pooled, segment.dense), before, strict=True):
+    for array, copy in zip((segment.tokens.values, segment.pooled.values, segment.dense), before, strict=True):
         np.testing.assert_array_equal(array, copy)

@@ -215,4 +215,4 @@ def test_very_common_words_are_not_all_scored_and_the_best_are_the_same(
 def test_a_catalogue_is_refused_by_programs_of_another_format(engine: Engine, tmp_path: Path) -> None:
     engine.close()
     with sqlite3.connect(tmp_path / "index" / "catalog.sqlite") as database:
-        assert database.execute("PRAGMA user_version").fetchone()[0] == 4
+        assert database.execute("PRAGMA user_version").fetchone()[0] == 5

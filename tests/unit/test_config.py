@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from colbert_mcp.config import INDEX_VARIABLE, Config, default_config_file, load_config
+from colbert_mcp.config import INDEX_VARIABLE, Config, ModelConfig, default_config_file, load_config
 from colbert_mcp.errors import ConfigError
 
 
@@ -82,6 +82,36 @@ def test_a_relative_index_in_a_file_lies_beside_the_file(tmp_path: Path, monkeyp
     assert load_config(Path("../conf/config.toml")).index_path == expected
 
 
+def test_a_relative_model_in_a_file_lies_beside_the_file_and_else_is_a_hub_id(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conf" / "models" / "mine").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "someone" / "colbert").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    beside = tmp_path.resolve() / "conf"
+    for name, directory in {
+        "models/mine": beside / "models" / "mine",
+        "./models/mine": beside / "models" / "mine",
+        "../else": beside / ".." / "else",
+        "~/m": home / "m",
+        str(tmp_path / "m"): tmp_path / "m",
+        "someone/colbert": None,
+        "builtin": None,
+        "x" * 300: None,
+    }.items():
+        found = load_config(config_file(tmp_path / "conf", f'[model]\nname = "{name}"\n')).model
+        assert found.directory == directory
+        assert found.name == (name if directory is None else str(directory))
+    assert ModelConfig(name="someone/colbert").directory is None
+
+
+def test_a_model_of_a_user_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no user"):
+        load_config(config_file(tmp_path, '[model]\nname = "~nobody-of-this-name/x"\n'))
+    with pytest.raises(ConfigError, match="no user"):
+        _ = ModelConfig(name="~nobody-of-this-name/x").directory
+
+
 def test_a_tilde_is_the_home(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_config(config_file(tmp_path, '[index]\npath = "~/i"\n')).index_path == home / "i"
     assert load_config(index="~/j").index_path == home / "j"
@@ -111,7 +141,7 @@ def test_an_unknown_key_is_named(tmp_path: Path, text: str, key: str) -> None:
     [
         ("[documents]\nmax_file_bytes = 0\n", "documents.max_file_bytes"),
         ("[documents]\nhidden = 'maybe'\n", "documents.hidden"),
-        ("[search]\ncandidate_share = 1.5\n", "search.candidate_share"),
+        ("[search]\ncandidate_growth = -1.5\n", "search.candidate_growth"),
         ("[search]\nbm25_weight = -0.1\n", "search.bm25_weight"),
         ("[model]\ndevice = 'tpu'\n", "model.device"),
         ("[model]\nname = ''\n", "model.name"),

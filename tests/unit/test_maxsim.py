@@ -10,9 +10,7 @@ from scipy.spatial.distance import squareform
 from colbert_mcp.maxsim import (
     Floats,
     TokenMatrix,
-    best_pooled_matches,
     maxsim,
-    maxsim_pooled,
     pool,
     quantise,
     similarities,
@@ -236,25 +234,3 @@ def test_every_part_of_a_long_chunk_has_its_share_of_the_pool() -> None:
     assert (np.eye(4, DIMENSION, dtype=np.float32) @ pool(chunk, 4).T).max(axis=1) == pytest.approx(
         np.ones(4), abs=1e-5
     )
-
-
-@pytest.mark.parametrize("count", [0, 1, 5, 3000])
-def test_maxsim_over_pooled_rows_is_maxsim_over_them_as_chunks(count: int) -> None:
-    k, query = 32, rows(1, 4)
-    values, scales = quantise(rows(2, count * k))
-    pooled = maxsim_pooled(query, values.reshape(count, k, DIMENSION), scales.reshape(count, k))
-    as_chunks = TokenMatrix(values, scales, np.arange(count + 1, dtype=np.int64) * k)
-    assert pooled.dtype == np.float32
-    assert pooled == pytest.approx(maxsim(query, as_chunks), abs=1e-5)
-
-
-@settings(max_examples=40)
-@given(seeds, st.integers(1, 700), st.integers(1, 5))
-def test_pooled_matches_are_the_best_products_with_each_pooled_row(seed: int, count: int, query_length: int) -> None:
-    pooled, scales = quantise(rows(seed, count * 3, 8))
-    query = rows(seed + 1, query_length, 8)
-    found = best_pooled_matches(query, pooled.reshape(count, 3, 8), scales.reshape(count, 3))
-    stored = pooled.astype(np.float64) * scales.astype(np.float64)[:, None]
-    expected = (query.astype(np.float64) @ stored.T).reshape(query_length, count, 3).max(axis=2)
-    assert (found.dtype, found.shape) == (np.float32, (query_length, count))
-    np.testing.assert_allclose(found, expected, atol=1e-5)

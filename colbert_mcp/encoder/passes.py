@@ -1,0 +1,51 @@
+"""How many forward passes run at once, and running them. Knows threads; nothing of models.
+
+On a processor one pass a thread beats one pass over all threads: none waits for another after every operation, and what
+is not divided among threads runs beside another pass.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+# A thread's pass: longer ones pad more and leave its caches, shorter ones are not worth their calls.
+_THREAD_TOKENS = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How many passes run at once, each of at most ``tokens`` (one text apart) on ``threads`` threads."""
+
+    passes: int
+    tokens: int
+    threads: int
+
+
+def share(batch_tokens: int, longest: int, threads: int) -> Sharing:
+    """Divide a processor's threads, and the tokens that may be under way at once, among passes over texts of at most
+    ``longest``.
+    """
+    passes = max(1, min(threads, batch_tokens // max(_THREAD_TOKENS, longest)))
+    each = max(1, threads // passes)
+    return Sharing(passes, min(batch_tokens // passes, max(_THREAD_TOKENS * each, longest)), each)
+
+
+def at_once(work: Callable[[], None], sharing: Sharing, threads: int) -> None:
+    """Do ``work`` in as many threads as there are passes, and raise what the first that failed raises.
+
+    ``threads`` is what torch uses elsewhere.
+    """
+    if sharing.passes == 1:
+        work()
+        return
+    try:
+        # torch's count is a thread's own, but threads that are yet to come take the last one that was set.
+        with ThreadPoolExecutor(
+            sharing.passes, "encode", initializer=torch.set_num_threads, initargs=(sharing.threads,)
+        ) as pool:
+            for future in [pool.submit(work) for _ in range(sharing.passes)]:
+                future.result()
+    finally:
+        torch.set_num_threads(threads)

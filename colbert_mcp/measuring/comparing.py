@@ -1,0 +1,172 @@
+"""Two evaluations on the same queries: paired differences, and which queries changed. Reads and writes rows.
+
+Knows what ``evaluating`` returns; nothing of terminals.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from colbert_mcp.config import Config
+from colbert_mcp.encoder import load_encoder
+from colbert_mcp.errors import ConfigError, UnreadableDocumentError
+from colbert_mcp.measuring.corpus import workplace
+from colbert_mcp.measuring.evaluating import Evaluation, evaluate
+from colbert_mcp.measuring.metrics import METRICS, interval
+from colbert_mcp.measuring.tallying import Step, candidate_recall, estimates, latencies, values_of
+from colbert_mcp.results.measuring import ChangedQuery, CompareOutput, Difference, EvalOutput, EvalRow, EvalRows
+
+_EQUAL = 1e-9
+
+
+def compare_configurations(
+    a: Config, b: Config, dataset: Path, how: Evaluation, step: Step = lambda _: None
+) -> CompareOutput:
+    """Evaluate two configurations on the same queries; raises what ``evaluate`` does.
+
+    On a labelled set, both share an index where they make the same embeddings. A model that both name is loaded once.
+    """
+    load = lru_cache(maxsize=1)(load_encoder)
+    with workplace(how.keep) if dataset.is_dir() else nullcontext(how.keep) as folder:
+        own = replace(how, keep=folder)
+        first, second = (
+            evaluate(config, dataset, own, partial(_told, step, name), load) for name, config in (("A", a), ("B", b))
+        )
+    return compare(first, second)
+
+
+def _told(step: Step, name: str, what: str) -> None:
+    step(f"{name}: {what}")
+
+
+def compare(a: EvalRows, b: EvalRows) -> CompareOutput:
+    """Paired differences on the queries that both have; raises ConfigError where there are none, or they differ."""
+    first, second = ({row.id: row for row in rows.rows} for rows in (a, b))
+    common = [name for name in first if name in second]
+    if not common:
+        raise ConfigError("The two evaluations have no query in common; evaluate both on the same data set.")
+    pairs = [(first[name], second[name]) for name in common]
+    for one, other in pairs:
+        if one.query != other.query or _judged(one) != _judged(other):
+            raise ConfigError(f"The two evaluations have other queries or judgements ({one.id}); evaluate both anew.")
+    left_out = len(first) + len(second) - 2 * len(common)
+    return CompareOutput(
+        a=_of_common(a.output, [one for one, _ in pairs]),
+        b=_of_common(b.output, [other for _, other in pairs]),
+        queries=len(pairs),
+        settings=_different(a.output, b.output),
+        differences=[_difference(metric, pairs) for metric in METRICS],
+        changed=_changed(pairs),
+        notices=[f"Left out: {left_out:,} queries that only one of the two has."] if left_out else [],
+    )
+
+
+def check_writable(file: Path) -> None:
+    """Raise ConfigError where rows cannot be written to a file, before they are computed; it is made if need be."""
+    try:
+        with file.open("ab"):
+            pass
+    except OSError as error:
+        raise _unwritable(file, error) from None
+
+
+def write_rows(rows: EvalRows, file: Path) -> None:
+    """Write an evaluation with all of its queries; raises ConfigError where that is not possible."""
+    try:
+        file.write_text(rows.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(file, error) from None
+
+
+def read_rows(file: Path) -> EvalRows:
+    """What ``write_rows`` has written; raises UnreadableDocumentError for anything else."""
+    try:
+        return EvalRows.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise UnreadableDocumentError(f"Cannot read {file} ({error.strerror}).") from None
+    except ValidationError:
+        raise UnreadableDocumentError(
+            f"{file} is not what eval --rows writes; to compare two configuration files, give a data set with --on."
+        ) from None
+
+
+def _unwritable(file: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"Cannot write {file} ({error.strerror}); choose another file with --rows.")
+
+
+def _judged(row: EvalRow) -> Mapping[str, int]:
+    return {judged.name: judged.relevance for judged in row.relevant}
+
+
+def _of_common(output: EvalOutput, rows: Sequence[EvalRow]) -> EvalOutput:
+    """An evaluation as if only these queries had been asked."""
+    if len(rows) == output.queries:
+        return output
+    recall, compared = candidate_recall(rows)
+    return output.model_copy(
+        update={
+            "queries": len(rows),
+            "metrics": estimates(rows),
+            "latency": latencies(rows),
+            "candidate_recall_at_10": recall,
+            "exhaustive_queries": compared,
+        }
+    )
+
+
+def _different(a: EvalOutput, b: EvalOutput) -> list[str]:
+    """The settings that differ, the mode included."""
+    ours, theirs = ({"search.mode": output.mode, **_flat(output.settings)} for output in (a, b))
+    return [
+        f"{key}: {ours.get(key)} → {theirs.get(key)}"
+        for key in dict.fromkeys([*ours, *theirs])
+        if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _flat(settings: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    return {f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()}
+
+
+def _difference(metric: str, pairs: Sequence[tuple[EvalRow, EvalRow]]) -> Difference:
+    a, b = values_of([one for one, _ in pairs], metric), values_of([other for _, other in pairs], metric)
+    change = b - a
+    mean, low, high = interval(change)
+    wins, losses = int(np.count_nonzero(change > _EQUAL)), int(np.count_nonzero(change < -_EQUAL))
+    return Difference(
+        metric=metric,
+        a=float(a.mean()),
+        b=float(b.mean()),
+        difference=mean,
+        low=low,
+        high=high,
+        wins=wins,
+        ties=len(pairs) - wins - losses,
+        losses=losses,
+    )
+
+
+def _changed(pairs: Sequence[tuple[EvalRow, EvalRow]]) -> list[ChangedQuery]:
+    """Queries whose nDCG or first rank differs, those first whose nDCG and then reciprocal rank changed most."""
+    changed = [pair for pair in pairs if _change(*pair) > (_EQUAL, 0.0) or pair[0].rank != pair[1].rank]
+    return [
+        ChangedQuery(
+            id=one.id,
+            query=one.query,
+            ndcg_a=one.ndcg_at_10,
+            ndcg_b=other.ndcg_at_10,
+            rank_a=one.rank,
+            rank_b=other.rank,
+        )
+        for one, other in sorted(changed, key=lambda pair: _change(*pair), reverse=True)
+    ]
+
+
+def _change(one: EvalRow, other: EvalRow) -> tuple[float, float]:
+    reciprocal = [1 / row.rank if row.rank else 0.0 for row in (one, other)]
+    return abs(other.ndcg_at_10 - one.ndcg_at_10), abs(reciprocal[1] - reciprocal[0])

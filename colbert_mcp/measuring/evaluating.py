@@ -1,0 +1,222 @@
+"""How well an index ranks for judged queries: a labelled set that is indexed for it, or the user's own questions.
+
+The documents of a labelled set are written to files and go through all that the user's files go through. Knows the
+engine as the faces do, and the parts of ``measuring``; nothing of terminals.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from colbert_mcp import __version__
+from colbert_mcp.config import Config, IndexConfig, ModelConfig
+from colbert_mcp.documents import display_path, real_path
+from colbert_mcp.encoder import Encoder, check_outside, load_encoder
+from colbert_mcp.engine import Engine
+from colbert_mcp.errors import ConfigError, QueryError, StoreError
+from colbert_mcp.indexing.indexer import fingerprint
+from colbert_mcp.measuring.asking import asking, check_query
+from colbert_mcp.measuring.corpus import workplace, write_documents
+from colbert_mcp.measuring.labelled import Labelled, read_labelled
+from colbert_mcp.measuring.metrics import library
+from colbert_mcp.measuring.questions import AskedQuestion, Expected, read_questions
+from colbert_mcp.measuring.tallying import Probe, Step, ask_all, candidate_recall, estimates, latencies
+from colbert_mcp.results import IndexOutput
+from colbert_mcp.results.measuring import EvalOutput, EvalRows
+from colbert_mcp.store import Reader, StoredPassage, roots_of
+from colbert_mcp.types import IndexingProgress, Mode
+
+EXHAUSTIVE_QUERIES = 50
+SETTINGS = {"model", "documents", "search", "store"}
+Loader = Callable[[ModelConfig], Encoder]
+_OWN_SKIP = "hidden"  # the ignore file that stands beside the documents
+_WHOLE = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What is asked of an evaluation.
+
+    ``queries``: how many are drawn (None: all); ``exhaustive``: on how many of these candidates are compared with
+    MaxSim over all stored tokens; ``keep``: a folder for the documents and their index (None: a temporary one).
+    """
+
+    split: str = "test"
+    queries: int | None = None
+    mode: Mode = "hybrid"
+    exhaustive: int = EXHAUSTIVE_QUERIES
+    keep: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """An index to be asked, which probes it is asked, and what is said of it."""
+
+    config: Config
+    encoder: Encoder | None
+    probes: Callable[[Reader], Sequence[Probe]]
+    name: Callable[[bytes], str]
+    dataset: Path
+    split: str | None = None
+    run: IndexOutput | None = None
+    notices: tuple[str, ...] = ()
+
+
+def evaluate(
+    config: Config, dataset: Path, how: Evaluation, step: Step = lambda _: None, load: Loader | None = None
+) -> EvalRows:
+    """Evaluate on a labelled set (a folder), or ask the configured index the questions of a file.
+
+    ``load`` loads the configured model (default: ``load_encoder``). Raises DocumentError for a set or file that is
+    none, QueryError for a query or number that cannot be asked, ConfigError, EncoderError or StoreError.
+    """
+    if how.exhaustive < 0:
+        raise QueryError(f"exhaustive is {how.exhaustive}; it must be 0 or more.")
+    library()
+    if dataset.is_dir():
+        return _on_labelled(config, dataset, how, step, load or load_encoder)
+    if how.keep is not None:
+        raise ConfigError("--keep is for a labelled set, which is a folder; questions are asked of your own index.")
+    return _on_questions(config, dataset, how, step, load or load_encoder)
+
+
+def _on_labelled(config: Config, dataset: Path, how: Evaluation, step: Step, load: Loader) -> EvalRows:
+    step("reading the labelled set")
+    labelled = read_labelled(dataset, split=how.split, queries=how.queries)
+    probes = [Probe(name, text, labelled.relevance[name]) for name, text in labelled.queries.items()]
+    for probe in probes:
+        check_query(probe.text, how.mode, f"query {probe.id} of {dataset}")
+    with workplace(how.keep) as folder:
+        step("loading the model")
+        encoder = load(config.model)
+        step("writing the documents")
+        documents = folder / "documents"
+        files = write_documents(labelled.documents, documents)
+        ids = {os.fsencode(documents / path): name for path, name in files.items()}
+        own = config.model_copy(update={"index": IndexConfig(path=str(folder / f"index-{_digest(encoder)}"))})
+        run = _indexed(own, encoder, documents, step)
+        index = _Index(
+            own, encoder, lambda _: probes, ids.__getitem__, dataset, how.split, run, _notices(labelled, run)
+        )
+        return _asked(index, how, step)
+
+
+def _on_questions(config: Config, file: Path, how: Evaluation, step: Step, load: Loader) -> EvalRows:
+    questions = read_questions(file, how.queries)
+    for question in questions:
+        check_query(question.text, how.mode, f"{question.place.file}, line {question.place.line}")
+    encoder = None
+    if how.mode != "lexical":
+        if config.model.trust_remote_code:
+            check_outside(config.model, roots_of(config.index_path.resolve()))
+        step("loading the model")
+        encoder = load(config.model)
+
+    def probes(reader: Reader) -> list[Probe]:
+        return [_resolved(reader, question) for question in questions]
+
+    return _asked(_Index(config, encoder, probes, display_path, file), how, step)
+
+
+def _digest(encoder: Encoder) -> str:
+    """What tells indexes of the same documents apart."""
+    told = {key: value for key, value in fingerprint(encoder).items() if key != "model"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _indexed(config: Config, encoder: Encoder, folder: Path, step: Step) -> IndexOutput:
+    def told(done: IndexingProgress) -> None:
+        step(f"indexing: {done.files_done:,} of {done.files_total:,} documents, {done.tokens:,} tokens")
+
+    with closing(Engine.open(config, create_missing=True, encoder=encoder)) as engine:
+        run = engine.index_path(folder, progress=told)
+    if run.state != "done":
+        raise StoreError(f"Indexing the documents ended as {run.state}; try again.")
+    return run
+
+
+def _asked(index: _Index, how: Evaluation, step: Step) -> EvalRows:
+    encoder = None if how.mode == "lexical" else index.encoder
+    with asking(index.config, encoder, how.mode) as (store, asker):
+        with store.snapshot() as snapshot:
+            documents = {stored.id: index.name(stored.record.path) for stored in snapshot.reader.documents()}
+            probes = index.probes(snapshot.reader)
+            counts = snapshot.reader.counts()
+        size = sum(store.bytes_on_disk().values())
+        rows, candidates = ask_all(asker, probes, documents, how.exhaustive, step)
+    recall, compared = candidate_recall(rows)
+    output = EvalOutput(
+        dataset=str(index.dataset),
+        kind="questions" if index.split is None else "labelled set",
+        split=index.split,
+        mode=how.mode,
+        model=index.config.model.name,
+        device=encoder.device if encoder else None,
+        dtype=encoder.dtype if encoder else None,
+        queries=len(rows),
+        documents=counts["documents"],
+        passages=counts["passages"],
+        tokens=counts["tokens"],
+        metrics=estimates(rows),
+        latency=latencies(rows),
+        candidates=round(candidates, 1),
+        candidate_recall_at_10=recall,
+        exhaustive_queries=compared,
+        indexing_seconds=None if index.run is None or not index.run.indexed else index.run.seconds,
+        bytes=size,
+        settings=index.config.model_dump(mode="json", include=SETTINGS),
+        version=__version__,
+        notices=list(index.notices),
+    )
+    return EvalRows(output=output, rows=rows)
+
+
+def _notices(labelled: Labelled, run: IndexOutput) -> tuple[str, ...]:
+    counts = {
+        "Judged queries left out, without a text or a relevant document": labelled.unasked,
+        "Relevant documents that are not in the corpus, and count as not found": labelled.missing,
+    }
+    notices = [f"{what}: {count:,}." for what, count in counts.items() if count]
+    reasons = {reason: count for reason, count in run.skipped_by_reason.items() if reason != _OWN_SKIP}
+    if reasons:
+        told = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
+        notices.append(f"Documents that were not indexed, and count as not found: {told}.")
+    return tuple(notices)
+
+
+def _resolved(reader: Reader, question: AskedQuestion) -> Probe:
+    """The question with what is expected as the index has it; raises UnreadableDocumentError for what it has not."""
+    relevance: dict[str, int] = {}
+    places: dict[int, list[str]] = {}
+    for expected in question.expected:
+        path, passages = _passages(reader, question, expected)
+        name = display_path(path)
+        if expected.lines is not None:
+            first, last = expected.lines
+            name += f":{first}-{last}"
+            passages = [p for p in passages if p.chunk.span.line_start <= last and p.chunk.span.line_end >= first]
+            if not passages:
+                raise question.place.error(f"no passage of {expected.path} has one of the lines {first} to {last}")
+        relevance[name] = 1
+        for passage in passages:
+            places.setdefault(passage.chunk_id or 0, []).append(name)
+    by_lines = any(expected.lines is not None for expected in question.expected)
+    return Probe(question.id, question.text, relevance, places if by_lines else None)
+
+
+def _passages(reader: Reader, question: AskedQuestion, expected: Expected) -> tuple[bytes, list[StoredPassage]]:
+    """An expected file as the index names it, and its passages: its path is absolute, or relative to the questions'
+    folder or an indexed root.
+    """
+    folders = [question.place.file.parent, *(Path(os.fsdecode(root.path)) for root in reader.roots())]
+    for folder in folders:
+        path = real_path(folder / expected.path)
+        if passages := reader.passages_between(path, -1, _WHOLE):
+            return path, passages
+    raise question.place.error(
+        f"{expected.path} is not in the index, or has no text; correct the path, or run: colbert-mcp index PATH"
+    )

@@ -1,0 +1,126 @@
+"""What evaluating answers: how well an index ranks for judged queries, query by query, and how two settings compare.
+
+Not among the names of ``results`` itself: ``serve`` publishes none of these.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from colbert_mcp.results.base import Result
+from colbert_mcp.types import Mode
+
+
+class Estimate(Result):
+    """A metric over queries, 0 to 1, with its 95 % bootstrap interval."""
+
+    metric: str
+    value: float
+    low: float | None = Field(description="null for fewer than two queries")
+    high: float | None
+
+
+class Latency(Result):
+    """Milliseconds that half, and 95 %, of the queries take at most."""
+
+    what: str = Field(description="answer (encoding and search), encoding, or search")
+    p50: float
+    p95: float
+
+
+class EvalOutput(Result):
+    """How well an index ranks for judged queries, and what a search costs."""
+
+    dataset: str
+    kind: Literal["labelled set", "questions"]
+    split: str | None = Field(description="null for questions on the user's own index")
+    mode: Mode
+    model: str
+    device: str | None = Field(description="null where the mode loads no model")
+    dtype: str | None
+    queries: int
+    documents: int
+    passages: int
+    tokens: int
+    metrics: list[Estimate]
+    latency: list[Latency]
+    candidates: float = Field(description="passages that were scored, mean over queries")
+    candidate_recall_at_10: float | None = Field(
+        description="share of the ten best passages by MaxSim over all stored tokens that were candidates"
+    )
+    exhaustive_queries: int = Field(description="queries on which that was measured")
+    indexing_seconds: float | None = Field(description="null where nothing was indexed for this")
+    bytes: int = Field(description="disk use of the index, Chroma included")
+    settings: dict[str, dict[str, object]] = Field(description="of the sections model, documents, search and store")
+    version: str
+    notices: list[str]
+
+
+class Judged(Result):
+    """Something relevant to a query, and its rank from 1; null where it was not ranked."""
+
+    name: str
+    relevance: int
+    rank: int | None
+
+
+class EvalRow(Result):
+    """One query: its metrics, what is relevant, and what came first."""
+
+    id: str
+    query: str
+    ndcg_at_10: float
+    recall_at_10: float
+    recall_at_100: float
+    mrr_at_10: float
+    rank: int | None = Field(description="of the first that is relevant, from 1")
+    relevant: list[Judged]
+    first: list[str] = Field(description="the ten that came first")
+    encoding_ms: float
+    search_ms: float
+    candidate_recall_at_10: float | None
+
+
+class EvalRows(Result):
+    """An evaluation with every query, as ``eval --rows`` writes it."""
+
+    format: Literal["colbert-mcp rows 1"] = "colbert-mcp rows 1"
+    output: EvalOutput
+    rows: list[EvalRow]
+
+
+class Difference(Result):
+    """A metric of two evaluations on the same queries: b minus a, with its 95 % bootstrap interval."""
+
+    metric: str
+    a: float
+    b: float
+    difference: float
+    low: float | None = Field(description="null for fewer than two queries")
+    high: float | None
+    wins: int = Field(description="queries on which b is better")
+    ties: int
+    losses: int
+
+
+class ChangedQuery(Result):
+    """A query on which two evaluations differ."""
+
+    id: str
+    query: str
+    ndcg_a: float
+    ndcg_b: float
+    rank_a: int | None = Field(description="of the first that is relevant, from 1; null where none was ranked")
+    rank_b: int | None
+
+
+class CompareOutput(Result):
+    """Two evaluations on the same queries."""
+
+    a: EvalOutput
+    b: EvalOutput
+    queries: int
+    settings: list[str] = Field(description="settings that differ, as 'section.key: a → b'")
+    differences: list[Difference]
+    changed: list[ChangedQuery] = Field(description="every query that changed, those that changed most first")
+    notices: list[str]
