@@ -120,7 +120,8 @@ def _encoding(config: ModelConfig) -> Iterator[Finding]:
     named = (f"{value.name} {_shown(value.value)} ({value.source})" for value in found.values if value.name in shown)
     yield Finding(topic="encoding", state="ok", what="; ".join(named))
     if found.remote_code:
-        what = f"{found.model} runs code of its own, with all rights that you have: {found.value('remote_code')}"
+        code = _shown(found.value("remote_code"))
+        what = f"{found.model} runs code of its own, with all rights that you have: {code}"
         yield Finding(topic="code", state="warning", what=what, mends="read it, or name another in [model] name")
     for notice in found.notices:
         lengths = "colbert-mcp model lengths" in notice
@@ -129,6 +130,8 @@ def _encoding(config: ModelConfig) -> Iterator[Finding]:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
     return {"None": "without a limit", "True": "yes", "False": "no"}.get(str(value), str(value))
 
 

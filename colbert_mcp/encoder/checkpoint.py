@@ -77,11 +77,14 @@ class _Modules:
 def inspect(directory: Path) -> Checkpoint:
     """Judge a model directory; raises EncoderError with what is wrong, or ModelNotFoundError if it holds no model."""
     modules = read_json(directory / "modules.json")
-    if modules is None:
-        return _stanford(directory)
-    if not isinstance(modules, list):
+    if modules is not None and not isinstance(modules, list):
         raise EncoderError(f"{directory / 'modules.json'} is not a list of modules.")
-    return _with_modules(directory, modules)
+    found = _stanford(directory) if modules is None else _with_modules(directory, modules)
+    # Loaders read other files too, such as README.md, and would wait for a pipe, or read a device, without end.
+    for path in directory.rglob("*"):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise EncoderError(f"{path} is neither a file nor a folder; delete it.")
+    return found
 
 
 def plain_backbone(directory: Path) -> Path:

@@ -199,6 +199,9 @@ def _written(target: Path, fill: Callable[[Path], None], notes: list[str]) -> Mo
             folder.mkdir()
             fill(folder)
             files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            usual = (folder / "modules.json").stat().st_mode
+            for name in files:
+                (folder / name).chmod(usual)  # safetensors leaves its files to their owner alone
             folder.rename(target)
     except (OSError, SafetensorError) as error:
         for folder in new:

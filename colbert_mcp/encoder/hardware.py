@@ -52,7 +52,10 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return next(name for name, present in there.items() if present)
     if not there[wanted]:
-        raise EncoderError(f'[model] device = "{wanted}" is not available here; set it to "auto".')
+        why = "is built without CUDA" if wanted == "cuda" and torch.version.cuda is None else "finds no GPU of its kind"
+        raise EncoderError(
+            f'[model] device = "{wanted}" is not available here (torch {torch.__version__} {why}); set it to "auto".'
+        )
     return wanted
 
 

@@ -49,7 +49,9 @@ def tensor_shapes(weights: Path) -> dict[str, tuple[int, ...]]:
             header = file.read(length)
         entries = json.loads(header)
         return {name: tuple(map(int, entry["shape"])) for name, entry in entries.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+    except OSError as error:
+        raise EncoderError(f"Cannot read {weights}: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise broken from None
 
 

@@ -48,7 +48,8 @@ def model_check_lines(output: ModelCheckOutput) -> Iterator[Text]:
         yield Text(f"{safe(output.other)}: cannot be compared: {safe(output.where or '')}", style=style)
     else:
         where = f" at {safe(output.where)}" if output.where else ""
-        yield Text(f"{safe(output.other)}: largest difference {output.difference:.2g}{where}", style=style)
+        verdict = "the same" if output.same else "not the same"
+        yield Text(f"{safe(output.other)}: {verdict}: largest difference {output.difference:.2g}{where}", style=style)
 
 
 def lengths_lines(output: LengthsOutput) -> Iterator[Text]:
@@ -86,5 +87,5 @@ def _shown(value: str | int | bool | list[str] | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return safe(" ".join(value)) or "none"
+        return safe(("; " if any(" " in item for item in value) else " ").join(value)) or "none"
     return safe(f"{value}") if value != "" else "none"

@@ -5,6 +5,7 @@ import json
 import threading
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import miniature
 import numpy as np
@@ -22,7 +23,7 @@ from colbert_mcp.encoder.base import count_coverage
 from colbert_mcp.encoder.batching import Budget
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
-from colbert_mcp.encoder.hardware import choose_device
+from colbert_mcp.encoder.hardware import choose_device, hardware, release_memory
 from colbert_mcp.encoder.passes import share
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 from colbert_mcp.types import Coverage
@@ -339,6 +340,29 @@ def test_embeddings_do_not_depend_on_how_many_passes_run_at_once(tmp_path: Path)
         torch.set_num_threads(threads)
 
 
+def test_a_query_does_not_wait_for_a_pass_over_documents(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    begun, answered = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def hold(*_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            in_time.append(answered.wait(10))
+
+    encoder.backbone.register_forward_pre_hook(hold)
+    tokens = encoder.tokenize(["bread and water"])
+    documents = threading.Thread(target=encoder.encode_documents, args=(tokens,))
+    documents.start()
+    try:
+        assert begun.wait(60)
+        encoder.encode_query("bread")
+    finally:
+        answered.set()
+        documents.join()
+    assert in_time == [True]
+
+
 def test_a_pass_that_fails_stops_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     try:
@@ -370,9 +394,12 @@ def test_code_of_a_checkpoint_runs_in_one_pass_at_a_time(tmp_path: Path) -> None
     assert names == {threading.current_thread().name}
 
 
-def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path) -> None:
-    encoder = load_encoder(ModelConfig(name=str(miniature.pylate(tmp_path)), dtype="bfloat16"))
-    assert encoder.dtype == "bfloat16"
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_the_number_format_is_that_of_the_backbone_alone(tmp_path: Path, dtype: Literal["bfloat16", "float16"]) -> None:
+    encoder = load_encoder(ModelConfig(name=str(miniature.pylate(tmp_path)), dtype=dtype))
+    assert encoder.dtype == dtype
+    query = encoder.encode_query("bread")
+    assert query.token_embeddings.dtype == query.dense.dtype == np.float32
     (document,) = encoder.encode_documents(encoder.tokenize(["bread and water"]))
     assert document.token_embeddings.dtype == document.dense.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(document.token_embeddings, axis=1), 1, atol=1e-5)
@@ -389,6 +416,49 @@ def test_the_best_device_there_is_chosen_and_a_missing_one_refused(monkeypatch: 
     assert choose_device("auto") == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert (choose_device("auto"), choose_device("cpu")) == ("cuda", "cpu")
+
+
+def test_a_device_that_is_not_there_is_an_error_of_the_model_that_says_what_torch_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    model = miniature.pylate(tmp_path)
+    for build, reason in ((None, "built without CUDA"), ("12.8", "finds no GPU of its kind")):
+        monkeypatch.setattr(torch.version, "cuda", build)
+        for ask in (load, lambda directory, **settings: hardware(ModelConfig(name=str(directory), **settings))):
+            with pytest.raises(EncoderError, match=rf'"cuda" is not available here \(torch [^ ]+ .*{reason}\)'):
+                ask(model, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "half", "expected"),
+    [
+        (True, False, True, ("cuda", "a GPU was found", "bfloat16", "half precision")),
+        (True, True, False, ("cuda", "a GPU was found", "float16", "half precision")),
+        (False, True, False, ("mps", "an Apple GPU was found", "float32", "full precision on Apple GPUs")),
+    ],
+)
+def test_what_is_used_of_a_machine_is_told_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, half: bool, expected: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: half)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    found = hardware(ModelConfig())
+    assert (found.device, found.device_why, found.dtype, found.dtype_why) == expected
+    named = hardware(ModelConfig(device=expected[0], dtype="float32", batch_tokens=99, threads=3))  # type: ignore[arg-type]
+    assert (named.device_why, named.dtype, named.dtype_why) == ("[model] device", "float32", "[model] dtype")
+    assert (named.batch_tokens, named.threads) == (99, 3)
+    assert hardware(ModelConfig(device="cpu")).device == "cpu"
+
+
+def test_memory_of_a_device_is_given_back_where_it_was_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: called.append("cuda"))
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: called.append("mps"))
+    for device in ("cpu", "cuda", "mps"):
+        release_memory(device)
+    assert called == ["cuda", "mps"]
 
 
 def test_a_document_length_that_leaves_no_room_is_refused(tmp_path: Path) -> None:

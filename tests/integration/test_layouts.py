@@ -1,6 +1,7 @@
 """Models in every layout that users bring: where their settings come from, and that what is used is what they say."""
 
 import json
+import os
 import re
 import string
 import subprocess
@@ -23,6 +24,7 @@ from colbert_mcp.encoder import load_encoder
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.encoder.loading import settings_of
+from colbert_mcp.encoder.weights import tensor_shapes
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
 TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "Water & bread; " * 9, "of it"]
@@ -279,8 +281,7 @@ def test_settings_that_this_program_does_not_compute_are_refused(
 
 def test_a_configuration_without_an_end_is_not_read_into_memory(tmp_path: Path) -> None:
     miniature.stanford(tmp_path)
-    (tmp_path / "artifact.metadata").unlink()
-    (tmp_path / "artifact.metadata").symlink_to("/dev/zero")
+    os.truncate(tmp_path / "artifact.metadata", 2**36)  # without a block on disk
     with pytest.raises(EncoderError, match="is larger than"):
         load(tmp_path)
 
@@ -300,6 +301,29 @@ def test_a_header_of_weights_that_is_none_is_told(tmp_path: Path, header: bytes)
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(EncoderError, match="is not a safetensors file"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["README.md", "1_Dense/special_tokens_map.json", "chat_template.jinja"])
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+def test_a_checkpoint_of_pipes_and_devices_is_refused_before_a_loader_waits_for_them(
+    tmp_path: Path, layout: Callable[[Path], Path], name: str
+) -> None:
+    layout(tmp_path)
+    (tmp_path / "1_Dense").mkdir(exist_ok=True)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    load(tmp_path)
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(EncoderError, match=f"{name} is neither a file nor a folder"):
+        settings_of(ModelConfig(name=str(tmp_path)))
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(EncoderError, match=f"{name} is neither a file nor a folder"):
+        settings_of(ModelConfig(name=str(tmp_path)))
+
+
+def test_weights_that_cannot_be_read_are_told_from_broken_ones(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=f"Cannot read {tmp_path}: Is a directory"):
+        tensor_shapes(tmp_path)
 
 
 def _without_lower_case(tokenizer: Path) -> None:

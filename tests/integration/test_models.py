@@ -29,6 +29,11 @@ from colbert_mcp.results import LengthsOutput, ModelCheckOutput, ModelOutput, Mo
 TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "of it", *REFERENCE_TEXTS[:3]]
 
 
+def settings_mode(folder: Path) -> int:
+    (folder / "new").touch()
+    return (folder / "new").stat().st_mode
+
+
 def config_file(folder: Path, **model: object) -> Path:
     lines = [f"{key} = {json.dumps(value)}" for key, value in model.items()]
     file = folder / "settings.toml"
@@ -247,7 +252,7 @@ def test_model_show_tells_that_code_runs_and_another_models_never_does(
     settings = config_file(tmp_path, name=str(model), trust_remote_code=True)
     assert main(["--config", str(settings), "model", "show"]) == 0
     shown = capsys.readouterr().out
-    assert "modeling_mini.MiniModel" in shown
+    assert "config.json: modeling_mini.MiniConfig; config.json: modeling_mini.MiniModel; modeling_mini.py" in shown
     assert "It runs code of its own" in shown
     for command in (["show", str(other)], ["check", str(other)], ["check", str(model), str(other)]):
         assert main(["--config", str(settings), "model", *command]) == 5
@@ -305,6 +310,8 @@ def test_model_check_compares_layouts_and_texts_with_themselves(
     assert main(["model", "export", str(model), str(tmp_path / "out"), "--json"]) == 0
     written = ModelWritten.model_validate_json(capsys.readouterr().out)
     assert {"1_Dense/config.json", "config_sentence_transformers.json", "modules.json"} <= set(written.files)
+    modes = {(tmp_path / "out" / name).stat().st_mode for name in written.files}
+    assert modes == {settings_mode(tmp_path)}, "others may read the weights as far as they may any new file"
     assert main(["model", "check", str(model), written.directory, "--json"]) == 0
     same = ModelCheckOutput.model_validate_json(capsys.readouterr().out)
     assert same.same
@@ -314,12 +321,14 @@ def test_model_check_compares_layouts_and_texts_with_themselves(
     assert 5 < same.found_first < same.texts
     assert "도서관" in " ".join(same.confused)  # its tokenizer knows no word of it
 
+    assert main(["model", "check", str(model), written.directory]) == 0
+    assert "out: the same: largest difference" in capsys.readouterr().out
     dense = tmp_path / "out" / "1_Dense" / "model.safetensors"
     weight = load_file(dense)["linear.weight"]
     weight[3] *= -1
     save_file({"linear.weight": weight}, dense)
     assert main(["model", "check", str(model), written.directory]) == 9
-    assert "largest difference 1." in capsys.readouterr().out
+    assert "not the same: largest difference 1." in capsys.readouterr().out
     edit(tmp_path / "out" / "config_sentence_transformers.json", query_length=15)
     assert main(["model", "check", str(model), written.directory]) == 9
     assert "cannot be compared: query" in capsys.readouterr().out
