@@ -262,6 +262,8 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     queries = write_sources(options.sources, options.folder / "files", options.queries)
     recording, threads = Recording(options.folder), torch.get_num_threads()
+    for query in queries:  # while torch has all threads: encoding sets their number
+        recording.encode_query(query)
     engine = Engine.open(
         Config(index=IndexConfig(path=str(options.folder / "index"))), create_missing=True, encoder=recording
     )

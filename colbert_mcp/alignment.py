@@ -20,7 +20,7 @@ class Alignment:
     """Every token of a query beside every kept token of one passage.
 
     ``similarities``: float32 [q, t], -1…1; ``spans``: int64 [t, 2], characters of the passage's text, (0, 0) for
-    special tokens; ``tokens``: the passage's tokens by their names in the vocabulary.
+    special tokens; ``tokens``: the passage's tokens by their names in the vocabulary, or none.
     """
 
     similarities: Floats

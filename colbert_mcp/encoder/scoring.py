@@ -7,6 +7,7 @@ files or the index.
 
 import threading
 import weakref
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Int8Scorer:
         if tokens.values.dtype != np.int8:
             return self._exact.best_matches(query, tokens, rows)
         taken = tokens if rows is None else tokens.take(rows)
-        planes = _Planes(query)
+        planes = _planes_of(query)
         matches = np.full((len(query), len(taken.offsets) - 1), -1.0, np.float32)
         for first, end, chunks in taken.blocks(_BLOCK):
             products = planes.products(taken.values[first:end], taken.scales[first:end])
@@ -54,7 +55,7 @@ class Int8Scorer:
         """See Scorer. From the first plane of the query alone."""
         count = len(pooled) if rows is None else len(rows)
         k, dimension = pooled.values.shape[1:]
-        planes = _Planes(query)
+        planes = _planes_of(query)
         matches = np.empty((len(query), count), np.float32)
         step = max(1, _BLOCK // k)
         for start in range(0, count, step):
@@ -64,6 +65,16 @@ class Int8Scorer:
             matches[:, start : start + step] = products.reshape(len(query), -1, k).amax(dim=2).numpy()
         matches *= planes.steps * _PLANE
         return matches
+
+
+@lru_cache(maxsize=16)
+def _planes(query: bytes, shape: tuple[int, int]) -> "_Planes":
+    """Made once for all the segments of a search."""
+    return _Planes(np.frombuffer(query, np.float32).reshape(shape))
+
+
+def _planes_of(query: Floats) -> "_Planes":
+    return _planes(query.tobytes(), (query.shape[0], query.shape[1]))
 
 
 class _Planes:

@@ -1,6 +1,7 @@
 """What an answer costs the assistant that reads it, and what is withheld to stay within that."""
 
 from functools import lru_cache
+from itertools import count
 
 import tiktoken
 
@@ -39,7 +40,7 @@ def within_budget(output: SearchOutput, max_tokens: int, covered: Covered | None
 
 
 def _with_size(output: SearchOutput) -> SearchOutput:
-    # The number is part of what it counts: two rounds settle it, since it grows by a digit at most.
-    for _ in range(2):
-        output = output.model_copy(update={"tokens": count_tokens(output.model_dump_json())})
-    return output
+    # The number is part of what it counts. The vocabulary cuts digits into threes, so its own share is known.
+    others = count_tokens(output.model_copy(update={"tokens": 0}).model_dump_json()) - 1
+    own = next(own for own in count(1) if len(str(others + own)) <= 3 * own)
+    return output.model_copy(update={"tokens": others + own})

@@ -56,7 +56,8 @@ def cited_passages(
         passage = cite(best, sources.locate(best), also_at=[place(twin) for twin in also])
         passage = passage.model_copy(update=_score_fields(scores, rank))
         if encoder is not None and query is not None:
-            passage = _pointed_out(passage, align(snapshot, encoder, query, best), query, request)
+            alignment = align(snapshot, encoder, query, best, named=request.explain)
+            passage = _pointed_out(passage, alignment, query, request)
         results.append(passage)
     repeated = near_duplicates([passage.text for passage in results])
     return [rank for rank, _ in chosen], [
@@ -94,8 +95,12 @@ def _score_fields(scores: Scores, rank: int) -> dict[str, float | None]:
     return {name: None if value is None or math.isnan(value) else value for name, value in told.items()}
 
 
-def align(snapshot: Snapshot, encoder: Encoder, query: Query, stored: StoredPassage) -> Alignment | None:
+def align(
+    snapshot: Snapshot, encoder: Encoder, query: Query, stored: StoredPassage, *, named: bool
+) -> Alignment | None:
     """The alignment of a query with a passage: its stored token embeddings or, of a former passage, new ones.
+
+    Tokens have names only where they are asked for (``named``).
 
     None where the stored rows are not those of the passage's tokens. Raises EncoderError for a former passage that is
     longer than the model now reads.
@@ -109,13 +114,14 @@ def align(snapshot: Snapshot, encoder: Encoder, query: Query, stored: StoredPass
     spans = encoder.kept_spans(document)
     if not len(spans) == len(tokens.values) > 0:
         return None
-    return Alignment(numbers(similarities(query.token_embeddings, tokens)), spans, encoder.kept_tokens(document))
+    names = encoder.kept_tokens(document) if named else ()
+    return Alignment(numbers(similarities(query.token_embeddings, tokens)), spans, names)
 
 
 def explained(snapshot: Snapshot, encoder: Encoder, query: str, stored: StoredPassage, passage: Passage) -> Passage:
     """The passage with the explanation of its match with a query, and how warm each of its tokens is."""
     encoded = encoder.encode_query(query)
-    alignment = align(snapshot, encoder, encoded, stored)
+    alignment = align(snapshot, encoder, encoded, stored, named=True)
     if alignment is None:
         raise IndexCorruptError(
             f"The token embeddings of passage {stored.passage_id} are not those of its text; {REPAIR}"

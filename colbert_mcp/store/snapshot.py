@@ -159,7 +159,10 @@ class Snapshot:
     def _per_segment(self, positions: Ints) -> list[tuple[Segment, Ints]]:
         """Split positions by segment: (segment, indices into ``positions``)."""
         owners = self._live.segments[positions]
-        return [(self._segments[int(number)], np.flatnonzero(owners == number)) for number in np.unique(owners)]
+        order = np.argsort(owners, kind="stable")
+        edges = np.flatnonzero(np.diff(owners[order])) + 1
+        parts = [part for part in np.split(order, edges) if len(part)]
+        return [(self._segments[int(owners[part[0]])], part) for part in parts]
 
 
 def _join(parts: list[TokenMatrix]) -> TokenMatrix:

@@ -340,6 +340,29 @@ def test_embeddings_do_not_depend_on_how_many_passes_run_at_once(tmp_path: Path)
         torch.set_num_threads(threads)
 
 
+def test_a_query_does_not_wait_for_a_pass_over_documents(tmp_path: Path) -> None:
+    encoder = load(miniature.pylate(tmp_path))
+    begun, answered = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def hold(*_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            in_time.append(answered.wait(10))
+
+    encoder.backbone.register_forward_pre_hook(hold)
+    tokens = encoder.tokenize(["bread and water"])
+    documents = threading.Thread(target=encoder.encode_documents, args=(tokens,))
+    documents.start()
+    try:
+        assert begun.wait(60)
+        encoder.encode_query("bread")
+    finally:
+        answered.set()
+        documents.join()
+    assert in_time == [True]
+
+
 def test_a_pass_that_fails_stops_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     try:
