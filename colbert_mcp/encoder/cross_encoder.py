@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from colbert_mcp.config import ModelConfig
+from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
 from colbert_mcp.encoder.batching import Batch, Budget, Waiting
 from colbert_mcp.encoder.colbert import LOADING_ERRORS, silence_loading
 from colbert_mcp.encoder.hardware import choose_batch_tokens, choose_device, choose_dtype, is_out_of_memory
@@ -63,6 +64,8 @@ class CrossEncoderReranker:
         self._device = torch.device(model.device)
         self._dtype = choose_dtype(config.dtype, self._device.type)
         _halve(model, self._dtype)
+        if self._device.type == "cpu":
+            keep_freed_memory()
         self._tokens = choose_batch_tokens(config.batch_tokens, self._device.type)
         self._threads = torch.get_num_threads()
         self._activation = {"Sigmoid": torch.nn.Sigmoid(), "Identity": torch.nn.Identity()}[checkpoint.activation]
@@ -101,6 +104,8 @@ class CrossEncoderReranker:
         with self._lock:
             windows, members = self._windows(query, passages)
             logits = self._logits(windows)
+            if self._device.type == "cpu":
+                return_freed_memory()
         if not torch.isfinite(logits).all():
             raise EncoderError(f"The reranker {self.name} gives no numbers in {self.dtype}; set [model] dtype.")
         best = torch.full((len(passages),), -torch.inf, dtype=torch.float64)
