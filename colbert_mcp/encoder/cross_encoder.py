@@ -19,7 +19,7 @@ from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memor
 from colbert_mcp.encoder.batching import Batch, Budget, Waiting
 from colbert_mcp.encoder.colbert import LOADING_ERRORS, silence_loading
 from colbert_mcp.encoder.hardware import choose_batch_tokens, choose_device, choose_dtype, is_out_of_memory
-from colbert_mcp.encoder.passes import Sharing, at_once, share
+from colbert_mcp.encoder.passes import THREADS, Sharing, at_once, share
 from colbert_mcp.encoder.reranking import CrossEncoderCheckpoint
 from colbert_mcp.errors import EncoderError
 
@@ -67,7 +67,7 @@ class CrossEncoderReranker:
         if self._device.type == "cpu":
             keep_freed_memory()
         self._tokens = choose_batch_tokens(config.batch_tokens, self._device.type)
-        self._threads = torch.get_num_threads()
+        self._threads = config.threads or THREADS
         self._activation = {"Sigmoid": torch.nn.Sigmoid(), "Identity": torch.nn.Identity()}[checkpoint.activation]
         self._lock = threading.Lock()  # over the tokenizer, whose truncation is a state of it, and over a GPU
         self.name = name
@@ -164,7 +164,7 @@ class CrossEncoderReranker:
         )
         try:
             with torch.inference_mode():
-                return self._model(**features.to(self._device)).logits[:, 0].double().cpu()  # type: ignore[no-any-return]
+                return self._model(**features.to(self._device)).logits[:, 0].float().cpu().double()  # type: ignore[no-any-return]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

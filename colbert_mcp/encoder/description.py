@@ -44,6 +44,8 @@ def describe(config: ModelConfig, search: SearchConfig | None = None) -> ModelOu
         values += _of_reranker(search)
     idle = without_effect(config, code)
     notices = [*settings.notices, *([idle] if idle else [])]
+    if search is not None and search.reranker_revision and (not search.reranker or search.reranker_directory):
+        notices.append("[search] reranker_revision has no effect: it is of a hub id.")
     return ModelOutput(model=config.name, values=values, remote_code=bool(code), notices=notices)
 
 

@@ -32,6 +32,9 @@ from colbert_mcp.engine import Engine
 from colbert_mcp.errors import ConfigError, EncoderError, ModelNotFoundError
 from colbert_mcp.results import Passage, SearchOutput
 from colbert_mcp.results.measuring import CompareOutput
+from colbert_mcp.retrieval.ranking import Question, allowed_by, rank
+from colbert_mcp.retrieval.request import Request
+from colbert_mcp.retrieval.reranking import reranked
 
 COMMIT = "a" * 40
 QUERY = "bread of the mill"
@@ -190,15 +193,22 @@ def test_the_first_are_in_the_rerankers_order_and_the_others_stay(
     assert all(own[passage.id].maxsim == passage.maxsim for passage in found), "scores stay with their passages"
 
 
-def test_an_explanation_stays_with_its_passage(model: Path, open_engine: EngineFactory, mills: Path) -> None:
-    engine = open_engine(search=SearchConfig(reranker=str(model), reranker_depth=3))
+def test_all_that_is_known_of_a_passage_moves_with_it(model: Path, open_engine: EngineFactory, mills: Path) -> None:
+    engine = open_engine(search=SearchConfig(reranker=str(model)))
     engine.index_path(mills)
-    output = engine.search(QUERY, explain=True, max_tokens=10**6)
-    for passage in output.results:
-        assert passage.explanation is not None
-        mean = np.mean([match.similarity for match in passage.explanation.matches])
-        assert mean == pytest.approx(passage.maxsim, abs=0.002)
-    assert output.uncovered == []
+    encoder, request = FakeEncoder(), Request('"field 3" by the mill', 5, (), (), "hybrid", 10**6)
+    question = Question(encoder.encode_query(request.query), encoder.scorer)
+    with engine._store.snapshot() as snapshot:
+        before = rank(engine._store, snapshot, question, request, SearchConfig(), allowed_by(snapshot, request))
+        after = reranked(snapshot, before, request.query, loaded(model), 5)
+        same = reranked(snapshot, before, request.query, None, 5)
+    assert same is before
+    assert before.verbatim.max() == 1
+    assert after.evidence == before.evidence
+    places = [before.positions.tolist().index(position) for position in after.positions.tolist()]
+    assert places != sorted(places)
+    for name in ("maxsim", "bm25", "dense", "verbatim", "matches"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name)[..., places], name)
 
 
 def test_passages_that_hold_a_quoted_text_come_first_all_the_same(
@@ -469,6 +479,9 @@ def test_model_show_and_the_doctor_tell_of_it(tmp_path: Path, model: Path, capsy
     assert (told["reranker"], told["reranker_directory"]) == (str(model), str(model))
     assert (told["reranker_window"], told["reranker_depth"]) == (miniature.WINDOW, 30)
     assert "reranker" not in shown(str(miniature.pylate(tmp_path / "other")))
+    settings.write_text(f'[search]\nreranker = "{model.name}"\nreranker_revision = "main"\n')
+    assert main(["--config", str(settings), "model", "show"]) == 0
+    assert "reranker_revision has no effect" in capsys.readouterr().out
     found = {
         finding.topic: finding for finding in examine(settings, index=str(tmp_path / "none"), quick=False).findings
     }
