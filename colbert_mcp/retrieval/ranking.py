@@ -98,7 +98,7 @@ def rank(
     if question is None or not allowed.any():
         return _by_words(lexical, verbatim)
     query = question.query
-    best = _scanned(snapshot, question, np.flatnonzero(allowed), config)
+    best = scanned(snapshot, question, np.flatnonzero(allowed), config)
     # What ranks highest by MaxSim alone the scan finds alone; Chroma would add a fifth to its time.
     nearest = np.zeros(0, np.int64) if request.mode == "semantic" else _nearest(store, snapshot, query, allowed)
     positions = np.unique(np.concatenate([best, np.array([*lexical, *verbatim], np.int64), nearest]))
@@ -119,8 +119,10 @@ def rank(
     return Scores(positions[order], **best_first, matches=matches[:, order], evidence=evidence)
 
 
-def _scanned(snapshot: Snapshot, question: Question, positions: Ints, config: SearchConfig) -> Ints:
-    """The candidates among chunks: ``min_candidates`` or, if more, ``candidate_growth`` times their root."""
+def scanned(snapshot: Snapshot, question: Question, positions: Ints, config: SearchConfig) -> Ints:
+    """The candidates among chunks, by means and pooled vectors: ``min_candidates`` or, if more, ``candidate_growth``
+    times their root. ``positions``: int64 [n]; returned are some of them, in no order.
+    """
     query, scorer = question.query.token_embeddings, question.scorer
     wanted = max(config.min_candidates, int(config.candidate_growth * np.sqrt(len(positions))))
     if len(positions) > _SCANNED * wanted:

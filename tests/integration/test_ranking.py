@@ -21,7 +21,7 @@ from colbert_mcp.encoder import Query, Tokenized
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import QueryError, StoreError
 from colbert_mcp.results import SearchOutput
-from colbert_mcp.retrieval.ranking import Question, _scanned
+from colbert_mcp.retrieval.ranking import Question, scanned
 from colbert_mcp.store import Snapshot
 
 FEW = SearchConfig(min_candidates=1, candidate_growth=0)
@@ -108,7 +108,7 @@ def test_the_scan_makes_up_for_what_pooling_loses_of_long_passages() -> None:
     encoded = FakeEncoder().encode_query("otter")
     question = Question(encoded, FakeEncoder.scorer)
     few = SearchConfig(min_candidates=2, candidate_growth=0)
-    found = _scanned(cast(Snapshot, Scanned()), question, np.arange(4), few)
+    found = scanned(cast(Snapshot, Scanned()), question, np.arange(4), few)
     assert sorted(found.tolist()) == [1, 2]
 
 
