@@ -27,7 +27,7 @@ from colbert_mcp.verbatim import held
 
 _LEXICAL_DEPTH = 1000
 _SCANNED = 10  # chunks whose pooled vectors are scanned, for each candidate
-_LOST = 0.6  # of the spread of pooled scores, for every e-fold of tokens beyond the pooled vectors
+_LOST = 0.8  # of the spread of pooled scores, for every e-fold of tokens beyond the pooled vectors
 _NEAREST = 200
 _WORDS = 3
 Floats = npt.NDArray[np.float32]
