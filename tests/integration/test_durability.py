@@ -444,7 +444,7 @@ def test_an_index_that_was_not_closed_is_not_read_without_its_log(
     ("name", "change"),
     [
         ("tokens.npy", lambda rows: rows[:-1]),
-        ("tokens.npy", lambda rows: rows.astype(np.float16)),
+        ("tokens.npy", lambda rows: rows.astype(np.float32)),
         ("scales.npy", lambda rows: rows[:-1]),
         ("pooled.npy", lambda rows: rows[:, 0]),
         ("pooled_scales.npy", lambda rows: rows[:-1]),
