@@ -157,7 +157,8 @@ def encoded(encoder: ColBERTEncoder, inputs: Sequence[Input], count: int) -> tup
             found = torch.nn.functional.normalize(features["token_embeddings"], dim=-1)
         for row, one in enumerate(batch):
             for index, rows in one.rows:
-                tokens[index], mean = found[row, rows].numpy(), states[row, rows].mean(dim=0).numpy()
+                kept = rows[encoder._kept(one.ids[rows])]
+                tokens[index], mean = found[row, kept].numpy(), states[row, rows].mean(dim=0).numpy()
                 dense[index] = mean / np.linalg.norm(mean)
     return tokens, np.stack(dense)
 
