@@ -14,7 +14,6 @@ other passages of its section, without its own; none that shares a word with its
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -27,7 +26,7 @@ import numpy as np
 import torch
 from context_sets import Passages, Question, Source, articles, cloze, long_files, pages, shortened, tree
 
-from colbert_mcp.config import Config, IndexConfig, StoreConfig
+from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.encoder import load_encoder
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.engine import Engine
@@ -183,14 +182,36 @@ def passages_of(snapshot: Snapshot, source: Source) -> Passages:
     return Passages([passage.chunk for passage in stored], names, source.files)
 
 
-def vectors(encoder: ColBERTEncoder, passages: Passages, way: str, file: Path) -> tuple[Array, Array, Array]:
-    """Token rows (float32 [t, d]), their offsets (int64 [n]) and dense vectors of a way; kept in ``file``."""
+def vectors(encoder: ColBERTEncoder, inputs: Sequence[Input], count: int, folder: Path) -> tuple[Array, Array, Array]:
+    """Token rows (float32 [t, d]), their offsets (int64 [n]) and dense vectors; kept in ``folder`` by their inputs."""
+    digest = sha256(encoder.fingerprint.digest.encode())
+    for one in inputs:
+        for part in (one.ids, *(rows for _, rows in one.rows)):
+            digest.update(part.tobytes() + b"|")
+    file = folder / f"{digest.hexdigest()[:16]}.npz"
     if not file.is_file():
-        tokens, dense = encoded(encoder, WAYS[way](encoder, passages), len(passages.chunks))
+        tokens, dense = encoded(encoder, inputs, count)
         offsets = np.cumsum([0, *map(len, tokens)])[:-1]
         np.savez(file, tokens=np.concatenate(tokens).astype(np.float16), offsets=offsets, dense=dense)
     with np.load(file) as kept:
         return kept["tokens"].astype(np.float32), kept["offsets"], kept["dense"]
+
+
+def ordered(
+    maxsim: Array,
+    cosines: Array,
+    lexical: dict[int, float],
+    verbatim: dict[int, float],
+    config: SearchConfig,
+    left_out: int | None,
+) -> list[Array]:
+    """Positions, best first, by each of MEASURES; those of the fusion are of candidates as in a search."""
+    near, nearest = (order[order != left_out] for order in (np.argsort(-maxsim), np.argsort(-cosines)))
+    chosen = np.unique(np.concatenate([near[:CANDIDATES], np.array([*lexical, *verbatim], np.int64)]))
+    chosen = chosen[chosen != left_out]
+    bm25 = np.array([lexical.get(int(position), 0.0) for position in chosen], np.float32)
+    fused = _with_verbatim(_fused(maxsim[chosen], bm25, cosines[chosen], config, len(maxsim)), chosen, verbatim)
+    return [near, nearest, chosen[np.lexsort((chosen, -maxsim[chosen], -fused))]]
 
 
 def folded(order: Array, names: Sequence[Sequence[str]]) -> list[str]:
@@ -237,45 +258,27 @@ def measured(
             lexical.append(_lexical(snapshot, asked, every))
             verbatim.append(_verbatim(snapshot, asked, lexical[-1], every))
         for number, way in enumerate(ways):
-            file = folder / f"{re.sub('[^a-z0-9]+', '-', way)}.npz"
-            tokens, offsets, dense = vectors(encoder, passages, way, file)
+            inputs = WAYS[way](encoder, passages)
+            tokens, offsets, dense = vectors(encoder, inputs, len(passages.chunks), folder)
             rankings: dict[str, list[list[str]]] = {name: [] for name in MEASURES}
-            for question, query, words, exact in zip(questions, queries, lexical, verbatim, strict=True):
-                products = query.token_embeddings @ tokens.T
-                maxsim = np.maximum.reduceat(products, offsets, axis=1).mean(axis=0)
-                cosines = dense @ query.dense
-                if question.left_out is not None:
-                    maxsim[question.left_out] = cosines[question.left_out] = -1
-                near = np.argsort(-maxsim, kind="stable")
-                rankings["MaxSim"].append(folded(near, names))
-                rankings["dense"].append(folded(np.argsort(-cosines, kind="stable"), names))
-                positions = np.setdiff1d(np.union1d(near[:CANDIDATES], [*words, *exact]), [question.left_out])
-                positions = positions.astype(np.int64)
-                bm25 = np.array([words.get(int(p), 0.0) for p in positions], np.float32)
-                fused = _fused(maxsim[positions], bm25, cosines[positions], config.search, len(snapshot))
-                fused = _with_verbatim(fused, positions, exact)
-                order = np.lexsort((positions, -maxsim[positions], -fused))
-                rankings["hybrid"].append(folded(positions[order], names))
+            for question, query, *counted in zip(questions, queries, lexical, verbatim, strict=True):
+                maxsim = np.maximum.reduceat(query.token_embeddings @ tokens.T, offsets, axis=1).mean(axis=0)
+                orders = ordered(maxsim, dense @ query.dense, *counted, config.search, question.left_out)
+                for name, order in zip(MEASURES, orders, strict=True):
+                    rankings[name].append(folded(order, names))
             for place, name in enumerate(MEASURES):
                 table[number, place] = per_query(rankings[name], relevance)[:, :2].T
-            print(
-                f"  {way}: "
-                + ", ".join(f"{m} {v:.3f}" for m, v in zip(MEASURES, table[number, :, 0].mean(-1), strict=True)),
-                flush=True,
-            )
+            means = zip(MEASURES, table[number, :, 0].mean(axis=-1), strict=True)
+            print(f"  {way}: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means), flush=True)
     return questions, table
-
-
-def resampled(values: Array) -> Array:
-    """Means of resamples of the queries (float64 [q]), always the same ones for as many."""
-    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    means: Array = values[draws].mean(axis=1)
-    return means
 
 
 def difference(values: Sequence[Array]) -> str:
     """The mean over sets of the mean of differences, with its interval; queries are resampled set by set."""
-    means = np.mean([resampled(one) for one in values], axis=0)
+    means = np.zeros(RESAMPLES)
+    for seed, one in enumerate(values):
+        draws = np.random.default_rng(seed).integers(0, len(one), (RESAMPLES, len(one)))
+        means += one[draws].mean(axis=1) / len(values)
     low, high = np.percentile(means, (2.5, 97.5))
     return f"{np.mean([one.mean() for one in values]):+.3f} ({low:+.3f} {high:+.3f})"
 
