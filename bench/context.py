@@ -129,7 +129,6 @@ WAYS: dict[str, Callable[[ColBERTEncoder, Passages], list[Input]]] = {
     "sentences": _with("none", SIDE),
     "sentences, rows": _with("none", SIDE, "all"),
     "late": late,
-    "headings, sentences": _with("missing", SIDE),
     "all headings": _with("all", 0),
     "neighbours of 96": _with("none", 96),
 }
