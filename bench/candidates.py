@@ -22,6 +22,7 @@ from colbert_mcp.config import Config, IndexConfig
 from colbert_mcp.encoder import Query
 from colbert_mcp.engine import Engine
 from colbert_mcp.maxsim import pool, quantise
+from colbert_mcp.retrieval.ranking import Question, scanned
 from colbert_mcp.scoring import NumpyScorer, PooledMatrix, Scorer
 
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -113,6 +114,7 @@ def main() -> None:
         ways["dense, 10 times as many pooled-16"] = after(by_dense, int8, of[16], 10 * count, count)
         ways["means, 10 times as many pooled-8"] = after(by_mean, int8, of[8], 10 * count, count)
         ways["means, 10 times as many pooled-32"] = after(by_mean, int8, of[32], 10 * count, count)
+        ways["what a search does"] = lambda query: scanned(snapshot, Question(query, int8), every, config.search)
         for name, find in ways.items():
             found = [timed(partial(find, query)) for query in queries]
             held = [_held(scores, places) for scores, (places, _) in zip(exact, found, strict=True)]

@@ -32,7 +32,7 @@ from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.engine import Engine
 from colbert_mcp.lexical import lexical_query
 from colbert_mcp.measuring.metrics import per_query
-from colbert_mcp.retrieval.ranking import _fused, _lexical, _verbatim, _with_verbatim
+from colbert_mcp.retrieval.ranking import _added, _fused, _lexical, _verbatim, with_verbatim
 from colbert_mcp.sentences import sentence_spans
 from colbert_mcp.store import Snapshot, Store
 
@@ -209,7 +209,8 @@ def ordered(
     chosen = np.unique(np.concatenate([near[:CANDIDATES], np.array([*lexical, *verbatim], np.int64)]))
     chosen = chosen[chosen != left_out]
     bm25 = np.array([lexical.get(int(position), 0.0) for position in chosen], np.float32)
-    fused = _with_verbatim(_fused(maxsim[chosen], bm25, cosines[chosen], config, len(maxsim)), chosen, verbatim)
+    fused = _fused(maxsim[chosen], bm25, cosines[chosen], config, len(maxsim))
+    fused = with_verbatim(fused, _added(chosen, verbatim))
     return [near, nearest, chosen[np.lexsort((chosen, -maxsim[chosen], -fused))]]
 
 

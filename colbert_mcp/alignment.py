@@ -52,8 +52,9 @@ def quote_span(alignment: Alignment, sentences: Sequence[tuple[int, int]]) -> tu
 def _sentence_scores(alignment: Alignment, sentences: Sequence[tuple[int, int]]) -> Floats:
     """MaxSim of each sentence's own tokens, float32 [s]; -inf where it has none."""
     scores = np.full(len(sentences), -np.inf, np.float32)
+    starts, ends = alignment.spans.T
     for index, (start, end) in enumerate(sentences):
-        inside = (alignment.spans[:, 1] > start) & (alignment.spans[:, 0] < end)
-        if inside.any():
-            scores[index] = alignment.similarities[:, inside].max(axis=1).mean()
+        inside = np.flatnonzero((ends > start) & (starts < end))
+        if len(inside):
+            scores[index] = alignment.similarities.take(inside, axis=1).max(axis=1).mean()
     return scores

@@ -57,14 +57,8 @@ class ModelConfig(_Section):
 
     @property
     def directory(self) -> Path | None:
-        """The directory that ``name`` is; None for a hub id and the built-in model.
-
-        Only a full path, or one that begins with ``~`` or a dot, is one: what else lies in the working directory is a
-        stranger's, and must not stand in for a hub id that the user trusts. Raises ConfigError.
-        """
-        if self.name.startswith((".", "~")) or Path(self.name).is_absolute():
-            return expanded(self.name)
-        return None
+        """The directory that ``name`` is; None for a hub id and the built-in model. Raises ConfigError."""
+        return _directory(self.name)
 
 
 class DocumentsConfig(_Section):
@@ -78,13 +72,21 @@ class DocumentsConfig(_Section):
 
 
 class SearchConfig(_Section):
-    """``[search]``: candidates and the weights of the hybrid score."""
+    """``[search]``: candidates, the weights of the hybrid score, and the cross-encoder behind it ("": none)."""
 
     min_candidates: int = Field(default=400, ge=1)
     candidate_growth: float = Field(default=3.0, ge=0)
     maxsim_weight: float = Field(default=0.4, ge=0)
     bm25_weight: float = Field(default=0.3, ge=0)
     dense_weight: float = Field(default=0.3, ge=0)
+    reranker: str = ""
+    reranker_revision: str = ""
+    reranker_depth: int = Field(default=30, ge=1, le=200)
+
+    @property
+    def reranker_directory(self) -> Path | None:
+        """The directory that ``reranker`` is; None for a hub id, and where there is none. Raises ConfigError."""
+        return _directory(self.reranker)
 
 
 class StoreConfig(_Section):
@@ -153,17 +155,30 @@ def load_config(file: Path | None = None, *, index: str | None = None) -> Config
         # A relative path in a file means the file's own folder, wherever the program was started.
         anchored = source.parent.resolve() / expanded(config.index.path)
         config = config.model_copy(update={"index": config.index.model_copy(update={"path": str(anchored)})})
-    return config.model_copy(update={"model": _beside(source, config.model)})
+    model, search = config.model, config.search
+    if model.name != BUILTIN:
+        model = model.model_copy(update={"name": _beside(source, model.name)})
+    if search.reranker:
+        search = search.model_copy(update={"reranker": _beside(source, search.reranker)})
+    return config.model_copy(update={"model": model, "search": search})
 
 
-def _beside(source: Path, model: ModelConfig) -> ModelConfig:
-    """A model with its directory's full path, if it names one: a relative one lies beside the configuration file."""
-    if model.name == BUILTIN:
-        return model
-    anchored = source.parent.resolve() / (model.directory or model.name)
-    if model.directory is None and not os.path.isdir(anchored):  # noqa: PTH112  # false for what can be no path at all
-        return model
-    return model.model_copy(update={"name": str(anchored)})
+def _beside(source: Path, name: str) -> str:
+    """A model's directory with its full path, if it is one: a relative one lies beside the configuration file."""
+    directory = _directory(name)
+    anchored = source.parent.resolve() / (directory or name)
+    if directory is None and not os.path.isdir(anchored):  # noqa: PTH112  # false for what can be no path at all
+        return name
+    return str(anchored)
+
+
+def _directory(name: str) -> Path | None:
+    """The directory that a model's name is; None for a hub id. Raises ConfigError.
+
+    Only a full path, or one that begins with ``~`` or a dot, is one: what else lies in the working directory is a
+    stranger's, and must not stand in for a hub id that the user trusts.
+    """
+    return expanded(name) if name.startswith((".", "~")) or Path(name).is_absolute() else None
 
 
 def set_by(file: Path | None = None, *, index: str | None = None) -> list[tuple[str, object, str]]:

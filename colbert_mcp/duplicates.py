@@ -33,7 +33,7 @@ def near_duplicates(texts: Sequence[str]) -> list[int | None]:
 
 def _shingles(text: str) -> frozenset[tuple[str, ...]]:
     words = _WORD.findall(text.casefold())
-    return frozenset(tuple(words[at : at + _SHINGLE]) for at in range(len(words) - _SHINGLE + 1))
+    return frozenset(zip(*(words[first:] for first in range(_SHINGLE)), strict=False))
 
 
 def _alike(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> bool:

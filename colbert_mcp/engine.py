@@ -14,7 +14,7 @@ from dataclasses import replace
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
 from colbert_mcp.documents import check_root, display_path, in_scope, real_path
-from colbert_mcp.encoder import Encoder, check_outside, load_encoder
+from colbert_mcp.encoder import Encoder, LazyReranker, check_outside, load_encoder
 from colbert_mcp.errors import PathNotAllowedError, QueryError
 from colbert_mcp.indexing.indexer import check_indexable, fingerprint
 from colbert_mcp.indexing.planning import planned
@@ -60,6 +60,7 @@ class Engine:
         self._store = store
         self._encoder = encoder
         self._encoder_lock = threading.Lock()
+        self._reranker = LazyReranker(config.search, config.model)
         self._checked = False
         self._watcher_lock = threading.Lock()
         self._closed = False
@@ -84,9 +85,10 @@ class Engine:
             self._store.close()
 
     def warm_up(self) -> None:
-        """Load the model and open Chroma ahead of the first search."""
+        """Load the models and open Chroma ahead of the first search."""
         self._store.vectors.start()
         self._ready_encoder()
+        self._reranker.get()
 
     def watch(self, timing: Timing | None = None, finished: Callable[[IndexOutput], None] = lambda _: None) -> None:
         """Keep the roots fresh from now on; ``finished`` is told of each run that a change leads to.
@@ -192,10 +194,11 @@ class Engine:
         notice = self._notice()
         request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope), notice, explain)
         request.check()
-        encoder = None if mode == "lexical" else self._ready_encoder()
+        encoder, reranker = (None, None) if mode == "lexical" else (self._ready_encoder(), self._reranker.get())
         if encoder is not None and (unknown := encoder.unknown_parts(query)) and self._holds_passages():
             request = replace(request, notice=" ".join([*filter(None, [notice]), _not_known(unknown)]))
-        return search(self._store, encoder, request, self._config.search, self._config.documents.max_file_bytes)
+        max_bytes = self._config.documents.max_file_bytes
+        return search(self._store, encoder, reranker, request, self._config.search, max_bytes)
 
     def get_passage(
         self, passage_id: str, before: int = 1, after: int = 1, *, scope: Sequence[bytes] = ()

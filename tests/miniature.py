@@ -10,7 +10,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 HIDDEN, DIMENSION, WINDOW = 32, 16, 128
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]"]
@@ -24,7 +24,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.normalizer = BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="[MASK]", **names)
@@ -52,6 +52,19 @@ def backbone_only(directory: Path, seed: int = 0, window: int = WINDOW) -> Path:
     directory.mkdir(exist_ok=True)
     _backbone(seed, window).save_pretrained(directory)
     _tokenizer().save_pretrained(directory)
+    return directory
+
+
+def cross_encoder(directory: Path, seed: int = 0, window: int = WINDOW, labels: int = 1) -> Path:
+    """A Sentence Transformers cross-encoder, with weights so large that its scores differ."""
+    directory.mkdir(exist_ok=True)
+    torch.manual_seed(seed)
+    config = _backbone(seed, window).config
+    config.num_labels, config.initializer_range = labels, 0.3
+    BertForSequenceClassification(config).save_pretrained(directory)
+    tokenizer = _tokenizer()
+    tokenizer.model_max_length = window
+    tokenizer.save_pretrained(directory)
     return directory
 
 

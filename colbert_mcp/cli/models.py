@@ -49,7 +49,9 @@ def show(options: argparse.Namespace, config: Config) -> int:
     from colbert_mcp.render.models import model_lines
 
     model = _named(config, options.name)
-    return show_result(describe(model), options, model_lines)
+    # A reranker belongs to the configuration, not to a model that is only looked at.
+    search = config.search if model is config.model else None
+    return show_result(describe(model, search), options, model_lines)
 
 
 def export(options: argparse.Namespace, config: Config) -> int:

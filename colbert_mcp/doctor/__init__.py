@@ -10,7 +10,7 @@ from pathlib import Path
 
 from colbert_mcp.config import Config, load_config
 from colbert_mcp.doctor.content import content
-from colbert_mcp.doctor.machine import model, processor, program, settings
+from colbert_mcp.doctor.machine import model, processor, program, reranker, settings
 from colbert_mcp.doctor.place import directory, holder
 from colbert_mcp.errors import ColbertMCPError
 from colbert_mcp.results import DoctorOutput, Finding
@@ -39,6 +39,7 @@ def examine(
     ]
     if not quick:
         parts += [("processor", lambda: processor(config.model)), ("model", lambda: model(config))]
+        parts += [("reranker", lambda: reranker(config))]
     findings: list[Finding] = []
     for topic, part in parts:
         step(f"looking at the {topic}")

@@ -111,6 +111,31 @@ def model(config: Config) -> Iterator[Finding]:
         yield Finding(topic="model", state="error", what=made, mends="set [model] back, or choose another --index")
 
 
+def reranker(config: Config) -> Iterator[Finding]:
+    """Whether the reranker loads, if the settings name one, and where it is from and runs."""
+    from colbert_mcp.encoder import load_reranker
+    from colbert_mcp.encoder.reranking import judged_reranker
+
+    if not config.search.reranker:
+        return
+    started = time.monotonic()
+    try:
+        directory = judged_reranker(config.search).directory
+        found = load_reranker(config.search, config.model)
+    except ColbertMCPError as error:
+        mends = 'set [search] reranker = "" in the configuration file, or name another'
+        yield Finding(topic="reranker", state="error", what=str(error), mends=mends)
+        return
+    seconds = time.monotonic() - started
+    source = "the hub's cache" if config.search.reranker_directory is None else str(directory)
+    what = (
+        f"{found.name} (from {source}) loads in {seconds:.0f} s, runs on {found.device} in {found.dtype}, window "
+        f"{found.window}: it reads the query with the best {config.search.reranker_depth} passages of every search but "
+        "those of the mode lexical"
+    )
+    yield Finding(topic="reranker", state="ok", what=what)
+
+
 def _encoding(config: ModelConfig) -> Iterator[Finding]:
     """How the model encodes, where each setting comes from, and what there is to know of it."""
     from colbert_mcp.encoder.description import describe

@@ -130,6 +130,32 @@ class Encoder(Protocol):
         """How much of a text, of which these are the tokens, its embeddings do not hold."""
 
 
+class Reranker(Protocol):
+    """A cross-encoder: reads a query and a passage together. Safe to call from several threads."""
+
+    @property
+    def name(self) -> str:
+        """The name shown to people."""
+
+    @property
+    def device(self) -> str:
+        """``cpu``, ``cuda`` or ``mps``."""
+
+    @property
+    def dtype(self) -> str:
+        """The backbone's number format."""
+
+    @property
+    def window(self) -> int:
+        """The longest input of the model, in tokens: query, passage and special tokens."""
+
+    def scores(self, query: str, passages: Sequence[str]) -> npt.NDArray[np.float64]:
+        """float64 [n]: how well each passage answers the query, higher is better; raises EncoderError."""
+
+    def unread(self, query: str) -> str:
+        """The tail of a query that is longer than the model reads beside a passage, "" if all of it is read."""
+
+
 def count_coverage(
     document: Tokenized, text: str, unknown: npt.NDArray[np.bool_], skipped: npt.NDArray[np.bool_]
 ) -> Coverage:

@@ -80,11 +80,19 @@ def inspect(directory: Path) -> Checkpoint:
     if modules is not None and not isinstance(modules, list):
         raise EncoderError(f"{directory / 'modules.json'} is not a list of modules.")
     found = _stanford(directory) if modules is None else _with_modules(directory, modules)
-    # Loaders read other files too, such as README.md, and would wait for a pipe, or read a device, without end.
+    check_kinds(directory)
+    return found
+
+
+def check_kinds(directory: Path) -> None:
+    """Raise EncoderError where a model directory holds what is neither a file nor a folder.
+
+    Loaders read other files than those that are judged, too, such as README.md, and would wait for a pipe, or read a
+    device, without end.
+    """
     for path in directory.rglob("*"):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise EncoderError(f"{path} is neither a file nor a folder; delete it.")
-    return found
 
 
 def plain_backbone(directory: Path) -> Path:
@@ -92,15 +100,15 @@ def plain_backbone(directory: Path) -> Path:
     modules = read_json(directory / "modules.json")
     found = _read_modules(directory, modules) if isinstance(modules, list) else _Modules()
     backbone = found.transformers[0] if found.transformers else directory
-    architectures = _backbone_config(backbone).get("architectures")
+    architectures = backbone_config(backbone).get("architectures")
     if found.projections or found.foreign or (isinstance(architectures, list) and "HF_ColBERT" in architectures):
         raise EncoderError(f"The model in {directory} has a projection of its own; it is used as it is.")
-    _tokenizer(backbone)
+    tokenizer_file(backbone)
     return backbone
 
 
 def _stanford(directory: Path) -> Checkpoint:
-    config = _backbone_config(directory)
+    config = backbone_config(directory)
     code = remote_code(directory, [directory], [])
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or architectures[:1] != ["HF_ColBERT"]:
@@ -113,7 +121,7 @@ def _stanford(directory: Path) -> Checkpoint:
     if BIAS in shapes:
         raise EncoderError(f"The projection in {weights} has a bias, and that of Stanford ColBERT has none.")
     check_sizes(config, weights)
-    digest = checkpoint_digest([weights, _tokenizer(directory), *code.files], _configurations(directory))
+    digest = checkpoint_digest([weights, tokenizer_file(directory), *code.files], _configurations(directory))
     return Checkpoint(directory, "stanford", digest, directory, shape[1], shape[0], 2, code)
 
 
@@ -123,15 +131,15 @@ def _with_modules(directory: Path, modules: list[object]) -> Checkpoint:
         raise ModelNotFoundError(f"{directory} holds no model: its modules.json names no transformer.")
     backbone = found.transformers[0] if found.transformers else directory
     if backbone.is_dir() or not found.foreign:
-        _backbone_config(backbone)
+        backbone_config(backbone)
     code = remote_code(directory, [directory, *found.transformers], found.foreign)
     if not found.projections:
         raise _no_projection(directory)
     files = [weights_file(backbone)]
-    check_sizes(_backbone_config(backbone), files[0])
+    check_sizes(backbone_config(backbone), files[0])
     for projection in found.projections:
         files += [projection / "config.json", weights_file(projection)]
-    files += [_tokenizer(backbone), *code.files]
+    files += [tokenizer_file(backbone), *code.files]
     return Checkpoint(
         directory,
         _layout(directory, modules),
@@ -206,7 +214,8 @@ def _widths(path: Path) -> tuple[int, int]:
     return shape[1], shape[0]
 
 
-def _backbone_config(directory: Path) -> dict[str, object]:
+def backbone_config(directory: Path) -> dict[str, object]:
+    """The config.json of a transformer; raises ModelNotFoundError where there is none, or EncoderError."""
     config = read_json(directory / "config.json")
     if not isinstance(config, dict):
         raise ModelNotFoundError(f"{directory} holds no model: it has no config.json.")
@@ -215,7 +224,8 @@ def _backbone_config(directory: Path) -> dict[str, object]:
     return config
 
 
-def _tokenizer(directory: Path) -> Path:
+def tokenizer_file(directory: Path) -> Path:
+    """The tokenizer.json of a transformer; raises EncoderError where another tokenizer would be loaded."""
     file = directory / "tokenizer.json"
     if not file.is_file():
         raise EncoderError(f"{directory} has no tokenizer.json; without it tokens cannot be traced to characters.")

@@ -41,7 +41,7 @@ from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
 _LENGTH_STEP, _ROWS_STEP = 16, 8
-_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
+LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings, config: ModelCon
             config_kwargs={**foreign},
             **pylate_arguments(settings),
         )
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         raise EncoderError(f"Cannot load the model in {checkpoint.directory}: {error}") from error
     except Exception as error:
         if not trusted:

@@ -3,10 +3,11 @@
 Loads torch, to ask what there is to run on, and nothing of the model.
 """
 
-from colbert_mcp.config import BUILTIN, ModelConfig
+from colbert_mcp.config import BUILTIN, ModelConfig, SearchConfig
 from colbert_mcp.encoder.hardware import hardware
 from colbert_mcp.encoder.loading import judged, locate
 from colbert_mcp.encoder.remote_code import RemoteCode
+from colbert_mcp.encoder.reranking import judged_reranker
 from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings, resolve_builtin
 from colbert_mcp.encoder.tokenizing import builtin_directory
@@ -15,8 +16,11 @@ from colbert_mcp.results import ModelOutput, ModelValue
 _BUILTIN_DIMENSION = 128
 
 
-def describe(config: ModelConfig) -> ModelOutput:
-    """What the configured model comes to here; raises EncoderError where it would not be loaded."""
+def describe(config: ModelConfig, search: SearchConfig | None = None) -> ModelOutput:
+    """What the configured model comes to here, and the reranker of ``search`` if there is one.
+
+    Raises EncoderError where one of them would not be loaded.
+    """
     code = RemoteCode()
     if config.name == BUILTIN:
         settings = resolve_builtin(config)
@@ -36,8 +40,12 @@ def describe(config: ModelConfig) -> ModelOutput:
             _value("dimension", checkpoint.dimension, "shape of the last projection"),
         ]
     values += [*_of_settings(settings), *_of_hardware(config), *_of_code(config, code)]
+    if search is not None and search.reranker:
+        values += _of_reranker(search)
     idle = without_effect(config, code)
     notices = [*settings.notices, *([idle] if idle else [])]
+    if search is not None and search.reranker_revision and (not search.reranker or search.reranker_directory):
+        notices.append("[search] reranker_revision has no effect: it is of a hub id.")
     return ModelOutput(model=config.name, values=values, remote_code=bool(code), notices=notices)
 
 
@@ -57,6 +65,18 @@ def _of_settings(settings: Settings) -> list[ModelValue]:
         value = list(setting.value) if isinstance(setting.value, tuple) else setting.value
         found.append(_value(name, value, setting.source))
     return found
+
+
+def _of_reranker(search: SearchConfig) -> list[ModelValue]:
+    """The cross-encoder that reads what comes first; it runs on the model's device, in its number format."""
+    found = judged_reranker(search)
+    where = "the hub's cache" if search.reranker_directory is None else "[search] reranker"
+    return [
+        _value("reranker", search.reranker, "[search] reranker"),
+        _value("reranker_directory", str(found.directory), where),
+        _value("reranker_window", found.window, "tokenizer_config.json and config.json"),
+        _value("reranker_depth", search.reranker_depth, "[search] reranker_depth"),
+    ]
 
 
 def _of_hardware(config: ModelConfig) -> list[ModelValue]:

@@ -19,7 +19,7 @@ from colbert_mcp.encoder.tokenizing import builtin_directory
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
 
 # Weights and settings; no pickles, and code only where it may run.
-_WANTED = ["*.json", "*.safetensors", "*.metadata", "*.txt", "*.model"]
+WANTED = ["*.json", "*.safetensors", "*.metadata", "*.txt", "*.model"]
 _CODE = ["*.py"]
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def judged(config: ModelConfig) -> tuple[Checkpoint, Settings]:
     check_allowed(checkpoint.code, checkpoint.directory, config)
     if checkpoint.code.absent(checkpoint.directory) and config.directory is None:
         # It was downloaded before its code was allowed.
-        checkpoint = inspect(_snapshot(config.name, config.revision, [*_WANTED, *_CODE], None) or checkpoint.directory)
+        checkpoint = inspect(snapshot(config.name, config.revision, [*WANTED, *_CODE], None) or checkpoint.directory)
     if checkpoint.code.repositories:
         _fetch_code(checkpoint, config)
         named = f"{checkpoint.digest} {config.code_revision}"
@@ -80,8 +80,8 @@ def locate(config: ModelConfig) -> Path:
             return given.resolve()
         raise ModelNotFoundError(f"There is no folder {given}; name the model's directory in [model] name.")
     check_pinned(config)
-    wanted = [*_WANTED, *(_CODE if config.trust_remote_code else [])]
-    found = _snapshot(config.name, config.revision, wanted, "*.safetensors")
+    wanted = [*WANTED, *(_CODE if config.trust_remote_code else [])]
+    found = snapshot(config.name, config.revision, wanted, "*.safetensors")
     if found is None:
         raise ModelNotFoundError(
             f"There is no model {config.name}: it is no directory, not in the hub's cache, and the hub does not give "
@@ -90,14 +90,14 @@ def locate(config: ModelConfig) -> Path:
     return found
 
 
-def _snapshot(name: str, revision: str, wanted: list[str], needed: str | None) -> Path | None:
+def snapshot(name: str, revision: str, wanted: list[str], needed: str | None, *, offline: bool = False) -> Path | None:
     """A repository's directory in the hub's cache, else downloaded into it; None where neither has it.
 
     What is in the cache without a file like ``needed`` is incomplete; None asks the hub in any case. Where the hub does
-    not answer, the cache is what there is.
+    not answer, or may not be asked (``offline``), the cache is what there is.
     """
     partial = None
-    for local_only in (True, False):
+    for local_only in (True,) if offline else (True, False):
         try:
             found = snapshot_download(
                 name, revision=revision or None, allow_patterns=wanted, local_files_only=local_only
@@ -114,7 +114,7 @@ def _snapshot(name: str, revision: str, wanted: list[str], needed: str | None) -
 def _fetch_code(checkpoint: Checkpoint, config: ModelConfig) -> None:
     """Have the pinned code of other repositories in the hub's cache, where the loader looks for it."""
     for repository in checkpoint.code.repositories:
-        if _snapshot(repository, config.code_revision, _CODE, "*.py") is None:
+        if snapshot(repository, config.code_revision, _CODE, "*.py") is None:
             raise EncoderError(
                 f"The code of the model in {checkpoint.directory} is in {repository} at {config.code_revision}, which "
                 "is neither in the hub's cache nor given by the hub. Check [model] code_revision."

@@ -12,6 +12,8 @@ import torch
 
 # A thread's pass: longer ones pad more and leave its caches, shorter ones are not worth their calls.
 _THREAD_TOKENS = 1_024
+# Read with the module: later, a thread that is made beside passes has their count, and not the process's.
+THREADS = torch.get_num_threads()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Asks an open index one query after another, and keeps what was ranked and how long it took.
 
-What is timed is what a search does: encoding the query; then filters, candidates, scores, fusion and citations of the
-first passages. Knows the store, the encoder and the query path; nothing of what is relevant.
+What is timed is what a search does: encoding the query; then filters, candidates, scores, fusion, the reranker if there
+is one, and citations of the first passages. Knows the store, the models and the query path; not what is relevant.
 """
 
 import sys
@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from colbert_mcp.citations import Sources
 from colbert_mcp.config import Config
-from colbert_mcp.encoder import Encoder, Query
+from colbert_mcp.encoder import Encoder, Query, Reranker
 from colbert_mcp.errors import QueryError
 from colbert_mcp.indexing.indexer import fingerprint
 from colbert_mcp.maxsim import Floats, maxsim
 from colbert_mcp.retrieval.passages import cited_passages
 from colbert_mcp.retrieval.ranking import Question, allowed_by, numbers, rank
 from colbert_mcp.retrieval.request import Request
+from colbert_mcp.retrieval.reranking import reranked
 from colbert_mcp.store import Snapshot, Store
 from colbert_mcp.types import Mode
 
@@ -36,7 +37,8 @@ Ints = npt.NDArray[np.int64]
 class Answer:
     """What an index ranked for a query: ``chunks`` and the ``documents`` they are of, int64 [n] each, best first.
 
-    ``encoding`` and ``search`` are seconds; ``candidate_recall`` is the share of the TOP passages by MaxSim over all
+    ``encoding`` and ``search`` are seconds, and ``reranking`` those of the search that a reranker takes, None without
+    one. ``candidate_recall`` is the share of the TOP passages by MaxSim over all
     stored tokens that were candidates, None where it was not computed.
     """
 
@@ -44,15 +46,19 @@ class Answer:
     documents: Ints
     encoding: float
     search: float
+    reranking: float | None
     candidate_recall: float | None
 
 
 class Asker:
     """An index that nobody changes meanwhile. ``encoder`` is None where the mode needs none."""
 
-    def __init__(self, store: Store, encoder: Encoder | None, config: Config, mode: Mode) -> None:
+    def __init__(
+        self, store: Store, encoder: Encoder | None, config: Config, mode: Mode, reranker: Reranker | None = None
+    ) -> None:
         self._store = store
         self._encoder = encoder
+        self._reranker = reranker
         self._config = config
         self._mode = mode
 
@@ -70,6 +76,9 @@ class Asker:
             allowed = allowed_by(snapshot, request)
             question = None if self._encoder is None or encoded is None else Question(encoded, self._encoder.scorer)
             scores = rank(self._store, snapshot, question, request, self._config.search, allowed)
+            ranked = time.perf_counter()
+            scores = reranked(snapshot, scores, query, self._reranker, self._config.search.reranker_depth)
+            reordered = time.perf_counter()
             sources = Sources(snapshot.reader, self._config.documents.max_file_bytes)
             cited_passages(snapshot, self._encoder, encoded, scores, allowed, request, sources)
             ended = time.perf_counter()
@@ -78,7 +87,12 @@ class Asker:
             if exhaustive and encoded is not None and len(snapshot):
                 recall = candidate_recall(exhaustive_scores(snapshot, encoded), positions)
             return Answer(
-                snapshot.chunks[positions], snapshot.documents[positions], ready - began, ended - ready, recall
+                snapshot.chunks[positions],
+                snapshot.documents[positions],
+                encoding=ready - began,
+                search=ended - ready,
+                reranking=None if self._reranker is None else reordered - ranked,
+                candidate_recall=recall,
             )
 
 
@@ -112,12 +126,14 @@ def candidate_recall(exact: Floats, candidates: Ints) -> float:
 
 
 @contextmanager
-def asking(config: Config, encoder: Encoder | None, mode: Mode) -> Iterator[tuple[Store, Asker]]:
+def asking(
+    config: Config, encoder: Encoder | None, mode: Mode, reranker: Reranker | None = None
+) -> Iterator[tuple[Store, Asker]]:
     """The configured index, held alone; raises StoreError, and IndexMismatchError for another encoder's."""
     store = Store.open(config.index_path.resolve(), config.store, create_missing=False)
     try:
         if encoder is not None:
             store.check_fingerprint(fingerprint(encoder))
-        yield store, Asker(store, encoder, config, mode)
+        yield store, Asker(store, encoder, config, mode, reranker)
     finally:
         store.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 from colbert_mcp import __version__
 from colbert_mcp.config import Config, IndexConfig, ModelConfig
 from colbert_mcp.documents import display_path, real_path
-from colbert_mcp.encoder import Encoder, check_outside, load_encoder
+from colbert_mcp.encoder import Encoder, Reranker, check_outside, load_encoder, load_reranker
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import ConfigError, QueryError, StoreError
 from colbert_mcp.indexing.indexer import fingerprint
@@ -61,6 +61,7 @@ class _Index:
     probes: Callable[[Reader], Sequence[Probe]]
     name: Callable[[bytes], str]
     dataset: Path
+    reranker: Reranker | None = None
     split: str | None = None
     run: IndexOutput | None = None
     notices: tuple[str, ...] = ()
@@ -93,6 +94,7 @@ def _on_labelled(config: Config, dataset: Path, how: Evaluation, step: Step, loa
     with workplace(how.keep) as folder:
         step("loading the model")
         encoder = load(config.model)
+        reranker = _reranker(config, how.mode, step)
         step("writing the documents")
         documents = folder / "documents"
         files = write_documents(labelled.documents, documents)
@@ -100,7 +102,7 @@ def _on_labelled(config: Config, dataset: Path, how: Evaluation, step: Step, loa
         own = config.model_copy(update={"index": IndexConfig(path=str(folder / f"index-{_digest(encoder)}"))})
         run = _indexed(own, encoder, documents, step)
         index = _Index(
-            own, encoder, lambda _: probes, ids.__getitem__, dataset, how.split, run, _notices(labelled, run)
+            own, encoder, lambda _: probes, ids.__getitem__, dataset, reranker, how.split, run, _notices(labelled, run)
         )
         return _asked(index, how, step)
 
@@ -119,7 +121,16 @@ def _on_questions(config: Config, file: Path, how: Evaluation, step: Step, load:
     def probes(reader: Reader) -> list[Probe]:
         return [_resolved(reader, question) for question in questions]
 
-    return _asked(_Index(config, encoder, probes, display_path, file), how, step)
+    reranker = _reranker(config, how.mode, step)
+    return _asked(_Index(config, encoder, probes, display_path, file, reranker), how, step)
+
+
+def _reranker(config: Config, mode: Mode, step: Step) -> Reranker | None:
+    """The configured reranker, loaded before anything that takes long; None without one, and in the mode lexical."""
+    if not config.search.reranker or mode == "lexical":
+        return None
+    step("loading the reranker")
+    return load_reranker(config.search, config.model)
 
 
 def _digest(encoder: Encoder) -> str:
@@ -141,7 +152,7 @@ def _indexed(config: Config, encoder: Encoder, folder: Path, step: Step) -> Inde
 
 def _asked(index: _Index, how: Evaluation, step: Step) -> EvalRows:
     encoder = None if how.mode == "lexical" else index.encoder
-    with asking(index.config, encoder, how.mode) as (store, asker):
+    with asking(index.config, encoder, how.mode, index.reranker) as (store, asker):
         with store.snapshot() as snapshot:
             documents = {stored.id: index.name(stored.record.path) for stored in snapshot.reader.documents()}
             probes = index.probes(snapshot.reader)
@@ -157,6 +168,7 @@ def _asked(index: _Index, how: Evaluation, step: Step) -> EvalRows:
         model=index.config.model.name,
         device=encoder.device if encoder else None,
         dtype=encoder.dtype if encoder else None,
+        reranker=index.reranker.name if index.reranker else None,
         queries=len(rows),
         documents=counts["documents"],
         passages=counts["passages"],

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from colbert_mcp.config import Config, IndexConfig
 from colbert_mcp.documents import Discovery, Found, discover, display_path, real_path
-from colbert_mcp.encoder import Encoder, load_encoder
+from colbert_mcp.encoder import Encoder, LazyReranker, Reranker, load_encoder
 from colbert_mcp.encoder.loading import settings_of
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import EncoderError, QueryError, UnreadableDocumentError
@@ -73,6 +73,7 @@ def measure(
         raise UnreadableDocumentError(f"There is no file to be indexed under {display_path(root)}.")
     rows: list[LengthRow] = []
     encoder: Encoder | None = None
+    reranker = None if judged is None else LazyReranker(config.search, config.model).get()
     with tempfile.TemporaryDirectory(prefix="colbert-mcp-") as scratch:
         texts, corpus = Path(scratch) / "sample", Path(scratch) / "corpus"
         _copy(chosen, texts)
@@ -85,7 +86,8 @@ def measure(
             row = _row(own, encoder, texts, Path(scratch) / f"index-{length}")
             row = row.model_copy(update={"current": length == current, "trained": length <= trained})
             if judged is not None:
-                quality = _quality(own, encoder, judged, names, corpus, Path(scratch) / f"corpus-{length}")
+                models, index = (encoder, reranker), Path(scratch) / f"corpus-{length}"
+                quality = _quality(own, models, judged, names, corpus, index)
                 row = row.model_copy(update={"ndcg_at_10": round(quality, 4)})
             rows.append(row)
     sizes = sum(found.stamp.size for found in chosen)
@@ -156,12 +158,21 @@ def _row(config: Config, encoder: Encoder, folder: Path, index: Path) -> LengthR
 
 
 def _quality(
-    config: Config, encoder: Encoder, labelled: Labelled, names: dict[str, str], folder: Path, index: Path
+    config: Config,
+    models: tuple[Encoder, Reranker | None],
+    labelled: Labelled,
+    names: dict[str, str],
+    folder: Path,
+    index: Path,
 ) -> float:
     """Mean nDCG@10 of documents, each ranked by its best passage."""
     probes = [Probe(query, text, labelled.relevance[query]) for query, text in labelled.queries.items()]
     ids = {os.fsencode(folder.resolve() / path): name for path, name in names.items()}
-    with _indexed(config, encoder, folder, index) as (own, _), asking(own, encoder, "hybrid") as (store, asker):
+    encoder, reranker = models
+    with (
+        _indexed(config, encoder, folder, index) as (own, _),
+        asking(own, encoder, "hybrid", reranker) as (store, asker),
+    ):
         with store.snapshot() as snapshot:
             documents = {stored.id: ids[stored.record.path] for stored in snapshot.reader.documents()}
         rows, _ = ask_all(asker, probes, documents, 0)

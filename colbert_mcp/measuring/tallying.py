@@ -71,6 +71,7 @@ def _row(probe: Probe, answer: Answer, ranking: Sequence[str], values: Numbers) 
         first=list(ranking[:TOP]),
         encoding_ms=round(1000 * answer.encoding, 3),
         search_ms=round(1000 * answer.search, 3),
+        reranking_ms=None if answer.reranking is None else round(1000 * answer.reranking, 3),
         candidate_recall_at_10=answer.candidate_recall,
     )
 
@@ -87,9 +88,11 @@ def estimates(rows: Sequence[EvalRow]) -> list[Estimate]:
 
 
 def latencies(rows: Sequence[EvalRow]) -> list[Latency]:
-    """Percentiles of the milliseconds of whole answers and of their two parts."""
+    """Percentiles of the milliseconds of whole answers, of their two parts and, where there is one, of the reranker."""
     encoding, search = values_of(rows, "encoding_ms"), values_of(rows, "search_ms")
     told = {"answer": encoding + search, "encoding": encoding, "search": search}
+    if any(row.reranking_ms is not None for row in rows):
+        told["reranking"] = np.array([row.reranking_ms or 0.0 for row in rows], np.float64)
     return [
         Latency(what=what, p50=round(float(p50), 2), p95=round(float(p95), 2))
         for what, (p50, p95) in ((what, np.percentile(values, [50, 95])) for what, values in told.items())

@@ -46,8 +46,10 @@ def compare_lines(output: CompareOutput, names: tuple[str, str], changed: int) -
     yield Text(f"{'':12}" + "".join(map(_headed, headings)), style="bold")
     for difference in output.differences:
         yield _difference_line(difference)
-    for first, second in zip(output.a.latency, output.b.latency, strict=True):
-        yield Text(f"{first.what:12}{_milliseconds(first)}{_milliseconds(second)}  ms, p50 and p95", style="dim")
+    first, second = ({latency.what: latency for latency in one.latency} for one in (output.a, output.b))
+    for what in dict.fromkeys([*first, *second]):
+        cells = _milliseconds(first.get(what)) + _milliseconds(second.get(what))
+        yield Text(f"{what:12}{cells}  ms, p50 and p95", style="dim")
     for letter, one in zip("AB", (output.a, output.b), strict=True):
         if one.candidate_recall_at_10 is not None:
             yield Text(
@@ -100,12 +102,14 @@ def _measured(output: EvalOutput) -> str:
 def _settings(output: EvalOutput) -> str:
     """The mode, the model and where it runs, and every setting that is not its default."""
     where = "no model loaded" if output.device is None else f"{output.model} on {output.device} in {output.dtype}"
+    if output.reranker is not None:
+        where += f", then {output.reranker}"
     defaults = Config().model_dump(mode="json")
     changed = [
         f"{section}.{key} = {value}"
         for section, values in output.settings.items()
         for key, value in values.items()
-        if value != defaults[section].get(key) and (section, key) != ("model", "name")
+        if value != defaults[section].get(key) and (section, key) not in (("model", "name"), ("search", "reranker"))
     ]
     return "; ".join([f"mode {output.mode}", where, *(changed or ["else defaults"])])
 
@@ -119,8 +123,8 @@ def _interval(estimate: Estimate) -> str:
     return "" if estimate.low is None else f"{estimate.low:.3f} … {estimate.high:.3f}"
 
 
-def _milliseconds(latency: Latency) -> str:
-    return f"{latency.p50:>{_WIDTH}.1f}{latency.p95:>{_WIDTH}.1f}"
+def _milliseconds(latency: Latency | None) -> str:
+    return " " * 2 * _WIDTH if latency is None else f"{latency.p50:>{_WIDTH}.1f}{latency.p95:>{_WIDTH}.1f}"
 
 
 def _queries(number: int) -> str:

@@ -120,7 +120,13 @@ def _coordinates(passage: Passage) -> Iterator[tuple[str, str]]:
     yield "SHA-256", passage.sha256
     yield "of the file", passage.file_sha256
     yield "indexed", passage.indexed_at
-    scores = {"score": passage.score, "MaxSim": passage.maxsim, "BM25": passage.bm25, "dense": passage.dense}
+    scores = {
+        "score": passage.score,
+        "reranker": passage.reranker,
+        "MaxSim": passage.maxsim,
+        "BM25": passage.bm25,
+        "dense": passage.dense,
+    }
     yield "scores", ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if value is not None)
     for twin in passage.also_at:
         yield "also at", visible(f"{twin.path}:{twin.line_start}", keep="")

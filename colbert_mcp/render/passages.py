@@ -136,5 +136,6 @@ def emphasised(text: str, query: str) -> Text:
 
 
 def _scores(passage: Passage) -> str:
-    parts = {"score": passage.score, "maxsim": passage.maxsim, "bm25": passage.bm25, "dense": passage.dense}
+    names = ("score", "reranker", "maxsim", "bm25", "dense")
+    parts = {name: getattr(passage, name) for name in names}
     return "  ".join(f"{name} {value:.3f}" for name, value in parts.items() if value is not None)

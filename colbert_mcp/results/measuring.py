@@ -23,7 +23,7 @@ class Estimate(Result):
 class Latency(Result):
     """Milliseconds that half, and 95 %, of the queries take at most."""
 
-    what: str = Field(description="answer (encoding and search), encoding, or search")
+    what: str = Field(description="answer (encoding and search), encoding, search, or what of it a reranker takes")
     p50: float
     p95: float
 
@@ -38,6 +38,7 @@ class EvalOutput(Result):
     model: str
     device: str | None = Field(description="null where the mode loads no model")
     dtype: str | None
+    reranker: str | None = Field(default=None, description="null where there is none, or the mode loads none")
     queries: int
     documents: int
     passages: int
@@ -78,6 +79,7 @@ class EvalRow(Result):
     first: list[str] = Field(description="the ten that came first")
     encoding_ms: float
     search_ms: float
+    reranking_ms: float | None = Field(default=None, description="of the search; null without a reranker")
     candidate_recall_at_10: float | None
 
 

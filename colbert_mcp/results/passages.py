@@ -52,6 +52,9 @@ class Passage(Result):
     url: str = Field(description="openable link to the lines; cite as [title](url)")
     text: str = Field(description="the passage, exactly as it stands in the file")
     score: float | None = Field(default=None, description="0 to 1, orders this answer only")
+    reranker: float | None = Field(
+        default=None, description="higher is better; null without a reranker, or where it has not read the passage"
+    )
     maxsim: Score = Field(default=None, description="-1 to 1, mean best similarity per query token")
     bm25: Score = Field(default=None, description="0 or more, higher is better")
     dense: Score = Field(default=None, description="-1 to 1, cosine of whole-passage vectors")

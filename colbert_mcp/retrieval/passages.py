@@ -1,5 +1,6 @@
 """From ranked candidates to cited passages: equal ones collapsed, each with its status, quote and explanation."""
 
+import math
 from itertools import compress
 
 import numpy as np
@@ -83,8 +84,15 @@ def _standing_first(equal: list[StoredPassage], sources: Sources) -> tuple[Store
 
 
 def _score_fields(scores: Scores, rank: int) -> dict[str, float | None]:
-    parts = {"score": scores.fused, "maxsim": scores.maxsim, "bm25": scores.bm25, "dense": scores.dense}
-    return {name: None if values is None else round(float(values[rank]), 4) for name, values in parts.items()}
+    parts = {
+        "score": scores.fused,
+        "reranker": scores.reranker,
+        "maxsim": scores.maxsim,
+        "bm25": scores.bm25,
+        "dense": scores.dense,
+    }
+    told = {name: None if values is None else round(float(values[rank]), 4) for name, values in parts.items()}
+    return {name: None if value is None or math.isnan(value) else value for name, value in told.items()}
 
 
 def align(

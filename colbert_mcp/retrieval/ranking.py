@@ -22,11 +22,12 @@ from colbert_mcp.evidence import strength, telling_words
 from colbert_mcp.lexical import LexicalQuery, lexical_query
 from colbert_mcp.retrieval.request import Request
 from colbert_mcp.scoring import Scorer
-from colbert_mcp.store import Snapshot, Store
+from colbert_mcp.store import POOLED, Snapshot, Store
 from colbert_mcp.verbatim import held
 
 _LEXICAL_DEPTH = 1000
 _SCANNED = 10  # chunks whose pooled vectors are scanned, for each candidate
+_LOST = 0.8  # of the spread of pooled scores, for every e-fold of tokens beyond the pooled vectors
 _NEAREST = 200
 _WORDS = 3
 Floats = npt.NDArray[np.float32]
@@ -47,7 +48,9 @@ class Scores:
     """Scores of the candidates at ``positions``, best first; a part is None where the mode does not use it.
 
     ``matches``: float32 [q, n], the best similarity of each token of the query with each candidate; q is 0 without a
-    model. ``evidence``: see ``evidence.strength``; None without a model.
+    model. ``verbatim``: float32 [n], what was added to each for holding exact texts of the query, 0 for none.
+    ``evidence``: see ``evidence.strength``; None without a model. ``reranker``: float64 [n], what a cross-encoder gives
+    those it has read, NaN for the others; None without one.
     """
 
     positions: Ints
@@ -56,7 +59,9 @@ class Scores:
     bm25: Floats | None
     dense: Floats | None
     matches: Floats
+    verbatim: Floats
     evidence: float | None = None
+    reranker: npt.NDArray[np.float64] | None = None
 
 
 def allowed_by(snapshot: Snapshot, request: Request) -> Mask:
@@ -93,8 +98,9 @@ def rank(
     if question is None or not allowed.any():
         return _by_words(lexical, verbatim)
     query = question.query
-    best = _scanned(snapshot, question, np.flatnonzero(allowed), config)
-    nearest = _nearest(store, snapshot, query, allowed)
+    best = scanned(snapshot, question, np.flatnonzero(allowed), config)
+    # What ranks highest by MaxSim alone the scan finds alone; Chroma would add a fifth to its time.
+    nearest = np.zeros(0, np.int64) if request.mode == "semantic" else _nearest(store, snapshot, query, allowed)
     positions = np.unique(np.concatenate([best, np.array([*lexical, *verbatim], np.int64), nearest]))
     matches = numbers(snapshot.best_matches(question.scorer, query.token_embeddings, positions))
     exact = matches.mean(axis=0)
@@ -102,21 +108,30 @@ def rank(
     evidence = strength(telling_words(request.query, query), matches, dense)
     if request.mode == "semantic":
         order = np.argsort(-exact, kind="stable")
-        return Scores(positions[order], _clip(exact[order]), exact[order], None, None, matches[:, order], evidence)
+        clipped, none = np.clip(exact[order], 0.0, 1.0), np.zeros(len(order), np.float32)
+        return Scores(positions[order], clipped, exact[order], None, None, matches[:, order], none, evidence)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
-    fused = _with_verbatim(_fused(exact, bm25, dense, config, len(snapshot)), positions, verbatim)
+    added = _added(positions, verbatim)
+    fused = with_verbatim(_fused(exact, bm25, dense, config, len(snapshot)), added)
     order = np.lexsort((positions, -exact, -fused))
-    return Scores(positions[order], fused[order], exact[order], bm25[order], dense[order], matches[:, order], evidence)
+    parts = {"fused": fused, "maxsim": exact, "bm25": bm25, "dense": dense, "verbatim": added}
+    best_first = {name: values[order] for name, values in parts.items()}
+    return Scores(positions[order], **best_first, matches=matches[:, order], evidence=evidence)
 
 
-def _scanned(snapshot: Snapshot, question: Question, positions: Ints, config: SearchConfig) -> Ints:
-    """The candidates among chunks: ``min_candidates`` or, if more, ``candidate_growth`` times their root."""
+def scanned(snapshot: Snapshot, question: Question, positions: Ints, config: SearchConfig) -> Ints:
+    """The candidates among chunks, by means and pooled vectors: ``min_candidates`` or, if more, ``candidate_growth``
+    times their root. ``positions``: int64 [n]; returned are some of them, in no order.
+    """
     query, scorer = question.query.token_embeddings, question.scorer
     wanted = max(config.min_candidates, int(config.candidate_growth * np.sqrt(len(positions))))
     if len(positions) > _SCANNED * wanted:
         positions = _best(positions, snapshot.mean_scores(scorer, query, positions), _SCANNED * wanted)
     if len(positions) > wanted:
-        positions = _best(positions, snapshot.pooled_matches(scorer, query, positions).mean(axis=0), wanted)
+        scores = numbers(snapshot.pooled_matches(scorer, query, positions).mean(axis=0))
+        # Of more tokens more is lost in as many pooled vectors.
+        lost = np.log(np.maximum(1, snapshot.token_counts(positions) / POOLED)).astype(np.float32)
+        positions = _best(positions, scores + _LOST * scores.std() * lost, wanted)
     return positions
 
 
@@ -128,9 +143,11 @@ def _by_words(lexical: dict[int, float], verbatim: dict[int, float]) -> Scores:
     """Scores of a search without the model."""
     positions = np.array(sorted({*lexical, *verbatim}), np.int64)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
-    fused = _with_verbatim(_share_of_best(bm25), positions, verbatim)
+    added = _added(positions, verbatim)
+    fused = with_verbatim(_share_of_best(bm25), added)
     order = np.lexsort((positions, -bm25, -fused))
-    return Scores(positions[order], fused[order], None, bm25[order], None, np.zeros((0, len(positions)), np.float32))
+    matches = np.zeros((0, len(positions)), np.float32)
+    return Scores(positions[order], fused[order], None, bm25[order], None, matches, added[order])
 
 
 def _lexical(snapshot: Snapshot, asked: LexicalQuery, allowed: Mask) -> dict[int, float]:
@@ -179,16 +196,18 @@ def _fused(maxsim: Floats, bm25: Floats, dense: Floats, config: SearchConfig, pa
     weights = np.array(
         [config.maxsim_weight, tells * config.bm25_weight, (2 - tells) * config.dense_weight], np.float32
     )
-    parts = np.stack([_min_max(maxsim), _share_of_best(bm25), _min_max(dense)])
+    parts = np.stack([min_max(maxsim), _share_of_best(bm25), min_max(dense)])
     fused: Floats = weights @ parts / max(float(weights.sum()), 1e-9)
     return fused
 
 
-def _with_verbatim(fused: Floats, positions: Ints, verbatim: dict[int, float]) -> Floats:
-    """Fused scores (0…1), with what passages get for holding the query's exact texts added; still 0…1."""
-    if not verbatim:
-        return fused
-    added = np.array([verbatim.get(int(p), 0.0) for p in positions], np.float32)
+def _added(positions: Ints, verbatim: dict[int, float]) -> Floats:
+    """What each position gets for holding the query's exact texts; float32 [n]."""
+    return np.array([verbatim.get(int(p), 0.0) for p in positions], np.float32)
+
+
+def with_verbatim(fused: Floats, added: Floats) -> Floats:
+    """Scores (0…1), with what passages get for holding the query's exact texts added; still 0…1."""
     raised: Floats = (fused + added) / (1 + added.max(initial=0.0))
     return raised
 
@@ -208,7 +227,8 @@ def numbers(scores: Floats) -> Floats:
     return scores
 
 
-def _min_max(values: Floats) -> Floats:
+def min_max(values: Floats) -> Floats:
+    """Scores as shares of the way from the least to the best, 0…1; all 1 where they are equal."""
     spread = float(np.ptp(values)) if len(values) else 0.0
     return (values - values.min()) / spread if spread > 0 else np.ones_like(values)
 
@@ -216,7 +236,3 @@ def _min_max(values: Floats) -> Floats:
 def _share_of_best(values: Floats) -> Floats:
     best = float(values.max(initial=0.0))
     return values / best if best > 0 else np.zeros_like(values)
-
-
-def _clip(values: Floats) -> Floats:
-    return np.clip(values, 0.0, 1.0)

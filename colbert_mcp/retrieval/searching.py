@@ -2,13 +2,14 @@
 
 from colbert_mcp.citations import Sources
 from colbert_mcp.config import SearchConfig
-from colbert_mcp.encoder import Encoder, Query
+from colbert_mcp.encoder import Encoder, Query, Reranker
 from colbert_mcp.evidence import META_KEY, background, cover, read_calibration, telling_words
 from colbert_mcp.results import SearchOutput
 from colbert_mcp.retrieval.budget import within_budget
 from colbert_mcp.retrieval.passages import cited_passages
 from colbert_mcp.retrieval.ranking import Mask, Question, Scores, allowed_by, rank
 from colbert_mcp.retrieval.request import Request
+from colbert_mcp.retrieval.reranking import reranked
 from colbert_mcp.store import Snapshot, Store
 
 _LEFT_OUT_CHARACTERS = 400
@@ -19,7 +20,12 @@ _WEAK = (
 
 
 def search(
-    store: Store, encoder: Encoder | None, request: Request, config: SearchConfig, max_bytes: int
+    store: Store,
+    encoder: Encoder | None,
+    reranker: Reranker | None,
+    request: Request,
+    config: SearchConfig,
+    max_bytes: int,
 ) -> SearchOutput:
     """Answer a request from the present generation; ``encoder`` may be None for ``mode="lexical"``."""
     query = encoder.encode_query(request.query) if encoder is not None else None
@@ -27,6 +33,7 @@ def search(
         allowed = allowed_by(snapshot, request)
         question = Question(query, encoder.scorer) if encoder is not None and query is not None else None
         scores = rank(store, snapshot, question, request, config, allowed)
+        scores = reranked(snapshot, scores, request.query, reranker, config.reranker_depth)
         sources = Sources(snapshot.reader, max_bytes)
         ranks, results = cited_passages(snapshot, encoder, query, scores, allowed, request, sources)
         weak = _is_weak(snapshot, scores)
@@ -36,6 +43,8 @@ def search(
             usual = background(question.query, question.scorer, snapshot, allowed)
             covered = cover(words, scores.matches[:, ranks], usual, [passage.text for passage in results])
         notices = _notices(snapshot, query, allowed, request, bool(results))
+        if reranker is not None and (unread := reranker.unread(request.query)):
+            notices.append(_left_out(unread, "reranker"))
         return within_budget(
             SearchOutput(
                 query=request.query,
@@ -73,13 +82,13 @@ def _notices(snapshot: Snapshot, query: Query | None, allowed: Mask, request: Re
     elif not found:
         notices.append("No indexed passage holds any of these words as a whole word; the mode hybrid finds more.")
     if query is not None and query.unread:
-        notices.append(_left_out(query.unread))
+        notices.append(_left_out(query.unread, "model"))
     if request.explain and query is None:
         notices.append("The mode lexical matches words without the model, so there is nothing to explain.")
     return notices
 
 
-def _left_out(unread: str) -> str:
+def _left_out(unread: str, reader: str) -> str:
     """What of a query was not used: how many words, and with which they begin and end."""
     words = unread.split()
     shown = " ".join(words)
@@ -89,4 +98,4 @@ def _left_out(unread: str) -> str:
         beginning, end = shown[:half].rpartition(" "), shown[-half:].partition(" ")
         shown = f"{beginning[0] or beginning[2]} … {end[2] or end[0]}"
     count = "word was" if len(words) == 1 else f"{len(words)} words were"
-    return f"The query is longer than the model reads: its last {count} not used, “{shown}”."
+    return f"The query is longer than the {reader} reads: its last {count} not used, “{shown}”."

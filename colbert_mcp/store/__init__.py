@@ -16,10 +16,12 @@ from colbert_mcp.store.database import FORMAT_VERSION
 from colbert_mcp.store.rows import Root, StoredDocument, StoredPassage, not_whole
 from colbert_mcp.store.snapshot import Snapshot
 from colbert_mcp.store.store import Store
+from colbert_mcp.store.tokens import POOLED
 
 __all__ = [
     "CATALOGUE",
     "FORMAT_VERSION",
+    "POOLED",
     "AuditedDocument",
     "Batch",
     "CatalogueAudit",

@@ -9,7 +9,7 @@ import heapq
 import json
 import sqlite3
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from colbert_mcp.documents import display_path
@@ -129,7 +129,7 @@ class Reader:
             found.update((digest, (segment, row)) for digest, segment, row in rows)
         return found
 
-    def segments(self) -> dict[int, dict[str, tuple[int, str]]]:
+    def segments(self) -> dict[int, Mapping[str, tuple[int, str]]]:
         """The files of every segment: {segment: {name: (length, sha256)}}."""
         rows = self._db.execute("SELECT id, files FROM segments ORDER BY id")
         return {segment: segment_files(files) for segment, files in rows}

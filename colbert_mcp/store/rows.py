@@ -6,8 +6,9 @@ inserted and compared whenever one is read, so that a flipped bit is never cited
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from colbert_mcp.documents import display_path
@@ -100,7 +101,8 @@ def stored_root(row: tuple[Any, ...]) -> Root:
     return Root(number, path, tuple(patterns[0]), tuple(patterns[1]), indexed_at)
 
 
-def segment_files(files: object) -> dict[str, tuple[int, str]]:
+@lru_cache(maxsize=256)  # every search asks for those of all segments
+def segment_files(files: object) -> Mapping[str, tuple[int, str]]:
     """The files of a segment, {name: (length, SHA-256)}, as the catalogue writes them down."""
     read = parsed(files)
     if not isinstance(read, dict) or not all(

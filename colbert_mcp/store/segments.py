@@ -8,7 +8,7 @@ are mapped or deleted. Knows nothing of the catalogue, which keeps the list over
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class Segments:
                 self._opening.discard(ticket)
             self.collect()
 
-    def pin(self, files: dict[int, dict[str, tuple[int, str]]]) -> dict[int, Segment]:
+    def pin(self, files: Mapping[int, Mapping[str, tuple[int, str]]]) -> dict[int, Segment]:
         """Map segments by number, and keep them until ``unpin``; raises IndexCorruptError."""
         with self._lock:
             self._pins.update(list(files))
@@ -83,7 +83,7 @@ class Segments:
             self._pins += Counter()  # without those at 0
         self.collect()
 
-    def mapped(self, number: int, files: dict[str, tuple[int, str]]) -> Segment:
+    def mapped(self, number: int, files: Mapping[str, tuple[int, str]]) -> Segment:
         """A segment of which the caller knows that it stays; mapped once for all who read it."""
         with self._lock:
             segment = self._mapped.get(number)

@@ -122,6 +122,14 @@ class Snapshot:
                 matches[:, where] = scorer.best_pooled_matches(query, pooled)[:, rows]
         return matches
 
+    def token_counts(self, positions: Ints) -> Ints:
+        """How many token embeddings chunks have, in the order given; int64 [n]."""
+        counts = np.empty(len(positions), np.int64)
+        for segment, where in self._per_segment(positions):
+            rows, offsets = self._live.rows[positions[where]], segment.tokens.offsets
+            counts[where] = offsets[rows + 1] - offsets[rows]
+        return counts
+
     def best_matches(self, scorer: Scorer, query: Floats, positions: Ints) -> Floats:
         """``maxsim.best_matches`` of query rows with the tokens of chunks, in the order given; float32 [q, n]."""
         matches = np.empty((len(query), len(positions)), np.float32)

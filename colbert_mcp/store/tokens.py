@@ -184,7 +184,7 @@ class SegmentWriter:
             file.close()
 
 
-def open_segment(directory: Path, files: dict[str, tuple[int, str]]) -> Segment:
+def open_segment(directory: Path, files: Mapping[str, tuple[int, str]]) -> Segment:
     """Map a segment; raises IndexCorruptError where a file is missing, has another length, or does not fit the rest."""
     for name, (length, _) in files.items():
         try:

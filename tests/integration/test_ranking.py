@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import chromadb
 import numpy as np
@@ -21,6 +21,8 @@ from colbert_mcp.encoder import Query, Tokenized
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import QueryError, StoreError
 from colbert_mcp.results import SearchOutput
+from colbert_mcp.retrieval.ranking import Question, scanned
+from colbert_mcp.store import Snapshot
 
 FEW = SearchConfig(min_candidates=1, candidate_growth=0)
 
@@ -86,12 +88,28 @@ def test_chromas_nearest_join_unfiltered_searches_and_no_filtered_one(
 ) -> None:
     engine = open_with(FEW, chroma=True)
     engine.index_path(rivers)
-    found = engine.search("otter", mode="semantic", limit=50)
+    found = engine.search("otter", limit=50)
     assert (found.candidates, len(found.results)) == (9, 9)
-    found = engine.search("otter", mode="semantic", limit=50, types=["md"])
+    found = engine.search("otter", limit=50, types=["md"])
     assert (found.candidates, names(found)) == (1, ["0.MD"])
     scope = (os.fsencode(rivers / "1.txt"),)
-    assert names(engine.search("otter", mode="semantic", limit=50, scope=scope)) == ["1.txt"]
+    assert names(engine.search("otter", limit=50, scope=scope)) == ["1.txt"]
+    assert engine.search("otter", mode="semantic", limit=50).candidates == 1
+
+
+def test_the_scan_makes_up_for_what_pooling_loses_of_long_passages() -> None:
+    class Scanned:
+        def pooled_matches(self, _scorer: object, query: np.ndarray, positions: np.ndarray) -> np.ndarray:
+            return np.tile(np.array([0.5, 0.5, 0.49, 0.3], np.float32)[positions], (len(query), 1))
+
+        def token_counts(self, positions: np.ndarray) -> np.ndarray:
+            return np.array([16, 160, 160, 3])[positions]
+
+    encoded = FakeEncoder().encode_query("otter")
+    question = Question(encoded, FakeEncoder.scorer)
+    few = SearchConfig(min_candidates=2, candidate_growth=0)
+    found = scanned(cast(Snapshot, Scanned()), question, np.arange(4), few)
+    assert sorted(found.tolist()) == [1, 2]
 
 
 def test_a_failing_chroma_costs_no_search_and_no_commit_and_is_rebuilt(
@@ -108,14 +126,14 @@ def test_a_failing_chroma_costs_no_search_and_no_commit_and_is_rebuilt(
         patch.setattr(colbert_mcp.store.vectors.Vectors, "nearest", fail)
         assert names(engine.search("otter7 sleeps"))[0] == "7.txt"
     assert engine.index_status().chroma == "failed"
-    assert engine.search("otter", mode="semantic").candidates == 1
+    assert engine.search("otter").candidates == 1
     (rivers / "new.txt").write_text("River 10 is new.\n")
     assert engine.index_path(rivers).indexed == 1
     engine.close()
     assert (chroma / "open").exists()
     engine = open_with(FEW, chroma=True)
     engine._store.vectors.open()  # waits until it is rebuilt
-    assert engine.search("otter", mode="semantic").candidates == 10
+    assert engine.search("otter").candidates == 10
     engine.close()
     assert [path.name for path in chroma.iterdir()] == ["002"]
 
@@ -135,7 +153,7 @@ def test_a_chroma_that_was_closed_cleanly_is_taken_as_it_is_and_holds_what_the_c
     engine.close()
     engine = open_with(FEW, chroma=True)
     engine.warm_up()
-    assert engine.search("otter", mode="semantic").candidates == 7
+    assert engine.search("otter").candidates == 7
     engine.close()
     engine.warm_up()
     assert engine._store.vectors.state == "off"
@@ -161,7 +179,7 @@ def test_a_chroma_follows_runs_without_being_rebuilt_and_is_for_a_removal(
         engine = open_with(FEW, chroma=True)
         change(engine)
         engine._store.vectors.open()  # waits for what goes on in the background
-        assert engine.search("otter", mode="semantic").candidates == engine.index_status().passages
+        assert engine.search("otter").candidates == engine.index_status().passages
         engine.close()
         assert [path.name for path in (tmp_path / "index" / "chroma").iterdir()] == [directory]
 
@@ -190,7 +208,7 @@ def test_a_chroma_that_disagrees_or_was_not_closed_is_rebuilt(
         engine.close()
         assert [path.name for path in chroma.iterdir()] == ["002"]
     engine = open_with(FEW, chroma=True)
-    assert engine.search("otter", mode="semantic").candidates == 9
+    assert engine.search("otter").candidates == 9
 
 
 def test_without_chroma_nothing_of_it_is_made(open_with: Callable[..., Engine], rivers: Path, tmp_path: Path) -> None:
