@@ -26,7 +26,7 @@ _POOL_GROUP = 512
 class TokenMatrix:
     """Token embeddings of many chunks: row r stands for ``values[r] * scales[r]``.
 
-    ``values``: int8 [t, d], or float16 with scales of 1; ``scales``: float16 [t]; ``offsets``: int64 [n + 1], chunk i
+    ``values``: int8 or float16 [t, d]; ``scales``: float16 [t]; ``offsets``: int64 [n + 1], chunk i
     has rows offsets[i]:offsets[i+1].
     """
 
@@ -72,6 +72,17 @@ def kept_in(embeddings: Floats, embedding_format: EmbeddingFormat) -> tuple[npt.
     if embedding_format == "int8":
         return quantise(embeddings)
     return embeddings.astype(np.float16), np.ones(len(embeddings), np.float16)
+
+
+def converted(
+    values: npt.NDArray[Any], scales: npt.NDArray[np.float16], embedding_format: EmbeddingFormat
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16]]:
+    """Rows of the other format in this one. Those that come from int8 go back to it as they were, however often."""
+    if embedding_format == "float16":
+        return values.astype(np.float16), scales
+    whole = np.all((values == np.rint(values)) & (np.abs(values) <= 127), axis=1) & (scales != 1)
+    quantised, steps = quantise(values.astype(np.float32) * scales.astype(np.float32)[:, None])
+    return np.where(whole[:, None], values, quantised).astype(np.int8), np.where(whole, scales, steps)
 
 
 def similarities(query: Floats, tokens: TokenMatrix, start: int = 0, end: int | None = None) -> Floats:

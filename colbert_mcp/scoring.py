@@ -1,9 +1,9 @@
 """How a query is scored against stored token embeddings, whatever computes it: the contract, and numpy's answer.
 
 A ``Scorer`` computes the matches of ``maxsim`` for some rows of a matrix. Every scorer gives the same numbers: for
-tokens within ``TOLERANCE``, and for pooled vectors, which only order candidates, within ``ROUGH_TOLERANCE``. On the
-processor a score never depends on what it is computed beside. Knows arrays only; those that torch computes
-are in ``encoder.scoring``.
+tokens within ``TOLERANCE`` (within a few times that for made-up vectors all of whose roundings add up), and for pooled
+vectors, which only order candidates, within ``ROUGH_TOLERANCE``. On the processor a score never depends on what it is
+computed beside. Knows arrays only; those that torch computes are in ``encoder.scoring``.
 """
 
 from dataclasses import dataclass

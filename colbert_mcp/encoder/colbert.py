@@ -270,7 +270,7 @@ class ColBERTEncoder:
                 waiting.stop()
                 raise
 
-        at_once(work, sharing, self._threads)
+        at_once(work, sharing, self._threads, waiting.stop)
         return [results[index] for index in range(len(inputs))]
 
     def _forward_or_back_off(self, features: dict[str, torch.Tensor]) -> tuple[Floats, Floats] | None:

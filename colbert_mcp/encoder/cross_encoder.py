@@ -152,7 +152,7 @@ class CrossEncoderReranker:
                 waiting.stop()
                 raise
 
-        at_once(work, sharing, self._threads)
+        at_once(work, sharing, self._threads, waiting.stop)
         return logits
 
     def _forward(self, windows: Sequence[Mapping[str, list[int]]], batch: Batch) -> torch.Tensor:

@@ -34,10 +34,10 @@ def share(batch_tokens: int, longest: int, threads: int) -> Sharing:
     return Sharing(passes, min(batch_tokens // passes, max(_THREAD_TOKENS * each, longest)), each)
 
 
-def at_once(work: Callable[[], None], sharing: Sharing, threads: int) -> None:
+def at_once(work: Callable[[], None], sharing: Sharing, threads: int, stop: Callable[[], None]) -> None:
     """Do ``work`` in as many threads as there are passes, and raise what the first that failed raises.
 
-    ``threads`` is what torch uses elsewhere.
+    ``threads`` is what torch uses elsewhere; ``stop`` is called where waiting is interrupted.
     """
     if sharing.passes == 1:
         work()
@@ -47,7 +47,12 @@ def at_once(work: Callable[[], None], sharing: Sharing, threads: int) -> None:
         with ThreadPoolExecutor(
             sharing.passes, "encode", initializer=torch.set_num_threads, initargs=(sharing.threads,)
         ) as pool:
-            for future in [pool.submit(work) for _ in range(sharing.passes)]:
-                future.result()
+            futures = [pool.submit(work) for _ in range(sharing.passes)]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                stop()
+                raise
     finally:
         torch.set_num_threads(threads)

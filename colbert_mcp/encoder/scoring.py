@@ -7,8 +7,9 @@ files or the index.
 
 import threading
 import weakref
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,11 @@ from colbert_mcp.maxsim import Floats, TokenMatrix
 from colbert_mcp.scoring import Ints, NumpyScorer, PooledMatrix, Scorer
 
 _PLANE = 127  # a step of the first plane is as many of the second
+# Two planes of more dimensions could leave int32; and of one dimension torch misreads the layout.
+_DIMENSIONS = range(2, 1025)
 _BLOCK = 65_536  # rows of vectors on a processor
 _DEVICE_PRODUCTS = 2**28  # numbers that products on a device may have at once (1 GiB)
+T = TypeVar("T")
 _SHARE = 0.5  # of a device's free memory
 
 
@@ -39,8 +43,8 @@ class Int8Scorer:
         self._exact = NumpyScorer()
 
     def best_matches(self, query: Floats, tokens: TokenMatrix, rows: Ints | None = None) -> Floats:
-        """See Scorer. Tokens that are kept in float16 are scored in float32."""
-        if tokens.values.dtype != np.int8:
+        """See Scorer. Tokens that are kept in float16, or have very many dimensions, are scored in float32."""
+        if tokens.values.dtype != np.int8 or query.shape[1] not in _DIMENSIONS:
             return self._exact.best_matches(query, tokens, rows)
         taken = tokens if rows is None else tokens.take(rows)
         planes = _planes_of(query)
@@ -53,6 +57,8 @@ class Int8Scorer:
 
     def best_pooled_matches(self, query: Floats, pooled: PooledMatrix, rows: Ints | None = None) -> Floats:
         """See Scorer. From the first plane of the query alone."""
+        if query.shape[1] not in _DIMENSIONS:
+            return self._exact.best_pooled_matches(query, pooled, rows)
         count = len(pooled) if rows is None else len(rows)
         k, dimension = pooled.values.shape[1:]
         planes = _planes_of(query)
@@ -120,8 +126,10 @@ class ResidentScorer:
     def best_matches(self, query: Floats, tokens: TokenMatrix, rows: Ints | None = None) -> Floats:
         """See Scorer."""
         kept = self._kept(tokens.values, tokens.scales)
-        if kept is None:
-            return self._processor.best_matches(query, tokens, rows)
+        found = None if kept is None else self._or_none(lambda: self._best(kept, query, tokens, rows))
+        return self._processor.best_matches(query, tokens, rows) if found is None else found
+
+    def _best(self, kept: "_Resident", query: Floats, tokens: TokenMatrix, rows: Ints | None) -> Floats:
         chosen = np.arange(len(tokens.offsets) - 1) if rows is None else rows
         lengths = tokens.offsets[chosen + 1] - tokens.offsets[chosen]
         matches = np.full((len(query), len(chosen)), -1.0, np.float32)
@@ -140,8 +148,10 @@ class ResidentScorer:
     def best_pooled_matches(self, query: Floats, pooled: PooledMatrix, rows: Ints | None = None) -> Floats:
         """See Scorer."""
         kept = self._kept(pooled.values, pooled.scales)
-        if kept is None:
-            return self._processor.best_pooled_matches(query, pooled, rows)
+        found = None if kept is None else self._or_none(lambda: self._best_pooled(kept, query, pooled, rows))
+        return self._processor.best_pooled_matches(query, pooled, rows) if found is None else found
+
+    def _best_pooled(self, kept: "_Resident", query: Floats, pooled: PooledMatrix, rows: Ints | None) -> Floats:
         count = len(pooled) if rows is None else len(rows)
         k, dimension = pooled.values.shape[1:]
         matches = np.empty((len(query), count), np.float32)
@@ -164,15 +174,21 @@ class ResidentScorer:
     def _copied(self, values: npt.NDArray[Any], scales: npt.NDArray[np.float16]) -> "_Resident | None":
         if values.nbytes + 2 * scales.nbytes > _SHARE * free_memory(str(self._device)):
             return None
-        try:
-            return _Resident(
+        return self._or_none(
+            lambda: _Resident(
                 _tensor(values).to(self._device, copy=True), _tensor(scales).to(self._device, torch.float32)
             )
+        )
+
+    def _or_none(self, compute: Callable[[], T]) -> T | None:
+        """What is computed on the device; None where it has not the memory."""
+        try:
+            return compute()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            release_memory(str(self._device))
-            return None
+        release_memory(str(self._device))
+        return None
 
 
 class _Resident:

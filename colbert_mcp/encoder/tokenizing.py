@@ -76,7 +76,12 @@ class ExactTokenizer:
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text's tokens, without special tokens or truncation."""
         texts = [readable(text) for text in texts]
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        try:
+            encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of the library's own; it is no Exception
+                raise
+            raise EncoderError(f"The model's tokenizer fails on a text: {error}.") from error
         if self._mender is None:
             return [_tokenized(encoding, offsets(encoding)) for encoding in encodings]
         return [

@@ -182,8 +182,9 @@ class Runs:
                 index(run, self._store, lambda: self._load_for(run), self._config.documents, self._config.store)
             run.state = "cancelled" if run.cancelled.is_set() else "done"
             run.notice = None if run.notice == _STOPPING else run.notice
-        except Exception as error:  # noqa: BLE001  # raised again in the threads that wait for the run
-            task.error = error
+        except BaseException as error:  # noqa: BLE001  # raised again in the threads that wait for the run
+            # Extensions panic with what is no Exception.
+            task.error = error if isinstance(error, Exception) else StoreError(f"The run broke off: {error}")
             run.notice = str(error) if isinstance(error, ColbertMCPError) else "The program failed; see the log."
             run.state = "failed"
         finally:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from colbert_mcp.errors import REPAIR, IndexCorruptError
-from colbert_mcp.maxsim import Floats, TokenMatrix, kept_in, pool, quantise
+from colbert_mcp.maxsim import Floats, TokenMatrix, converted, kept_in, pool, quantise
 from colbert_mcp.scoring import PooledMatrix
 from colbert_mcp.store.durability import fsync_directory
 from colbert_mcp.types import EmbeddingFormat
@@ -141,14 +141,14 @@ class SegmentWriter:
         offsets = np.array(_map(directory / "offsets.npy", np.int64, 1))
         if rows and not 0 <= rows[0] <= rows[-1] < len(offsets) - 1:
             raise IndexCorruptError(f"The catalogue is damaged: {directory} lacks rows of passages; {REPAIR}")
-        converted = format_of(directory) != self.embedding_format
+        differs = format_of(directory) != self.embedding_format
         for first, last in _runs(rows):
             token_rows = int(offsets[first]), int(offsets[last])
-            if converted:
+            if differs:
                 self._convert(directory, *token_rows)
             for name, file in self._files.items():
                 if name in ("tokens.npy", "scales.npy"):
-                    if not converted:
+                    if not differs:
                         file.copy(directory / name, *token_rows)
                 elif name != "offsets.npy":
                     file.copy(directory / name, first, last)
@@ -163,10 +163,8 @@ class SegmentWriter:
         scales = _map(directory / "scales.npy", np.float16, 1)
         for start in range(first, last, _CONVERTED_ROWS):
             rows = slice(start, min(last, start + _CONVERTED_ROWS))
-            embeddings = values[rows].astype(np.float32) * scales[rows].astype(np.float32)[:, None]
-            for name, array in zip(
-                ("tokens.npy", "scales.npy"), kept_in(embeddings, self.embedding_format), strict=True
-            ):
+            tokens = converted(np.asarray(values[rows]), np.asarray(scales[rows]), self.embedding_format)
+            for name, array in zip(("tokens.npy", "scales.npy"), tokens, strict=True):
                 self._files[name].append(array)
 
     def finish(self) -> SegmentFiles:

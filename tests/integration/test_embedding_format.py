@@ -61,6 +61,21 @@ def test_an_index_whose_format_was_changed_is_searched_in_both_and_converted_by_
     assert engine.check(read_data=True).sound
 
 
+def test_tokens_are_the_same_however_often_they_were_converted(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+    writer = SegmentWriter(tmp_path / "0", 8, 8, "int8")
+    writer.append(stored_rows(rows, rows[0]))
+    files = writer.finish().files
+    first = open_segment(tmp_path / "0", files).tokens
+    for number in range(1, 7):
+        target = SegmentWriter(tmp_path / str(number), 8, 8, "float16" if number % 2 else "int8")
+        target.copy(tmp_path / str(number - 1), [0], files)
+        files = target.finish().files
+    last = open_segment(tmp_path / "6", files).tokens
+    np.testing.assert_array_equal(last.values, first.values)
+    np.testing.assert_array_equal(last.scales, first.scales)
+
+
 def test_many_rows_are_converted_as_they_are(tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     rows = [chance.standard_normal((count, 8)).astype(np.float32) for count in (5_000, 1, 9_000, 3)]

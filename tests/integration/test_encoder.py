@@ -666,3 +666,12 @@ def test_rows_that_only_fill_up_a_batch_do_not_multiply_a_long_one(
     )
     encoder.encode_documents(encoder.tokenize(["bread " * 120, "bread " * 14, "water " * 14]))
     assert [tuple(shape) for shape in shapes] == [(1, 128), (4, 32)]
+
+
+def test_a_tokenizer_that_panics_on_a_text_is_an_error_that_says_so(tmp_path: Path) -> None:
+    folder = miniature.pylate(tmp_path)
+    told = json.loads((folder / "tokenizer.json").read_text())
+    told["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated", "invert": False}
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    with pytest.raises(EncoderError, match="tokenizer fails on a text"):
+        load(folder).tokenize(["a" * 40 + "!"])

@@ -115,6 +115,42 @@ def test_the_best_ten_of_a_device_are_those_of_numpy() -> None:
 
 
 @every_scorer
+@pytest.mark.parametrize("dimension", [1, 2, 3, 7, 33, 1023, 1024, 1025, 2048])
+def test_vectors_of_any_dimension_are_scored(make: Make, dimension: int) -> None:
+    lengths = [5, 0, 1, 9]
+    # Flat vectors are those whose products are largest.
+    flat = np.full((1, dimension), dimension**-0.5, np.float32)
+    values, scales = quantise(np.concatenate([rows(1, 14, dimension), -flat]))
+    offsets = np.cumsum([0, *lengths[:-1], lengths[-1]]).astype(np.int64)
+    tokens = TokenMatrix(values, scales, offsets)
+    pooled = PooledMatrix(values.reshape(5, 3, dimension), scales.reshape(5, 3))
+    query = np.concatenate([rows(2, 3, dimension), flat, -flat])
+    np.testing.assert_allclose(
+        make().best_matches(query, tokens), best_matches(query, tokens), atol=TOLERANCE * max(1, dimension**0.5 / 8)
+    )
+    np.testing.assert_allclose(
+        make().best_pooled_matches(query, pooled),
+        NumpyScorer().best_pooled_matches(query, pooled),
+        atol=ROUGH_TOLERANCE,
+    )
+
+
+def test_a_device_whose_memory_is_too_little_for_products_leaves_them_to_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def scarce(*_: object) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(scoring._Resident, "_products", scarce)
+    processor = Counting()
+    scorer = ResidentScorer("cpu", processor)
+    tokens, pooled, query = tokens_of(1, [5] * 4), pooled_of(2, 4, 2), rows(3, 4)
+    np.testing.assert_allclose(scorer.best_matches(query, tokens), best_matches(query, tokens), atol=TOLERANCE)
+    scorer.best_pooled_matches(query, pooled)
+    assert processor.asked == 2
+
+
+@every_scorer
 def test_many_chunks_are_scored_block_by_block_without_a_seam(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_BLOCK", 64)
     monkeypatch.setattr(scoring, "_DEVICE_PRODUCTS", 2048)
