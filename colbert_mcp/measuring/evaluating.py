@@ -99,7 +99,7 @@ def _on_labelled(config: Config, dataset: Path, how: Evaluation, step: Step, loa
         documents = folder / "documents"
         files = write_documents(labelled.documents, documents)
         ids = {os.fsencode(documents / path): name for path, name in files.items()}
-        own = config.model_copy(update={"index": IndexConfig(path=str(folder / f"index-{_digest(encoder)}"))})
+        own = config.model_copy(update={"index": IndexConfig(path=str(folder / f"index-{_digest(encoder, config)}"))})
         run = _indexed(own, encoder, documents, step)
         index = _Index(
             own, encoder, lambda _: probes, ids.__getitem__, dataset, reranker, how.split, run, _notices(labelled, run)
@@ -133,9 +133,10 @@ def _reranker(config: Config, mode: Mode, step: Step) -> Reranker | None:
     return load_reranker(config.search, config.model)
 
 
-def _digest(encoder: Encoder) -> str:
+def _digest(encoder: Encoder, config: Config) -> str:
     """What tells indexes of the same documents apart."""
-    told = {key: value for key, value in fingerprint(encoder).items() if key != "model"}
+    told: dict[str, object] = {key: value for key, value in fingerprint(encoder).items() if key != "model"}
+    told |= {"documents": config.documents.model_dump(), "store": config.store.model_dump()}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -338,6 +338,9 @@ def test_a_folder_that_is_kept_is_used_again(tmp_path: Path, run: Run, loaded: l
     settings.write_text('[model]\nname = "other"\n')
     assert run("--config", settings, "eval", folder, "--keep", keep)[0] == 0
     assert len(list(keep.glob("index-*"))) == 2, "another model has an index of its own"
+    settings.write_text('[store]\nembedding_format = "float16"\nchroma = false\n')
+    assert run("--config", settings, "eval", folder, "--keep", keep)[0] == 0
+    assert len(list(keep.glob("index-*"))) == 3, "and so has another way to store"
 
 
 def test_a_model_under_another_name_has_the_same_index(tmp_path: Path, loaded: list[FakeEncoder]) -> None:
