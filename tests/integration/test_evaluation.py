@@ -372,6 +372,73 @@ def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, run: Run, n
     assert (code, "Cannot write documents below" in err) == (6, True)
 
 
+@pytest.mark.parametrize("marker", ["{}", '{"score": 0.5}', "not JSON", "[" * 5000, json.dumps(list(range(5000)))])
+def test_a_folder_whose_evaluation_is_another_programs_is_not_written_to(tmp_path: Path, run: Run, marker: str) -> None:
+    keep = tmp_path / "mine"
+    (keep / "documents" / "letters").mkdir(parents=True)
+    (keep / "documents" / "letters" / "aunt.txt").write_text("mine")
+    (keep / "evaluation.json").write_text(marker)
+    before = sorted(keep.rglob("*"))
+    code, _, err = run("eval", dataset(tmp_path / "set"), "--keep", keep)
+    assert (code, "holds other files" in err) == (3, True)
+    assert sorted(keep.rglob("*")) == before
+
+
+PLANTED = [
+    "evaluation.json",
+    "documents",
+    "documents/.ignore",
+    "documents/0000",
+    "documents/0000/0000000.txt",
+    "documents/0001",
+    "documents/other",
+    "documents/0000/other",
+]
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_no_link_in_a_kept_folder_is_followed(tmp_path: Path, run: Run, name: str) -> None:
+    folder, keep, elsewhere = dataset(tmp_path / "set"), tmp_path / "kept", tmp_path / "elsewhere"
+    assert run("eval", folder, "--keep", keep)[0] == 0
+    planted = keep / name
+    if planted.exists():
+        shutil.move(planted, elsewhere)
+    else:
+        elsewhere.mkdir()
+        (elsewhere / "aunt.txt").write_text("mine")
+    planted.symlink_to(elsewhere)
+    (folder / "corpus.jsonl").write_text(
+        "\n".join(json.dumps({"_id": name, "text": f"{text} More."}) for name, text in list(CORPUS.items())[:4])
+    )
+    (keep / "documents" / "0000" / "0000001.txt").write_text("changed")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, _, err = run("eval", folder, "--keep", keep)
+    assert (code in (3, 6), str(planted) in err.replace("\n", "")) == (True, True), err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["x.txt", "letters/aunt.txt", "0000/aunt.txt", "0000/0000000.txt/aunt.txt"])
+def test_what_else_lies_among_documents_is_told_and_kept(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "documents"
+    stray = folder / name
+    stray.parent.mkdir(parents=True)
+    stray.write_text("mine")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(StoreError, match=r"was not written there by an evaluation; move it away"):
+        write_documents({"d0": "text", "d1": "other"}, folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_document_that_is_also_another_file_leaves_that_one_as_it_is(tmp_path: Path) -> None:
+    folder, mine = tmp_path / "documents", tmp_path / "mine.txt"
+    (folder / "0000").mkdir(parents=True)
+    mine.write_text("mine")
+    os.link(mine, folder / "0000" / "0000000.txt")
+    write_documents({"d0": "text"}, folder)
+    assert mine.read_text() == "mine"
+    assert (folder / "0000" / "0000000.txt").read_text() == "text"
+
+
 def test_documents_are_written_once_and_those_that_are_gone_deleted(tmp_path: Path) -> None:
     names = write_documents({f"d{n}": f"text {n}" for n in range(1002)}, tmp_path / "documents")
     assert names["0001/0001001.txt"] == "d1001"
