@@ -18,10 +18,12 @@ from colbert_mcp.errors import ConfigError, UnreadableDocumentError
 from colbert_mcp.measuring.corpus import workplace
 from colbert_mcp.measuring.evaluating import Evaluation, evaluate
 from colbert_mcp.measuring.metrics import METRICS, interval
+from colbert_mcp.measuring.reading import is_folder, open_regular
 from colbert_mcp.measuring.tallying import Step, candidate_recall, estimates, latencies, values_of
 from colbert_mcp.results.measuring import ChangedQuery, CompareOutput, Difference, EvalOutput, EvalRow, EvalRows
 
 _EQUAL = 1e-9
+_MAX_ROWS_BYTES = 2**30  # some hundred thousand queries
 
 
 def compare_configurations(
@@ -32,7 +34,7 @@ def compare_configurations(
     On a labelled set, both share an index where they make the same embeddings. A model that both name is loaded once.
     """
     load = lru_cache(maxsize=1)(load_encoder)
-    with workplace(how.keep) if dataset.is_dir() else nullcontext(how.keep) as folder:
+    with workplace(how.keep) if is_folder(dataset) else nullcontext(how.keep) as folder:
         own = replace(how, keep=folder)
         first, second = (
             evaluate(config, dataset, own, partial(_told, step, name), load) for name, config in (("A", a), ("B", b))
@@ -86,7 +88,11 @@ def write_rows(rows: EvalRows, file: Path) -> None:
 def read_rows(file: Path) -> EvalRows:
     """What ``write_rows`` has written; raises UnreadableDocumentError for anything else."""
     try:
-        return EvalRows.model_validate_json(file.read_bytes())
+        with open_regular(file) as opened:
+            content = opened.read(_MAX_ROWS_BYTES + 1)
+        if len(content) > _MAX_ROWS_BYTES:
+            raise UnreadableDocumentError(f"{file} is not what eval --rows writes: it is too large.")
+        return EvalRows.model_validate_json(content)
     except OSError as error:
         raise UnreadableDocumentError(f"Cannot read {file} ({error.strerror}).") from None
     except ValidationError:

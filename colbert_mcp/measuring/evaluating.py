@@ -24,6 +24,7 @@ from colbert_mcp.measuring.corpus import workplace, write_documents
 from colbert_mcp.measuring.labelled import Labelled, read_labelled
 from colbert_mcp.measuring.metrics import library
 from colbert_mcp.measuring.questions import AskedQuestion, Expected, read_questions
+from colbert_mcp.measuring.reading import is_folder
 from colbert_mcp.measuring.tallying import Probe, Step, ask_all, candidate_recall, estimates, latencies
 from colbert_mcp.results import IndexOutput
 from colbert_mcp.results.measuring import EvalOutput, EvalRows
@@ -78,7 +79,7 @@ def evaluate(
     if how.exhaustive < 0:
         raise QueryError(f"exhaustive is {how.exhaustive}; it must be 0 or more.")
     library()
-    if dataset.is_dir():
+    if is_folder(dataset):
         return _on_labelled(config, dataset, how, step, load or load_encoder)
     if how.keep is not None:
         raise ConfigError("--keep is for a labelled set, which is a folder; questions are asked of your own index.")

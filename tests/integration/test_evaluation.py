@@ -32,6 +32,7 @@ from colbert_mcp.measuring.evaluating import Evaluation, evaluate
 from colbert_mcp.measuring.labelled import read_labelled
 from colbert_mcp.measuring.metrics import METRICS, interval, per_query
 from colbert_mcp.measuring.questions import read_questions
+from colbert_mcp.measuring.reading import MAX_LINE_BYTES
 from colbert_mcp.results.measuring import CompareOutput, EvalOutput, EvalRow, EvalRows, Judged
 
 Run = Callable[..., tuple[int, str, str]]
@@ -220,6 +221,57 @@ def test_a_damaged_archive_is_told_as_such(tmp_path: Path, case: str) -> None:
     (folder / "corpus.jsonl.gz").write_bytes(damaged_archives()[case])
     with pytest.raises(UnreadableDocumentError, match="is damaged"):
         read_labelled(folder)
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "corpus.jsonl.gz"])
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+def test_only_regular_files_of_a_set_are_read(tmp_path: Path, name: str, kind: str) -> None:
+    folder = dataset(tmp_path / "set")
+    (folder / name.removesuffix(".gz")).unlink()
+    in_the_way(folder / name, kind)
+    with pytest.raises(UnreadableDocumentError, match="is not a regular file"):
+        read_labelled(folder)
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+def test_only_regular_files_are_asked_or_compared(tmp_path: Path, run: Run, kind: str) -> None:
+    in_the_way(tmp_path / "odd", kind)
+    for command in (["eval", tmp_path / "odd"], ["compare", tmp_path / "odd", tmp_path / "odd"]):
+        code, _, err = run(*command)
+        assert (code, "is not a regular file" in err) == (4, True)
+
+
+def in_the_way(path: Path, kind: str) -> None:
+    """Something that is no regular file."""
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to(os.devnull)
+    else:
+        path.mkdir()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_beyond_measure_is_told_before_it_is_read_whole(tmp_path: Path, packed: bool) -> None:
+    folder = dataset(tmp_path / "set")
+    (folder / "corpus.jsonl").unlink()
+    content = b"\n" + b" " * (MAX_LINE_BYTES + 1)
+    if packed:
+        (folder / "corpus.jsonl.gz").write_bytes(gzip.compress(content * 4, 1))
+    else:
+        (folder / "corpus.jsonl").write_bytes(content)
+    with pytest.raises(UnreadableDocumentError, match="line 2: it is longer than 67,108,864 bytes"):
+        read_labelled(folder)
+
+
+def test_names_that_no_file_can_have_are_told(tmp_path: Path, run: Run) -> None:
+    long = "a" * 300
+    code, _, err = run("eval", dataset(tmp_path / "set"), "--split", long)
+    assert (code, "has no split" in err) == (4, True)
+    for command in (["eval", tmp_path / long], ["compare", tmp_path / long, tmp_path / long]):
+        code, _, err = run(*command)
+        assert (code, "Cannot read" in err) == (4, True)
+    assert run("compare", "default", "default", "--on", tmp_path / long)[0] == 4
 
 
 def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
