@@ -45,13 +45,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def evaluate(options: argparse.Namespace, config: Config) -> int:
     """Measure how well searches find what is known to answer."""
     from colbert_mcp.measuring.comparing import check_writable, write_rows
-    from colbert_mcp.measuring.evaluating import evaluate
+    from colbert_mcp.measuring.evaluating import evaluate, in_use
     from colbert_mcp.render.measuring import eval_lines
 
+    how = _how(options)
     if options.rows is not None:
-        check_writable(options.rows)
+        settings = [] if options.config is None else [Path(options.config)]
+        check_writable(options.rows, [*in_use(config, options.dataset, how), *settings])
     with steps("reading", shown=not options.json) as step:
-        rows = evaluate(config, options.dataset, _how(options), _escaped(step))
+        rows = evaluate(config, options.dataset, how, _escaped(step))
     if options.rows is not None:
         write_rows(rows, options.rows)
     return show_result(rows.output, options, eval_lines)

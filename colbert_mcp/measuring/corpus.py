@@ -19,6 +19,8 @@ from colbert_mcp.errors import ConfigError, StoreError
 
 _PER_FOLDER = 1000
 _MARKER = "evaluation.json"
+DOCUMENTS = "documents"
+INDEX_PREFIX = "index-"
 _MADE_BY = {"colbert-mcp evaluation": 1}
 _MARKER_BYTES = 1024  # more than the marker ever has
 _IGNORE = ".ignore"
@@ -42,6 +44,11 @@ def workplace(keep: Path | None) -> Iterator[Path]:
     except OSError as error:
         raise StoreError(f"Cannot use the folder {keep} ({error.strerror}); choose another with --keep.") from None
     yield keep.resolve()
+
+
+def parts_of(keep: Path) -> list[Path]:
+    """What a folder that is kept has of its own: its mark, its documents and its indexes."""
+    return [keep / _MARKER, keep / DOCUMENTS, *keep.glob(f"{INDEX_PREFIX}*")]
 
 
 def _check_made_here(keep: Path) -> None:

@@ -71,14 +71,18 @@ def _check_regular(file: Path, status: os.stat_result) -> None:
         raise UnreadableDocumentError(f"{file} is not a regular file; give one that is.")
 
 
+def packed(file: Path) -> Path:
+    """What is read in the place of a file that is not there."""
+    return file.with_name(f"{file.name}.gz")
+
+
 def lines(file: Path) -> Iterator[tuple[Place, str]]:
     """The lines of ``file`` or else of ``file.gz``, in UTF-8, without those that are blank.
 
     Raises UnreadableDocumentError for a file that cannot be read, is damaged, is not UTF-8, or has a line of more than
     MAX_LINE_BYTES.
     """
-    packed = file.with_name(f"{file.name}.gz")
-    source = packed if is_there(packed) and not is_there(file) else file
+    source = packed(file) if is_there(packed(file)) and not is_there(file) else file
     try:
         with (
             open_regular(source) as stored,

@@ -749,6 +749,87 @@ def test_rows_that_cannot_be_written_are_told_before_anything_is_evaluated(
     assert not loaded
 
 
+@pytest.mark.parametrize("way", ["itself", "link", "hard link", "another name"])
+@pytest.mark.parametrize("name", ["set/corpus.jsonl", "set/queries.jsonl", "set/qrels/test.tsv", "set/qrels/dev.tsv"])
+def test_rows_replace_nothing_that_is_read(
+    tmp_path: Path, run: Run, loaded: list[FakeEncoder], name: str, way: str
+) -> None:
+    folder, target = dataset(tmp_path / "set"), tmp_path / name
+    (folder / "qrels" / "dev.tsv").write_text("")
+    rows = tmp_path / "rows.json"
+    if way == "link":
+        rows.symlink_to(target)
+    elif way == "hard link":
+        os.link(target, rows)
+    else:
+        rows = target if way == "itself" else target.parent / ".." / target.parent.name / target.name
+    refused(tmp_path, run, folder, rows)
+    assert not loaded
+
+
+def test_rows_replace_no_questions_settings_index_or_kept_folder(tmp_path: Path, run: Run, notes: Path) -> None:
+    run("index", notes)
+    file, keep, settings = tmp_path / "questions.jsonl", tmp_path / "kept", tmp_path / "settings.toml"
+    file.write_text(json.dumps({"question": "a queen cell", "expected": [{"path": "bees.txt"}]}))
+    settings.write_text("")
+    folder = dataset(tmp_path / "set")
+    assert run("eval", folder, "--keep", keep, "--rows", tmp_path / "rows.json")[0] == 0
+    refused(tmp_path, run, file, file)
+    refused(tmp_path, run, file, tmp_path / "index" / "rows.json")
+    refused(tmp_path, run, file, settings, "--config", settings)
+    refused(tmp_path, run, folder, folder / "queries.jsonl.gz")
+    (index,) = keep.glob("index-*")
+    for rows in (keep / "evaluation.json", keep / "documents" / "rows.json", index / "rows.json"):
+        refused(tmp_path, run, folder, rows, "--keep", keep)
+    assert run("eval", folder, "--keep", keep, "--rows", keep / "rows.json")[0] == 0
+    assert run("eval", folder, "--keep", keep, "--rows", keep / "rows.json")[0] == 0
+
+
+def refused(tmp_path: Path, run: Run, dataset: Path, rows: Path, *options: object) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, _, err = (
+        run(*options, "eval", dataset, "--rows", rows)
+        if "--config" in options
+        else run("eval", dataset, "--rows", rows, *options)
+    )
+    assert (code, "this evaluation reads or keeps it" in err) == (3, True), err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_evaluation_that_fails_leaves_no_rows_and_those_that_were(tmp_path: Path, run: Run) -> None:
+    rows = tmp_path / "rows.json"
+    assert run("eval", tmp_path / "absent", "--rows", rows)[0] == 4
+    assert list(tmp_path.iterdir()) == []
+    rows.write_text("earlier")
+    assert run("eval", tmp_path / "absent", "--rows", rows)[0] == 4
+    assert rows.read_text() == "earlier"
+
+
+def test_rows_are_written_through_a_link_with_the_rights_that_were(tmp_path: Path, run: Run) -> None:
+    rows, link = tmp_path / "rows.json", tmp_path / "link"
+    rows.write_text("earlier")
+    rows.chmod(0o640)
+    link.symlink_to(rows)
+    assert run("eval", dataset(tmp_path / "set"), "--rows", link)[0] == 0
+    assert link.is_symlink()
+    assert rows.stat().st_mode & 0o777 == 0o640
+    assert len(EvalRows.model_validate_json(rows.read_bytes()).rows) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "rows.json", "set"]
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder", "link to nothing", "name too long"])
+def test_rows_go_to_regular_files_alone(tmp_path: Path, run: Run, loaded: list[FakeEncoder], kind: str) -> None:
+    rows = tmp_path / ("a" * 300 if kind == "name too long" else "rows")
+    if kind == "link to nothing":
+        rows.symlink_to(tmp_path / "nothing")
+    elif kind != "name too long":
+        in_the_way(rows, kind)
+    code, _, err = run("eval", dataset(tmp_path / "set"), "--rows", rows)
+    assert (code, "choose another file with --rows" in err) == (3, True)
+    assert not loaded
+    assert not (tmp_path / "nothing").exists()
+
+
 def test_a_comparison_of_questions_asks_one_index_twice(
     tmp_path: Path, run: Run, notes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
