@@ -89,7 +89,7 @@ def check_writable(file: Path, in_use: Iterable[Path]) -> None:
 
 
 def write_rows(rows: EvalRows, file: Path) -> None:
-    """Write an evaluation with all of its queries, whole or not at all; raises ConfigError where it cannot be written."""
+    """Write an evaluation with all of its queries, whole or not at all; raises ConfigError where that fails."""
     try:
         target = _target(file)
         with _beside(target) as written:
@@ -122,7 +122,7 @@ def _refused(file: Path, reason: str) -> ConfigError:
 
 
 def _target(file: Path) -> Path:
-    """The file itself, or the one that it is a link to; raises ConfigError where that is no regular file, and OSError."""
+    """The file itself, or the one that it links to; raises ConfigError where that is no regular file, and OSError."""
     try:
         status = file.stat()
     except FileNotFoundError:

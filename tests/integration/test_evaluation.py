@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from colbert_mcp.measuring.labelled import read_labelled
 from colbert_mcp.measuring.metrics import METRICS, interval, per_query
 from colbert_mcp.measuring.questions import read_questions
 from colbert_mcp.measuring.reading import MAX_LINE_BYTES
+from colbert_mcp.render.measuring import eval_lines
 from colbert_mcp.results.measuring import CompareOutput, EvalOutput, EvalRow, EvalRows, Judged
 
 Run = Callable[..., tuple[int, str, str]]
@@ -721,6 +723,72 @@ def test_written_rows_are_compared(tmp_path: Path, run: Run) -> None:
     assert re.search(r"nDCG@10 +[01]\.\d{3} +[01]\.\d{3} +[+-]0\.\d{3} +[+-][01]\.\d{3} … ", out)
     assert "1 query changed; 1 shown" in out
     assert re.search(r"1\.000 → 0\.\d{3}  rank 1 → \S+ +q2: inspect hives|0\.\d{3} → 0\.\d{3}  rank 1 → 1 +q2", out)
+
+
+ALTERED: dict[str, tuple[tuple[str | int, ...], object]] = {
+    "a metric above one": (("rows", 0, "ndcg_at_10"), 1.5),
+    "a metric below none": (("rows", 0, "mrr_at_10"), -0.1),
+    "a metric that is no number": (("rows", 0, "recall_at_10"), math.nan),
+    "a metric without end": (("rows", 0, "recall_at_100"), math.inf),
+    "rank 0": (("rows", 0, "rank"), 0),
+    "a judged rank below one": (("rows", 0, "relevant", 0, "rank"), -1),
+    "relevance of nothing": (("rows", 0, "relevant", 0, "relevance"), 0),
+    "time that ran backwards": (("rows", 0, "search_ms"), -1.0),
+    "time without end": (("rows", 0, "encoding_ms"), math.inf),
+    "one id twice": (("rows", 1, "id"), "q1"),
+    "more queries than rows": (("output", "queries"), 3),
+    "fewer than no passages": (("output", "passages"), -1),
+    "fewer than no bytes": (("output", "bytes"), -1),
+    "candidates that are no number": (("output", "candidates"), math.nan),
+    "an unknown metric": (("output", "metrics"), [{"metric": "luck", "value": 1, "low": None, "high": None}]),
+    "an estimate above one": (("output", "metrics"), [{"metric": "mrr_at_10", "value": 2, "low": None, "high": None}]),
+    "a latency that is no number": (("output", "latency"), [{"what": "answer", "p50": math.nan, "p95": 1.0}]),
+}
+
+
+@pytest.mark.parametrize("case", ALTERED)
+def test_rows_that_no_evaluation_has_are_not_compared(tmp_path: Path, run: Run, case: str) -> None:
+    file, whole = tmp_path / "rows.json", rows(q1=(0.5, 1), q2=(1.0, 1)).model_dump(mode="json")
+    file.write_text(json.dumps(whole))
+    assert run("compare", file, file)[0] == 0
+    (*way, last), value = ALTERED[case]
+    part: Any = whole
+    for step in way:
+        part = part[step]
+    part[last] = value
+    file.write_text(json.dumps(whole))
+    code, _, err = run("compare", file, file)
+    assert (code, "is not what eval --rows writes" in err) == (4, True)
+
+
+def test_a_terminal_obeys_nothing_of_written_rows(tmp_path: Path, run: Run) -> None:
+    odd = "\x1b[2J\u202e\x07\n"
+    whole = rows(q1=(0.5, 1)).model_dump(mode="json")
+    for name in ("dataset", "split", "model", "device", "dtype", "reranker", "version"):
+        whole["output"][name] = odd
+    whole["output"]["settings"] = {odd: {odd: odd}}
+    whole["output"]["latency"] = [{"what": odd, "p50": 1.0, "p95": 1.0}]
+    whole["output"]["notices"] = [odd]
+    whole["rows"][0].update(id=odd, query=odd, first=[odd])
+    whole["rows"][0]["relevant"][0]["name"] = odd
+    (tmp_path / "a").write_text(json.dumps(whole))
+    whole["output"]["settings"] = {odd: {odd: "other"}}
+    whole["rows"][0].update(ndcg_at_10=1.0)
+    (tmp_path / "b").write_text(json.dumps(whole))
+    code, out, _ = run("compare", tmp_path / "a", tmp_path / "b")
+    assert code == 0
+    assert "1 query changed" in out
+    assert not {"\x1b", "\u202e", "\x07"} & set(out)
+    shown = list(
+        eval_lines(
+            EvalRows.model_validate_json((tmp_path / "a").read_bytes()).output.model_copy(update={"settings": {}})
+        )
+    )
+    assert not {"\x1b", "\u202e", "\x07", "\n"} & set("".join(line.plain for line in shown))
+    whole["rows"][0].update(query="other")
+    (tmp_path / "b").write_text(json.dumps(whole))
+    code, _, err = run("compare", tmp_path / "a", tmp_path / "b")
+    assert (code, "\x1b" in err) == (3, False)
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, run: Run) -> None:
