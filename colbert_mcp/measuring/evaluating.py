@@ -89,7 +89,8 @@ def evaluate(
 def in_use(config: Config, dataset: Path, how: Evaluation) -> list[Path]:
     """Files and folders that ``evaluate`` reads or keeps, there or not."""
     read = files_of(dataset) if is_folder(dataset) else [dataset, packed(dataset)]
-    return [*read, config.index_path, *(parts_of(how.keep) if how.keep is not None else [])]
+    kept = parts_of(how.keep) if how.keep is not None and is_folder(how.keep) else []
+    return [*read, config.index_path, *kept]
 
 
 def _on_labelled(config: Config, dataset: Path, how: Evaluation, step: Step, load: Loader) -> EvalRows:

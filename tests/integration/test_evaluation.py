@@ -241,6 +241,8 @@ def test_only_regular_files_are_asked_or_compared(tmp_path: Path, run: Run, kind
     for command in (["eval", tmp_path / "odd"], ["compare", tmp_path / "odd", tmp_path / "odd"]):
         code, _, err = run(*command)
         assert (code, "is not a regular file" in err) == (4, True)
+    code, _, err = run("compare", "default", tmp_path / "odd", "--on", dataset(tmp_path / "set"))
+    assert (code, "is not a regular file; give a configuration file" in err) == (3, True)
 
 
 def in_the_way(path: Path, kind: str) -> None:
@@ -274,6 +276,10 @@ def test_names_that_no_file_can_have_are_told(tmp_path: Path, run: Run) -> None:
         code, _, err = run(*command)
         assert (code, "Cannot read" in err) == (4, True)
     assert run("compare", "default", "default", "--on", tmp_path / long)[0] == 4
+    assert run("compare", "default", tmp_path / long, "--on", tmp_path / "set")[0] == 3
+    keep = ["--keep", tmp_path / long]
+    assert run("eval", tmp_path / "set", *keep)[0] == 6
+    assert run("eval", tmp_path / "set", *keep, "--rows", tmp_path / "rows.json")[0] == 6
 
 
 def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
