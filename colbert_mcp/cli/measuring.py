@@ -8,7 +8,7 @@ from typing import Any
 
 from colbert_mcp.cli.output import escape, show_result
 from colbert_mcp.cli.progress import steps
-from colbert_mcp.config import INDEX_VARIABLE, Config, IndexConfig, load_config
+from colbert_mcp.config import INDEX_VARIABLE, Config, IndexConfig, default_config_file, load_config
 from colbert_mcp.errors import ConfigError
 
 DEFAULT = "default"
@@ -45,13 +45,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def evaluate(options: argparse.Namespace, config: Config) -> int:
     """Measure how well searches find what is known to answer."""
     from colbert_mcp.measuring.comparing import check_writable, write_rows
-    from colbert_mcp.measuring.evaluating import evaluate
+    from colbert_mcp.measuring.evaluating import evaluate, in_use
     from colbert_mcp.render.measuring import eval_lines
 
+    how = _how(options)
     if options.rows is not None:
-        check_writable(options.rows)
+        settings = options.config or default_config_file()
+        check_writable(options.rows, [*in_use(config, options.dataset, how), settings])
     with steps("reading", shown=not options.json) as step:
-        rows = evaluate(config, options.dataset, _how(options), _escaped(step))
+        rows = evaluate(config, options.dataset, how, _escaped(step))
     if options.rows is not None:
         write_rows(rows, options.rows)
     return show_result(rows.output, options, eval_lines)
@@ -92,8 +94,13 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def _configuration(name: str, index: str | None) -> Config:
     """The configuration of a file, or the program's own defaults; of the index, option and environment win."""
+    from colbert_mcp.measuring.reading import is_there
+
     if name != DEFAULT:
-        return load_config(Path(name), index=index)
+        file = Path(name)
+        if is_there(file) and not file.is_file():
+            raise ConfigError(f"{file} is not a regular file; give a configuration file.")
+        return load_config(file, index=index)
     return Config(index=IndexConfig(path=index or os.environ.get(INDEX_VARIABLE, "")))
 
 

@@ -3,8 +3,11 @@
 Knows what ``evaluating`` returns; nothing of terminals.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,10 +21,12 @@ from colbert_mcp.errors import ConfigError, UnreadableDocumentError
 from colbert_mcp.measuring.corpus import workplace
 from colbert_mcp.measuring.evaluating import Evaluation, evaluate
 from colbert_mcp.measuring.metrics import METRICS, interval
+from colbert_mcp.measuring.reading import is_folder, open_regular
 from colbert_mcp.measuring.tallying import Step, candidate_recall, estimates, latencies, values_of
 from colbert_mcp.results.measuring import ChangedQuery, CompareOutput, Difference, EvalOutput, EvalRow, EvalRows
 
 _EQUAL = 1e-9
+_MAX_ROWS_BYTES = 2**30  # some hundred thousand queries
 
 
 def compare_configurations(
@@ -32,7 +37,7 @@ def compare_configurations(
     On a labelled set, both share an index where they make the same embeddings. A model that both name is loaded once.
     """
     load = lru_cache(maxsize=1)(load_encoder)
-    with workplace(how.keep) if dataset.is_dir() else nullcontext(how.keep) as folder:
+    with workplace(how.keep) if is_folder(dataset) else nullcontext(how.keep) as folder:
         own = replace(how, keep=folder)
         first, second = (
             evaluate(config, dataset, own, partial(_told, step, name), load) for name, config in (("A", a), ("B", b))
@@ -66,27 +71,44 @@ def compare(a: EvalRows, b: EvalRows) -> CompareOutput:
     )
 
 
-def check_writable(file: Path) -> None:
-    """Raise ConfigError where rows cannot be written to a file, before they are computed; it is made if need be."""
+def check_writable(file: Path, in_use: Iterable[Path]) -> None:
+    """Raise ConfigError where rows cannot be written to a file, before they are computed; nothing is left there.
+
+    ``in_use`` are the files and folders that the evaluation reads or keeps: rows replace none of them.
+    """
     try:
-        with file.open("ab"):
+        target = _target(file)
+        if any(_is_within(target, used) for used in in_use):
+            raise _refused(file, "this evaluation reads or keeps it")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise _refused(file, "it is read-only")
+        with _beside(target):
             pass
     except OSError as error:
-        raise _unwritable(file, error) from None
+        raise _refused(file, str(error.strerror)) from None
 
 
 def write_rows(rows: EvalRows, file: Path) -> None:
-    """Write an evaluation with all of its queries; raises ConfigError where that is not possible."""
+    """Write an evaluation with all of its queries, whole or not at all; raises ConfigError where that fails."""
     try:
-        file.write_text(rows.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        target = _target(file)
+        with _beside(target) as written:
+            written.write_text(rows.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            if target.exists():
+                written.chmod(stat.S_IMODE(target.stat().st_mode))
+            written.replace(target)
     except OSError as error:
-        raise _unwritable(file, error) from None
+        raise _refused(file, str(error.strerror)) from None
 
 
 def read_rows(file: Path) -> EvalRows:
     """What ``write_rows`` has written; raises UnreadableDocumentError for anything else."""
     try:
-        return EvalRows.model_validate_json(file.read_bytes())
+        with open_regular(file) as opened:
+            content = opened.read(_MAX_ROWS_BYTES + 1)
+        if len(content) > _MAX_ROWS_BYTES:
+            raise UnreadableDocumentError(f"{file} is not what eval --rows writes: it is too large.")
+        return EvalRows.model_validate_json(content)
     except OSError as error:
         raise UnreadableDocumentError(f"Cannot read {file} ({error.strerror}).") from None
     except ValidationError:
@@ -95,8 +117,41 @@ def read_rows(file: Path) -> EvalRows:
         ) from None
 
 
-def _unwritable(file: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"Cannot write {file} ({error.strerror}); choose another file with --rows.")
+def _refused(file: Path, reason: str) -> ConfigError:
+    return ConfigError(f"Cannot write {file} ({reason}); choose another file with --rows.")
+
+
+def _target(file: Path) -> Path:
+    """The file itself, or the one that it links to; raises ConfigError where that is no regular file, and OSError."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        if file.is_symlink():
+            raise _refused(file, "it is a link to nothing") from None
+    else:
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused(file, "it is not a regular file")
+    return file.resolve()
+
+
+def _is_within(target: Path, used: Path) -> bool:
+    """Whether a file is another, or below it, under whatever names."""
+    try:
+        own = used.resolve()
+        return target == own or own in target.parents or (target.exists() and own.exists() and target.samefile(own))
+    except (OSError, RuntimeError):
+        return False  # such as a loop of links: nothing that is read
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A new file in the same folder, which is deleted unless it is moved away."""
+    made = target.with_name(f".colbert-mcp-{secrets.token_hex(8)}")
+    made.touch(exist_ok=False)
+    try:
+        yield made
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def _judged(row: EvalRow) -> Mapping[str, int]:

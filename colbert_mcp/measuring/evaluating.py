@@ -20,10 +20,11 @@ from colbert_mcp.engine import Engine
 from colbert_mcp.errors import ConfigError, QueryError, StoreError
 from colbert_mcp.indexing.indexer import fingerprint
 from colbert_mcp.measuring.asking import asking, check_query
-from colbert_mcp.measuring.corpus import workplace, write_documents
-from colbert_mcp.measuring.labelled import Labelled, read_labelled
+from colbert_mcp.measuring.corpus import DOCUMENTS, INDEX_PREFIX, parts_of, workplace, write_documents
+from colbert_mcp.measuring.labelled import Labelled, files_of, read_labelled
 from colbert_mcp.measuring.metrics import library
 from colbert_mcp.measuring.questions import AskedQuestion, Expected, read_questions
+from colbert_mcp.measuring.reading import is_folder, packed
 from colbert_mcp.measuring.tallying import Probe, Step, ask_all, candidate_recall, estimates, latencies
 from colbert_mcp.results import IndexOutput
 from colbert_mcp.results.measuring import EvalOutput, EvalRows
@@ -78,11 +79,18 @@ def evaluate(
     if how.exhaustive < 0:
         raise QueryError(f"exhaustive is {how.exhaustive}; it must be 0 or more.")
     library()
-    if dataset.is_dir():
+    if is_folder(dataset):
         return _on_labelled(config, dataset, how, step, load or load_encoder)
     if how.keep is not None:
         raise ConfigError("--keep is for a labelled set, which is a folder; questions are asked of your own index.")
     return _on_questions(config, dataset, how, step, load or load_encoder)
+
+
+def in_use(config: Config, dataset: Path, how: Evaluation) -> list[Path]:
+    """Files and folders that ``evaluate`` reads or keeps, there or not."""
+    read = files_of(dataset) if is_folder(dataset) else [dataset, packed(dataset)]
+    kept = parts_of(how.keep) if how.keep is not None and is_folder(how.keep) else []
+    return [*read, config.index_path, *kept]
 
 
 def _on_labelled(config: Config, dataset: Path, how: Evaluation, step: Step, load: Loader) -> EvalRows:
@@ -96,10 +104,11 @@ def _on_labelled(config: Config, dataset: Path, how: Evaluation, step: Step, loa
         encoder = load(config.model)
         reranker = _reranker(config, how.mode, step)
         step("writing the documents")
-        documents = folder / "documents"
+        documents = folder / DOCUMENTS
         files = write_documents(labelled.documents, documents)
         ids = {os.fsencode(documents / path): name for path, name in files.items()}
-        own = config.model_copy(update={"index": IndexConfig(path=str(folder / f"index-{_digest(encoder, config)}"))})
+        name = f"{INDEX_PREFIX}{_digest(encoder, config)}"
+        own = config.model_copy(update={"index": IndexConfig(path=str(folder / name))})
         run = _indexed(own, encoder, documents, step)
         index = _Index(
             own, encoder, lambda _: probes, ids.__getitem__, dataset, reranker, how.split, run, _notices(labelled, run)

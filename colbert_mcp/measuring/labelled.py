@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colbert_mcp.errors import QueryError, UnreadableDocumentError
-from colbert_mcp.measuring.reading import Place, lines, name_of, records, text_of
+from colbert_mcp.measuring.reading import Place, is_folder, is_there, lines, name_of, packed, records, text_of
 
 MAX_RELEVANCE = 1000
 Relevance = dict[str, dict[str, int]]
@@ -72,6 +72,13 @@ def read_labelled(
     )
 
 
+def files_of(directory: Path) -> list[Path]:
+    """Where a labelled set is read from, or would be if it were there, and the folder of its judgements."""
+    judgements = directory / "qrels"
+    found = [directory / name for name in ("corpus.jsonl", "queries.jsonl")]
+    return [*found, *map(packed, found), judgements, *judgements.glob("*")]
+
+
 def _corpus(file: Path) -> dict[str, str]:
     corpus: dict[str, str] = {}
     for place, record in records(file):
@@ -86,7 +93,7 @@ def _corpus(file: Path) -> dict[str, str]:
 def _relevance(directory: Path, split: str) -> tuple[Relevance, int]:
     """What is relevant to each query, and how many queries were judged to have nothing."""
     file = directory / "qrels" / f"{split}.tsv"
-    if not file.is_file() and not file.with_name(f"{file.name}.gz").is_file():
+    if not is_there(file) and not is_there(packed(file)):
         raise UnreadableDocumentError(_no_split(directory, split))
     judged: Relevance = {}
     for place, line in lines(file):
@@ -104,7 +111,7 @@ def _relevance(directory: Path, split: str) -> tuple[Relevance, int]:
 
 
 def _no_split(directory: Path, split: str) -> str:
-    if not directory.is_dir():
+    if not is_folder(directory):
         return f"{directory} is not a folder; give a labelled set in BEIR's layout."
     splits = sorted(path.name.partition(".tsv")[0] for path in (directory / "qrels").glob("*.tsv*"))
     if not splits:

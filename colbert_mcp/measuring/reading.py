@@ -1,17 +1,24 @@
 """Files of JSON lines and of tab-separated columns, gzip'd or not, read with errors that name the line.
 
-A line ends at LF alone: texts may hold U+2028 or U+0085 as they are. Knows nothing of what is in them.
+A line ends at LF alone: texts may hold U+2028 or U+0085 as they are. Only regular files are read, since a FIFO or a
+device may never end, and only lines of a bounded length, since an archive may hold far more than its own size. Knows
+nothing of what is in them.
 """
 
 import gzip
 import json
+import os
+import stat
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from colbert_mcp.errors import UnreadableDocumentError
 
+MAX_LINE_BYTES = 64 * 2**20
 Record = dict[str, object]
 
 
@@ -27,16 +34,65 @@ class Place:
         return UnreadableDocumentError(f"{self.file}, line {self.line}: {what}.")
 
 
+def is_folder(path: Path) -> bool:
+    """Whether this is a folder; what cannot be looked at is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything; what cannot be looked at is not there."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def open_regular(file: Path) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading; raises UnreadableDocumentError for others, and OSError."""
+    _check_regular(file, file.stat())
+    opened = open(file, "rb", opener=_without_waiting)  # noqa: SIM115
+    try:
+        _check_regular(file, os.fstat(opened.fileno()))
+    except UnreadableDocumentError:
+        opened.close()
+        raise
+    return opened
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_regular(file: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableDocumentError(f"{file} is not a regular file; give one that is.")
+
+
+def packed(file: Path) -> Path:
+    """What is read in the place of a file that is not there."""
+    return file.with_name(f"{file.name}.gz")
+
+
 def lines(file: Path) -> Iterator[tuple[Place, str]]:
     """The lines of ``file`` or else of ``file.gz``, in UTF-8, without those that are blank.
 
-    Raises UnreadableDocumentError for a file that cannot be read, is damaged, or is not UTF-8.
+    Raises UnreadableDocumentError for a file that cannot be read, is damaged, is not UTF-8, or has a line of more than
+    MAX_LINE_BYTES.
     """
-    packed = file.with_name(f"{file.name}.gz")
-    source = packed if packed.is_file() and not file.is_file() else file
+    source = packed(file) if is_there(packed(file)) and not is_there(file) else file
     try:
-        with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as opened:
-            for number, line in enumerate(opened, 1):
+        with (
+            open_regular(source) as stored,
+            gzip.GzipFile(fileobj=stored) if source.suffix == ".gz" else nullcontext(stored) as opened,
+        ):
+            number = 0
+            while line := opened.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(line) > MAX_LINE_BYTES:
+                    raise Place(source, number).error(f"it is longer than {MAX_LINE_BYTES:,} bytes")
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 if text.strip():
                     yield Place(source, number), text.rstrip("\r\n")

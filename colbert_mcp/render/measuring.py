@@ -29,7 +29,7 @@ def eval_lines(output: EvalOutput) -> Iterator[Text]:
         )
     yield Text(f"{'':12}{'p50 ms':>{_WIDTH}}{'p95 ms':>{_WIDTH}}", style="dim")
     for latency in output.latency:
-        yield Text(f"{latency.what:12}{latency.p50:>{_WIDTH}.1f}{latency.p95:>{_WIDTH}.1f}")
+        yield Text(f"{safe(latency.what):12}{latency.p50:>{_WIDTH}.1f}{latency.p95:>{_WIDTH}.1f}")
     if output.candidate_recall_at_10 is not None:
         yield Text(f"Candidates hold {output.candidate_recall_at_10:.3f} of {_exhaustive(output)}.")
     for notice in output.notices:
@@ -49,7 +49,7 @@ def compare_lines(output: CompareOutput, names: tuple[str, str], changed: int) -
     first, second = ({latency.what: latency for latency in one.latency} for one in (output.a, output.b))
     for what in dict.fromkeys([*first, *second]):
         cells = _milliseconds(first.get(what)) + _milliseconds(second.get(what))
-        yield Text(f"{what:12}{cells}  ms, p50 and p95", style="dim")
+        yield Text(f"{safe(what):12}{cells}  ms, p50 and p95", style="dim")
     for letter, one in zip("AB", (output.a, output.b), strict=True):
         if one.candidate_recall_at_10 is not None:
             yield Text(

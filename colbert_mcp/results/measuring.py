@@ -3,29 +3,35 @@
 Not among the names of ``results`` itself: ``serve`` publishes none of these.
 """
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from colbert_mcp.results.base import Result
 from colbert_mcp.types import Mode
+
+# Means of ones may be a rounding above one.
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Rank = Annotated[int, Field(ge=1)]
 
 
 class Estimate(Result):
     """A metric over queries, 0 to 1, with its 95 % bootstrap interval."""
 
-    metric: str
-    value: float
-    low: float | None = Field(description="null for fewer than two queries")
-    high: float | None
+    metric: Literal["ndcg_at_10", "recall_at_10", "recall_at_100", "mrr_at_10"]
+    value: Share
+    low: Share | None = Field(description="null for fewer than two queries")
+    high: Share | None
 
 
 class Latency(Result):
     """Milliseconds that half, and 95 %, of the queries take at most."""
 
     what: str = Field(description="answer (encoding and search), encoding, search, or what of it a reranker takes")
-    p50: float
-    p95: float
+    p50: Amount
+    p95: Amount
 
 
 class EvalOutput(Result):
@@ -39,19 +45,19 @@ class EvalOutput(Result):
     device: str | None = Field(description="null where the mode loads no model")
     dtype: str | None
     reranker: str | None = Field(default=None, description="null where there is none, or the mode loads none")
-    queries: int
-    documents: int
-    passages: int
-    tokens: int
+    queries: Count
+    documents: Count
+    passages: Count
+    tokens: Count
     metrics: list[Estimate]
     latency: list[Latency]
-    candidates: float = Field(description="passages that were scored, mean over queries")
-    candidate_recall_at_10: float | None = Field(
+    candidates: Amount = Field(description="passages that were scored, mean over queries")
+    candidate_recall_at_10: Share | None = Field(
         description="share of the ten best passages by MaxSim over all stored tokens that were candidates"
     )
-    exhaustive_queries: int = Field(description="queries on which that was measured")
-    indexing_seconds: float | None = Field(description="null where nothing was indexed for this")
-    bytes: int = Field(description="disk use of the index, Chroma included")
+    exhaustive_queries: Count = Field(description="queries on which that was measured")
+    indexing_seconds: Amount | None = Field(description="null where nothing was indexed for this")
+    bytes: Count = Field(description="disk use of the index, Chroma included")
     settings: dict[str, dict[str, object]] = Field(description="of the sections model, documents, search and store")
     version: str
     notices: list[str]
@@ -61,8 +67,8 @@ class Judged(Result):
     """Something relevant to a query, and its rank from 1; null where it was not ranked."""
 
     name: str
-    relevance: int
-    rank: int | None
+    relevance: Annotated[int, Field(ge=1)]
+    rank: Rank | None
 
 
 class EvalRow(Result):
@@ -70,17 +76,17 @@ class EvalRow(Result):
 
     id: str
     query: str
-    ndcg_at_10: float
-    recall_at_10: float
-    recall_at_100: float
-    mrr_at_10: float
-    rank: int | None = Field(description="of the first that is relevant, from 1")
+    ndcg_at_10: Share
+    recall_at_10: Share
+    recall_at_100: Share
+    mrr_at_10: Share
+    rank: Rank | None = Field(description="of the first that is relevant, from 1")
     relevant: list[Judged]
     first: list[str] = Field(description="the ten that came first")
-    encoding_ms: float
-    search_ms: float
-    reranking_ms: float | None = Field(default=None, description="of the search; null without a reranker")
-    candidate_recall_at_10: float | None
+    encoding_ms: Amount
+    search_ms: Amount
+    reranking_ms: Amount | None = Field(default=None, description="of the search; null without a reranker")
+    candidate_recall_at_10: Share | None
 
 
 class EvalRows(Result):
@@ -89,6 +95,12 @@ class EvalRows(Result):
     format: Literal["colbert-mcp rows 1"] = "colbert-mcp rows 1"
     output: EvalOutput
     rows: list[EvalRow]
+
+    @model_validator(mode="after")
+    def _each_query_once(self) -> Self:
+        if len({row.id for row in self.rows}) != len(self.rows) or self.output.queries != len(self.rows):
+            raise ValueError("a query is there twice, or they are not as many as was said")
+        return self
 
 
 class Difference(Result):

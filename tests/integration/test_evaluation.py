@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ from colbert_mcp.measuring.evaluating import Evaluation, evaluate
 from colbert_mcp.measuring.labelled import read_labelled
 from colbert_mcp.measuring.metrics import METRICS, interval, per_query
 from colbert_mcp.measuring.questions import read_questions
+from colbert_mcp.measuring.reading import MAX_LINE_BYTES
+from colbert_mcp.render.measuring import eval_lines
 from colbert_mcp.results.measuring import CompareOutput, EvalOutput, EvalRow, EvalRows, Judged
 
 Run = Callable[..., tuple[int, str, str]]
@@ -222,6 +225,63 @@ def test_a_damaged_archive_is_told_as_such(tmp_path: Path, case: str) -> None:
         read_labelled(folder)
 
 
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv", "corpus.jsonl.gz"])
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder"])
+def test_only_regular_files_of_a_set_are_read(tmp_path: Path, name: str, kind: str) -> None:
+    folder = dataset(tmp_path / "set")
+    (folder / name.removesuffix(".gz")).unlink()
+    in_the_way(folder / name, kind)
+    with pytest.raises(UnreadableDocumentError, match="is not a regular file"):
+        read_labelled(folder)
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device"])
+def test_only_regular_files_are_asked_or_compared(tmp_path: Path, run: Run, kind: str) -> None:
+    in_the_way(tmp_path / "odd", kind)
+    for command in (["eval", tmp_path / "odd"], ["compare", tmp_path / "odd", tmp_path / "odd"]):
+        code, _, err = run(*command)
+        assert (code, "is not a regular file" in err) == (4, True)
+    code, _, err = run("compare", "default", tmp_path / "odd", "--on", dataset(tmp_path / "set"))
+    assert (code, "is not a regular file; give a configuration file" in err) == (3, True)
+
+
+def in_the_way(path: Path, kind: str) -> None:
+    """Something that is no regular file."""
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to(os.devnull)
+    else:
+        path.mkdir()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_beyond_measure_is_told_before_it_is_read_whole(tmp_path: Path, packed: bool) -> None:
+    folder = dataset(tmp_path / "set")
+    (folder / "corpus.jsonl").unlink()
+    content = b"\n" + b" " * (MAX_LINE_BYTES + 1)
+    if packed:
+        (folder / "corpus.jsonl.gz").write_bytes(gzip.compress(content * 4, 1))
+    else:
+        (folder / "corpus.jsonl").write_bytes(content)
+    with pytest.raises(UnreadableDocumentError, match="line 2: it is longer than 67,108,864 bytes"):
+        read_labelled(folder)
+
+
+def test_names_that_no_file_can_have_are_told(tmp_path: Path, run: Run) -> None:
+    long = "a" * 300
+    code, _, err = run("eval", dataset(tmp_path / "set"), "--split", long)
+    assert (code, "has no split" in err) == (4, True)
+    for command in (["eval", tmp_path / long], ["compare", tmp_path / long, tmp_path / long]):
+        code, _, err = run(*command)
+        assert (code, "Cannot read" in err) == (4, True)
+    assert run("compare", "default", "default", "--on", tmp_path / long)[0] == 4
+    assert run("compare", "default", tmp_path / long, "--on", tmp_path / "set")[0] == 3
+    keep = ["--keep", tmp_path / long]
+    assert run("eval", tmp_path / "set", *keep)[0] == 6
+    assert run("eval", tmp_path / "set", *keep, "--rows", tmp_path / "rows.json")[0] == 6
+
+
 def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "set", split="dev")
     with pytest.raises(UnreadableDocumentError, match=r"no split test; choose one with --split: dev\."):
@@ -373,6 +433,73 @@ def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, run: Run, n
     (kept / "documents").write_text("in the way")
     code, _, err = run("eval", tmp_path / "set", "--keep", kept)
     assert (code, "Cannot write documents below" in err) == (6, True)
+
+
+@pytest.mark.parametrize("marker", ["{}", '{"score": 0.5}', "not JSON", "[" * 5000, json.dumps(list(range(5000)))])
+def test_a_folder_whose_evaluation_is_another_programs_is_not_written_to(tmp_path: Path, run: Run, marker: str) -> None:
+    keep = tmp_path / "mine"
+    (keep / "documents" / "letters").mkdir(parents=True)
+    (keep / "documents" / "letters" / "aunt.txt").write_text("mine")
+    (keep / "evaluation.json").write_text(marker)
+    before = sorted(keep.rglob("*"))
+    code, _, err = run("eval", dataset(tmp_path / "set"), "--keep", keep)
+    assert (code, "holds other files" in err) == (3, True)
+    assert sorted(keep.rglob("*")) == before
+
+
+PLANTED = [
+    "evaluation.json",
+    "documents",
+    "documents/.ignore",
+    "documents/0000",
+    "documents/0000/0000000.txt",
+    "documents/0001",
+    "documents/other",
+    "documents/0000/other",
+]
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_no_link_in_a_kept_folder_is_followed(tmp_path: Path, run: Run, name: str) -> None:
+    folder, keep, elsewhere = dataset(tmp_path / "set"), tmp_path / "kept", tmp_path / "elsewhere"
+    assert run("eval", folder, "--keep", keep)[0] == 0
+    planted = keep / name
+    if planted.exists():
+        shutil.move(planted, elsewhere)
+    else:
+        elsewhere.mkdir()
+        (elsewhere / "aunt.txt").write_text("mine")
+    planted.symlink_to(elsewhere)
+    (folder / "corpus.jsonl").write_text(
+        "\n".join(json.dumps({"_id": name, "text": f"{text} More."}) for name, text in list(CORPUS.items())[:4])
+    )
+    (keep / "documents" / "0000" / "0000001.txt").write_text("changed")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, _, err = run("eval", folder, "--keep", keep)
+    assert (code in (3, 6), str(planted) in err.replace("\n", "")) == (True, True), err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["x.txt", "letters/aunt.txt", "0000/aunt.txt", "0000/0000000.txt/aunt.txt"])
+def test_what_else_lies_among_documents_is_told_and_kept(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "documents"
+    stray = folder / name
+    stray.parent.mkdir(parents=True)
+    stray.write_text("mine")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(StoreError, match=r"was not written there by an evaluation; move it away"):
+        write_documents({"d0": "text", "d1": "other"}, folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_document_that_is_also_another_file_leaves_that_one_as_it_is(tmp_path: Path) -> None:
+    folder, mine = tmp_path / "documents", tmp_path / "mine.txt"
+    (folder / "0000").mkdir(parents=True)
+    mine.write_text("mine")
+    os.link(mine, folder / "0000" / "0000000.txt")
+    write_documents({"d0": "text"}, folder)
+    assert mine.read_text() == "mine"
+    assert (folder / "0000" / "0000000.txt").read_text() == "text"
 
 
 def test_documents_are_written_once_and_those_that_are_gone_deleted(tmp_path: Path) -> None:
@@ -607,6 +734,72 @@ def test_written_rows_are_compared(tmp_path: Path, run: Run) -> None:
     assert re.search(r"1\.000 → 0\.\d{3}  rank 1 → \S+ +q2: inspect hives|0\.\d{3} → 0\.\d{3}  rank 1 → 1 +q2", out)
 
 
+ALTERED: dict[str, tuple[tuple[str | int, ...], object]] = {
+    "a metric above one": (("rows", 0, "ndcg_at_10"), 1.5),
+    "a metric below none": (("rows", 0, "mrr_at_10"), -0.1),
+    "a metric that is no number": (("rows", 0, "recall_at_10"), math.nan),
+    "a metric without end": (("rows", 0, "recall_at_100"), math.inf),
+    "rank 0": (("rows", 0, "rank"), 0),
+    "a judged rank below one": (("rows", 0, "relevant", 0, "rank"), -1),
+    "relevance of nothing": (("rows", 0, "relevant", 0, "relevance"), 0),
+    "time that ran backwards": (("rows", 0, "search_ms"), -1.0),
+    "time without end": (("rows", 0, "encoding_ms"), math.inf),
+    "one id twice": (("rows", 1, "id"), "q1"),
+    "more queries than rows": (("output", "queries"), 3),
+    "fewer than no passages": (("output", "passages"), -1),
+    "fewer than no bytes": (("output", "bytes"), -1),
+    "candidates that are no number": (("output", "candidates"), math.nan),
+    "an unknown metric": (("output", "metrics"), [{"metric": "luck", "value": 1, "low": None, "high": None}]),
+    "an estimate above one": (("output", "metrics"), [{"metric": "mrr_at_10", "value": 2, "low": None, "high": None}]),
+    "a latency that is no number": (("output", "latency"), [{"what": "answer", "p50": math.nan, "p95": 1.0}]),
+}
+
+
+@pytest.mark.parametrize("case", ALTERED)
+def test_rows_that_no_evaluation_has_are_not_compared(tmp_path: Path, run: Run, case: str) -> None:
+    file, whole = tmp_path / "rows.json", rows(q1=(0.5, 1), q2=(1.0, 1)).model_dump(mode="json")
+    file.write_text(json.dumps(whole))
+    assert run("compare", file, file)[0] == 0
+    (*way, last), value = ALTERED[case]
+    part: Any = whole
+    for step in way:
+        part = part[step]
+    part[last] = value
+    file.write_text(json.dumps(whole))
+    code, _, err = run("compare", file, file)
+    assert (code, "is not what eval --rows writes" in err) == (4, True)
+
+
+def test_a_terminal_obeys_nothing_of_written_rows(tmp_path: Path, run: Run) -> None:
+    odd = "\x1b[2J\u202e\x07\n"
+    whole = rows(q1=(0.5, 1)).model_dump(mode="json")
+    for name in ("dataset", "split", "model", "device", "dtype", "reranker", "version"):
+        whole["output"][name] = odd
+    whole["output"]["settings"] = {odd: {odd: odd}}
+    whole["output"]["latency"] = [{"what": odd, "p50": 1.0, "p95": 1.0}]
+    whole["output"]["notices"] = [odd]
+    whole["rows"][0].update(id=odd, query=odd, first=[odd])
+    whole["rows"][0]["relevant"][0]["name"] = odd
+    (tmp_path / "a").write_text(json.dumps(whole))
+    whole["output"]["settings"] = {odd: {odd: "other"}}
+    whole["rows"][0].update(ndcg_at_10=1.0)
+    (tmp_path / "b").write_text(json.dumps(whole))
+    code, out, _ = run("compare", tmp_path / "a", tmp_path / "b")
+    assert code == 0
+    assert "1 query changed" in out
+    assert not {"\x1b", "\u202e", "\x07"} & set(out)
+    shown = list(
+        eval_lines(
+            EvalRows.model_validate_json((tmp_path / "a").read_bytes()).output.model_copy(update={"settings": {}})
+        )
+    )
+    assert not {"\x1b", "\u202e", "\x07", "\n"} & set("".join(line.plain for line in shown))
+    whole["rows"][0].update(query="other")
+    (tmp_path / "b").write_text(json.dumps(whole))
+    code, _, err = run("compare", tmp_path / "a", tmp_path / "b")
+    assert (code, "\x1b" in err) == (3, False)
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, run: Run) -> None:
     with pytest.raises(ConfigError, match="no query in common"):
         compare(rows(q1=(0.5, 1)), rows(q2=(0.5, 1)))
@@ -631,6 +824,87 @@ def test_rows_that_cannot_be_written_are_told_before_anything_is_evaluated(
     code, _, err = run("eval", dataset(tmp_path / "set"), "--rows", tmp_path / "absent" / "rows.json")
     assert (code, "choose another file with --rows" in err) == (3, True)
     assert not loaded
+
+
+@pytest.mark.parametrize("way", ["itself", "link", "hard link", "another name"])
+@pytest.mark.parametrize("name", ["set/corpus.jsonl", "set/queries.jsonl", "set/qrels/test.tsv", "set/qrels/dev.tsv"])
+def test_rows_replace_nothing_that_is_read(
+    tmp_path: Path, run: Run, loaded: list[FakeEncoder], name: str, way: str
+) -> None:
+    folder, target = dataset(tmp_path / "set"), tmp_path / name
+    (folder / "qrels" / "dev.tsv").write_text("")
+    rows = tmp_path / "rows.json"
+    if way == "link":
+        rows.symlink_to(target)
+    elif way == "hard link":
+        os.link(target, rows)
+    else:
+        rows = target if way == "itself" else target.parent / ".." / target.parent.name / target.name
+    refused(tmp_path, run, folder, rows)
+    assert not loaded
+
+
+def test_rows_replace_no_questions_settings_index_or_kept_folder(tmp_path: Path, run: Run, notes: Path) -> None:
+    run("index", notes)
+    file, keep, settings = tmp_path / "questions.jsonl", tmp_path / "kept", tmp_path / "settings.toml"
+    file.write_text(json.dumps({"question": "a queen cell", "expected": [{"path": "bees.txt"}]}))
+    settings.write_text("")
+    folder = dataset(tmp_path / "set")
+    assert run("eval", folder, "--keep", keep, "--rows", tmp_path / "rows.json")[0] == 0
+    refused(tmp_path, run, file, file)
+    refused(tmp_path, run, file, tmp_path / "index" / "rows.json")
+    refused(tmp_path, run, file, settings, "--config", settings)
+    refused(tmp_path, run, folder, folder / "queries.jsonl.gz")
+    (index,) = keep.glob("index-*")
+    for rows in (keep / "evaluation.json", keep / "documents" / "rows.json", index / "rows.json"):
+        refused(tmp_path, run, folder, rows, "--keep", keep)
+    assert run("eval", folder, "--keep", keep, "--rows", keep / "rows.json")[0] == 0
+    assert run("eval", folder, "--keep", keep, "--rows", keep / "rows.json")[0] == 0
+
+
+def refused(tmp_path: Path, run: Run, dataset: Path, rows: Path, *options: object) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, _, err = (
+        run(*options, "eval", dataset, "--rows", rows)
+        if "--config" in options
+        else run("eval", dataset, "--rows", rows, *options)
+    )
+    assert (code, "this evaluation reads or keeps it" in err) == (3, True), err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_evaluation_that_fails_leaves_no_rows_and_those_that_were(tmp_path: Path, run: Run) -> None:
+    rows = tmp_path / "rows.json"
+    assert run("eval", tmp_path / "absent", "--rows", rows)[0] == 4
+    assert list(tmp_path.iterdir()) == []
+    rows.write_text("earlier")
+    assert run("eval", tmp_path / "absent", "--rows", rows)[0] == 4
+    assert rows.read_text() == "earlier"
+
+
+def test_rows_are_written_through_a_link_with_the_rights_that_were(tmp_path: Path, run: Run) -> None:
+    rows, link = tmp_path / "rows.json", tmp_path / "link"
+    rows.write_text("earlier")
+    rows.chmod(0o640)
+    link.symlink_to(rows)
+    assert run("eval", dataset(tmp_path / "set"), "--rows", link)[0] == 0
+    assert link.is_symlink()
+    assert rows.stat().st_mode & 0o777 == 0o640
+    assert len(EvalRows.model_validate_json(rows.read_bytes()).rows) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "rows.json", "set"]
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "folder", "link to nothing", "name too long"])
+def test_rows_go_to_regular_files_alone(tmp_path: Path, run: Run, loaded: list[FakeEncoder], kind: str) -> None:
+    rows = tmp_path / ("a" * 300 if kind == "name too long" else "rows")
+    if kind == "link to nothing":
+        rows.symlink_to(tmp_path / "nothing")
+    elif kind != "name too long":
+        in_the_way(rows, kind)
+    code, _, err = run("eval", dataset(tmp_path / "set"), "--rows", rows)
+    assert (code, "choose another file with --rows" in err) == (3, True)
+    assert not loaded
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_comparison_of_questions_asks_one_index_twice(
