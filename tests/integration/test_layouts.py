@@ -23,6 +23,7 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import load_encoder
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
+from colbert_mcp.encoder.json_files import read_json
 from colbert_mcp.encoder.loading import settings_of
 from colbert_mcp.encoder.weights import tensor_shapes
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
@@ -319,6 +320,39 @@ def test_a_checkpoint_of_pipes_and_devices_is_refused_before_a_loader_waits_for_
     os.mkfifo(tmp_path / name)
     with pytest.raises(EncoderError, match=f"{name} is neither a file nor a folder"):
         settings_of(ModelConfig(name=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "modules.json",
+        "tokenizer_config.json",
+        "1_Dense/config.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+    ],
+)
+def test_a_pipe_in_place_of_a_configuration_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    miniature.pylate(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom colbert_mcp.config import ModelConfig\n"
+        "from colbert_mcp.encoder.loading import settings_of\nsettings_of(ModelConfig(name=sys.argv[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert f"EncoderError: {tmp_path / name} is neither a file nor a folder" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["config.json", "modules.json", "1_Dense/config.json"])
+def test_a_configuration_is_read_from_a_regular_file_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to("/dev/null")
+    with pytest.raises(EncoderError, match="is neither a file nor a folder"):
+        read_json(tmp_path / name)
 
 
 def test_weights_that_cannot_be_read_are_told_from_broken_ones(tmp_path: Path) -> None:

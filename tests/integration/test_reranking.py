@@ -340,6 +340,11 @@ def test_a_hub_id_is_read_from_the_cache_alone(tmp_path: Path, model: Path, monk
     assert asked == [True]
 
 
+def test_a_name_that_can_be_no_path_is_told_as_such() -> None:
+    with pytest.raises(ModelNotFoundError, match="There is no folder"):
+        load_reranker(SearchConfig(reranker=f"/{'a' * 300}"), ModelConfig())
+
+
 def test_a_relative_name_is_a_folder_beside_the_configuration(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,6 +414,14 @@ def with_pipe(model: Path) -> None:
     os.mkfifo(model / "README.md")
 
 
+def with_pipe_for(name: str) -> Callable[[Path], None]:
+    def change(model: Path) -> None:
+        (model / name).unlink(missing_ok=True)
+        os.mkfifo(model / name)
+
+    return change
+
+
 REFUSED = {
     "pickle": (with_pickle, "a pickle, which can run code"),
     "code": (with_config(auto_map={"AutoModelForSequenceClassification": "m.M"}), "code of its own"),
@@ -437,6 +450,9 @@ REFUSED = {
     "no model": (lambda model: (model / "config.json").unlink(), "no config.json"),
     "no configuration": (lambda model: (model / "config.json").write_text("{"), "Cannot read"),
     "a pipe": (with_pipe, "neither a file nor a folder"),
+    "a pipe for a configuration": (with_pipe_for("config.json"), "neither a file nor a folder"),
+    "a pipe for modules": (with_pipe_for("modules.json"), "neither a file nor a folder"),
+    "a pipe for the tokenizer's": (with_pipe_for("tokenizer_config.json"), "neither a file nor a folder"),
     "an unknown type": (with_config(model_type="none-of-these"), "Cannot load the reranker"),
     "another type": (lambda model: T5Config(vocab_size=220, d_model=32, d_ff=64, architectures=["T5ForSequenceClassification"], num_labels=1).save_pretrained(model), "Cannot load|lack"),
 }  # fmt: skip
