@@ -36,7 +36,7 @@ from colbert_mcp.encoder.passes import Sharing, at_once, share
 from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import ExactTokenizer
-from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
+from colbert_mcp.encoder.weights import check_all_layers, is_pooler, tensor_shapes, unmatched, weights_file
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
@@ -100,8 +100,9 @@ def pylate_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def _check_backbone(backbone: Any, directory: Path) -> None:
-    """Raise EncoderError where a part of the backbone came from no file: it would be random, in silence."""
+    """Raise EncoderError where a part of the backbone came from no file, random in silence, or was left out."""
     names = [name for name, _ in backbone.named_parameters()]
+    check_all_layers(names, str(backbone.base_model_prefix), directory, "model")
     if not unmatched(names, str(backbone.base_model_prefix), tensor_shapes(weights_file(directory))):
         return
     # Names may have been translated while loading: the loader itself knows.

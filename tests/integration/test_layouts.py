@@ -373,7 +373,6 @@ def _without_lower_case(tokenizer: Path) -> None:
         lambda model: edit(model / "config.json", hidden_act="relu"),
         lambda model: edit(model / "config.json", num_attention_heads=4),
         lambda model: edit(model / "config.json", layer_norm_eps=0.5),
-        lambda model: edit(model / "config.json", num_hidden_layers=1),
         lambda model: edit(model / "tokenizer_config.json", tokenizer_class="BertTokenizer", do_lower_case=False),
         lambda model: edit(model / "tokenizer_config.json", additional_special_tokens=["M"]),
         lambda model: _without_lower_case(model / "tokenizer.json"),
@@ -418,6 +417,39 @@ def test_weights_that_are_missing_are_refused_and_not_made_up(tmp_path: Path) ->
     save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(EncoderError, match="would be random"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        (1, r"fewer layers than model.safetensors holds: 16 tensors \(such as .*encoder\.layer\.1\."),
+        (0, "to 0; a"),
+        (-3, "to -3; a"),
+    ],
+)
+def test_layers_that_would_be_left_out_are_refused(
+    tmp_path: Path, layout: Callable[[Path], Path], layers: int, reason: str
+) -> None:
+    layout(tmp_path)
+    edit(tmp_path / "config.json", num_hidden_layers=layers)
+    with pytest.raises(EncoderError, match=reason):
+        load(tmp_path)
+
+
+def test_heads_and_buffers_beside_the_backbones_layers_are_left_out(tmp_path: Path) -> None:
+    miniature.stanford(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    for name in (
+        "bert.embeddings.position_ids",
+        "bert.pooler.dense.weight",
+        "cls.predictions.0.bias",
+        "lm_head.layers.7.weight",
+        "bert.encoder.layer.1.attention.rotary.inv_freq",
+    ):
+        tensors[name] = torch.zeros(miniature.HIDDEN, miniature.HIDDEN)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    assert load(tmp_path).encode_query("bread").token_embeddings.shape == (16, miniature.DIMENSION)
 
 
 def test_former_names_of_parameters_are_known(tmp_path: Path) -> None:

@@ -422,6 +422,14 @@ def with_pipe_for(name: str) -> Callable[[Path], None]:
     return change
 
 
+def with_inputs(names: list[str]) -> Callable[[Path], None]:
+    def change(model: Path) -> None:
+        settings = json.loads((model / "tokenizer_config.json").read_text())
+        (model / "tokenizer_config.json").write_text(json.dumps({**settings, "model_input_names": names}))
+
+    return change
+
+
 REFUSED = {
     "pickle": (with_pickle, "a pickle, which can run code"),
     "code": (with_config(auto_map={"AutoModelForSequenceClassification": "m.M"}), "code of its own"),
@@ -453,6 +461,13 @@ REFUSED = {
     "a pipe for a configuration": (with_pipe_for("config.json"), "neither a file nor a folder"),
     "a pipe for modules": (with_pipe_for("modules.json"), "neither a file nor a folder"),
     "a pipe for the tokenizer's": (with_pipe_for("tokenizer_config.json"), "neither a file nor a folder"),
+    "no mask": (with_inputs(["input_ids"]), r"gives the inputs \['input_ids'\]; input_ids and attention_mask are needed"),
+    "another input": (with_inputs(["input_ids", "attention_mask", "evil"]), "no others are known"),
+    "an input in place of the mask": (with_inputs(["input_ids", "evil"]), "no others are known"),
+    "no inputs": (with_inputs([]), "gives the inputs"),
+    "a layer left out": (with_config(num_hidden_layers=1), r"fewer layers than .*bert\.encoder\.layer\.1\."),
+    "no layers": (with_config(num_hidden_layers=0), "sets num_hidden_layers to 0"),
+    "fewer than no layers": (with_config(num_hidden_layers=-3), "sets num_hidden_layers to -3"),
     "an unknown type": (with_config(model_type="none-of-these"), "Cannot load the reranker"),
     "another type": (lambda model: T5Config(vocab_size=220, d_model=32, d_ff=64, architectures=["T5ForSequenceClassification"], num_labels=1).save_pretrained(model), "Cannot load|lack"),
 }  # fmt: skip
