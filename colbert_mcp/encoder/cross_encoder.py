@@ -18,11 +18,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
 from colbert_mcp.encoder.batching import Batch, Budget, Waiting
-from colbert_mcp.encoder.colbert import LOADING_ERRORS, silence_loading
+from colbert_mcp.encoder.colbert import silence_loading
 from colbert_mcp.encoder.hardware import choose_batch_tokens, choose_device, choose_dtype, is_out_of_memory
 from colbert_mcp.encoder.passes import THREADS, Sharing, at_once, share
 from colbert_mcp.encoder.reranking import CrossEncoderCheckpoint
-from colbert_mcp.encoder.weights import check_all_layers
+from colbert_mcp.encoder.weights import check_all_layers, check_vocabulary
 from colbert_mcp.errors import EncoderError
 
 _STEPS = (16, 1)  # lengths and rows are rounded up to; see ``batching``
@@ -52,9 +52,12 @@ def load_cross_encoder(checkpoint: CrossEncoderCheckpoint, name: str, config: Mo
             )
         names = [name for name, _ in model.named_parameters()]
         check_all_layers(names, str(model.base_model_prefix), directory, "reranker")
+        check_vocabulary(tokenizer, model, directory, "reranker")
         reranker = CrossEncoderReranker(model.to(device), tokenizer, checkpoint, name, config)
         reranker.scores(*_TRIAL)
-    except LOADING_ERRORS as error:
+    except EncoderError:
+        raise
+    except Exception as error:  # a stranger's numbers reach every line of the loader
         raise EncoderError(f"Cannot load the reranker in {directory}: {error}") from error
     return reranker
 

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from colbert_mcp.errors import EncoderError
 
@@ -113,6 +114,24 @@ def check_all_layers(parameters: Iterable[str], prefix: str, directory: Path, wh
         raise EncoderError(
             f"The config.json of the {what} in {directory} asks for fewer layers than {WEIGHTS} holds: "
             f"{len(left_out)} tensors (such as {left_out[0]}) would be left out."
+        )
+
+
+def check_vocabulary(tokenizer: Any, model: Any, directory: Path, what: str) -> None:
+    """Raise EncoderError where the tokenizer has ids that the embedding in a directory's weights has no row for.
+
+    ``model`` is what transformers loaded from there; rows that were added to it since would be random.
+    """
+    rows = model.get_input_embeddings().weight
+    shapes = tensor_shapes(weights_file(directory))
+    name = next((name for name, parameter in model.named_parameters() if parameter is rows), "")
+    stored = shapes.get(name) or shapes.get(f"{model.base_model_prefix}.{name}") or rows.shape
+    least = min(stored[0], rows.shape[0])
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1], default=("", -1))
+    if largest >= least:
+        raise EncoderError(
+            f"The tokenizer of the {what} in {directory} has the token {token[:80]!r} with the id {largest}, and the "
+            f"embedding has {least} rows."
         )
 
 

@@ -452,6 +452,42 @@ def test_heads_and_buffers_beside_the_backbones_layers_are_left_out(tmp_path: Pa
     assert load(tmp_path).encode_query("bread").token_embeddings.shape == (16, miniature.DIMENSION)
 
 
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+@pytest.mark.parametrize(
+    "values", [{"num_attention_heads": 0}, {"pad_token_id": 10**9}, {"model_type": ["a"]}, {"vocab_size": 0}]
+)
+def test_numbers_that_no_model_has_are_told_as_an_error_of_the_model(
+    tmp_path: Path, layout: Callable[[Path], Path], values: dict[str, object]
+) -> None:
+    layout(tmp_path)
+    edit(tmp_path / "config.json", **values)
+    with pytest.raises(EncoderError, match="Cannot load the model in"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+@pytest.mark.parametrize("number", ["next", 100_000])
+def test_a_token_beyond_the_embedding_is_refused(
+    tmp_path: Path, layout: Callable[[Path], Path], number: int | str
+) -> None:
+    file = layout(tmp_path) / "tokenizer.json"
+    known = json.loads(file.read_text())
+    identifier = len(known["model"]["vocab"]) if number == "next" else number
+    known["model"]["vocab"]["windmill"] = identifier
+    file.write_text(json.dumps(known))
+    with pytest.raises(EncoderError, match=f"has the token 'windmill' with the id {identifier}, and the embedding has"):
+        load(tmp_path)
+
+
+def test_a_token_that_was_added_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
+    miniature.pylate(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.add_tokens(["windmill"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(EncoderError, match="has the token 'windmill'"):
+        load(tmp_path)
+
+
 def test_former_names_of_parameters_are_known(tmp_path: Path) -> None:
     miniature.stanford(tmp_path / "a")
     miniature.stanford(tmp_path / "b")

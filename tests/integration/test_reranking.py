@@ -430,6 +430,12 @@ def with_inputs(names: list[str]) -> Callable[[Path], None]:
     return change
 
 
+def with_token(model: Path) -> None:
+    known = json.loads((model / "tokenizer.json").read_text())
+    known["model"]["vocab"]["mill"] = 100_000
+    (model / "tokenizer.json").write_text(json.dumps(known))
+
+
 REFUSED = {
     "pickle": (with_pickle, "a pickle, which can run code"),
     "code": (with_config(auto_map={"AutoModelForSequenceClassification": "m.M"}), "code of its own"),
@@ -468,6 +474,12 @@ REFUSED = {
     "a layer left out": (with_config(num_hidden_layers=1), r"fewer layers than .*bert\.encoder\.layer\.1\."),
     "no layers": (with_config(num_hidden_layers=0), "sets num_hidden_layers to 0"),
     "fewer than no layers": (with_config(num_hidden_layers=-3), "sets num_hidden_layers to -3"),
+    "no attention heads": (with_config(num_attention_heads=0), "Cannot load the reranker"),
+    "padding beyond the vocabulary": (with_config(pad_token_id=10**9), "Cannot load the reranker"),
+    "an empty vocabulary": (with_config(vocab_size=0), "Cannot load the reranker"),
+    "a type that is none": (with_config(model_type=["a"]), "Cannot load the reranker"),
+    "a token beyond the embedding": (with_token, "has the token 'mill' with the id 100000, and the embedding has"),
+    "a tokenizer that is none": (lambda model: (model / "tokenizer.json").write_text("{}"), "Cannot load the reranker"),
     "an unknown type": (with_config(model_type="none-of-these"), "Cannot load the reranker"),
     "another type": (lambda model: T5Config(vocab_size=220, d_model=32, d_ff=64, architectures=["T5ForSequenceClassification"], num_labels=1).save_pretrained(model), "Cannot load|lack"),
 }  # fmt: skip
