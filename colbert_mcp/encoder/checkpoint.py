@@ -79,9 +79,9 @@ def inspect(directory: Path) -> Checkpoint:
     modules = read_json(directory / "modules.json")
     if modules is not None and not isinstance(modules, list):
         raise EncoderError(f"{directory / 'modules.json'} is not a list of modules.")
-    found = _stanford(directory) if modules is None else _with_modules(directory, modules)
-    check_kinds(directory)
-    return found
+    if modules is not None or (directory / "config.json").exists():  # any other folder may be large
+        check_kinds(directory)
+    return _stanford(directory) if modules is None else _with_modules(directory, modules)
 
 
 def check_kinds(directory: Path) -> None:
@@ -100,6 +100,8 @@ def plain_backbone(directory: Path) -> Path:
     modules = read_json(directory / "modules.json")
     found = _read_modules(directory, modules) if isinstance(modules, list) else _Modules()
     backbone = found.transformers[0] if found.transformers else directory
+    if (backbone / "config.json").exists():
+        check_kinds(directory)
     architectures = backbone_config(backbone).get("architectures")
     if found.projections or found.foreign or (isinstance(architectures, list) and "HF_ColBERT" in architectures):
         raise EncoderError(f"The model in {directory} has a projection of its own; it is used as it is.")

@@ -36,12 +36,19 @@ from colbert_mcp.encoder.passes import Sharing, at_once, share
 from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import ExactTokenizer
-from colbert_mcp.encoder.weights import is_pooler, tensor_shapes, unmatched, weights_file
+from colbert_mcp.encoder.weights import (
+    check_all_layers,
+    check_vocabulary,
+    is_pooler,
+    tensor_shapes,
+    unmatched,
+    weights_file,
+)
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
 _LENGTH_STEP, _ROWS_STEP = 16, 8
-LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -65,16 +72,15 @@ def load_checkpoint(checkpoint: Checkpoint, settings: Settings, config: ModelCon
             config_kwargs={**foreign},
             **pylate_arguments(settings),
         )
-    except LOADING_ERRORS as error:
-        raise EncoderError(f"Cannot load the model in {checkpoint.directory}: {error}") from error
-    except Exception as error:
-        if not trusted:
-            raise
-        raise EncoderError(f"The code of the model in {checkpoint.directory} failed: {error}") from error
+    except Exception as error:  # a stranger's numbers reach every line of the loader
+        failed = f"The code of the model in {checkpoint.directory} failed: {error}"
+        own = not trusted or isinstance(error, _LOADING_ERRORS)
+        raise EncoderError(f"Cannot load the model in {checkpoint.directory}: {error}" if own else failed) from error
     if len(model) != checkpoint.modules:
         raise EncoderError(f"The model in {checkpoint.directory} has modules that PyLate leaves out.")
     if not checkpoint.code:
         _check_backbone(model[0].auto_model, checkpoint.backbone)
+        check_vocabulary(model.tokenizer, model[0].auto_model, checkpoint.backbone, "model")
     return ColBERTEncoder(
         model,
         config,
@@ -100,8 +106,9 @@ def pylate_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def _check_backbone(backbone: Any, directory: Path) -> None:
-    """Raise EncoderError where a part of the backbone came from no file: it would be random, in silence."""
+    """Raise EncoderError where a part of the backbone came from no file, random in silence, or was left out."""
     names = [name for name, _ in backbone.named_parameters()]
+    check_all_layers(names, str(backbone.base_model_prefix), directory, "model")
     if not unmatched(names, str(backbone.base_model_prefix), tensor_shapes(weights_file(directory))):
         return
     # Names may have been translated while loading: the loader itself knows.

@@ -7,6 +7,7 @@ no file, and nothing that a checkpoint names is imported. Scores equal ``CrossEn
 
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,17 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
 from colbert_mcp.encoder.batching import Batch, Budget, Waiting
-from colbert_mcp.encoder.colbert import LOADING_ERRORS, silence_loading
+from colbert_mcp.encoder.colbert import silence_loading
 from colbert_mcp.encoder.hardware import choose_batch_tokens, choose_device, choose_dtype, is_out_of_memory
 from colbert_mcp.encoder.passes import THREADS, Sharing, at_once, share
 from colbert_mcp.encoder.reranking import CrossEncoderCheckpoint
+from colbert_mcp.encoder.weights import check_all_layers, check_vocabulary
 from colbert_mcp.errors import EncoderError
 
 _STEPS = (16, 1)  # lengths and rows are rounded up to; see ``batching``
 _OVERLAP = 4  # consecutive windows share a quarter of a passage's room
 _LEAST_ROOM = 8  # tokens for a passage beside the longest query
+_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 _TRIAL = ("What is read?", ["A passage.", "Another passage, which is longer."])
 
 
@@ -40,17 +43,34 @@ def load_cross_encoder(checkpoint: CrossEncoderCheckpoint, name: str, config: Mo
             str(directory), use_safetensors=True, dtype=torch.float32, output_loading_info=True, **own
         )
         tokenizer = AutoTokenizer.from_pretrained(str(directory), **own)
+        _check_inputs(tokenizer, directory)
         random = sorted(found["missing_keys"])
         if random:
             raise EncoderError(
                 f"The weights of the reranker in {directory} lack {len(random)} tensors (such as {random[0]}), which "
                 "would be random."
             )
+        names = [name for name, _ in model.named_parameters()]
+        check_all_layers(names, str(model.base_model_prefix), directory, "reranker")
+        check_vocabulary(tokenizer, model, directory, "reranker")
         reranker = CrossEncoderReranker(model.to(device), tokenizer, checkpoint, name, config)
         reranker.scores(*_TRIAL)
-    except LOADING_ERRORS as error:
+    except EncoderError:
+        raise
+    except Exception as error:  # a stranger's numbers reach every line of the loader
         raise EncoderError(f"Cannot load the reranker in {directory}: {error}") from error
     return reranker
+
+
+def _check_inputs(tokenizer: Any, directory: Path) -> None:
+    """Raise EncoderError where the tokenizer would leave out what tells a text from the padding behind it."""
+    names = list(tokenizer.model_input_names)
+    if names[:1] != ["input_ids"] or "attention_mask" not in names or not _INPUTS.issuperset(map(str, names)):
+        raise EncoderError(
+            f"The tokenizer of the reranker in {directory} gives the inputs {names}; input_ids and attention_mask are "
+            f"needed, and no others are known than {', '.join(sorted(_INPUTS))} (model_input_names in "
+            "tokenizer_config.json)."
+        )
 
 
 class CrossEncoderReranker:

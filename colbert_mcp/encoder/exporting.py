@@ -71,7 +71,8 @@ def export(config: ModelConfig, output: Path) -> ModelWritten:
         save_file({LINEAR: linear}, folder / "1_Dense" / WEIGHTS)
         _write_settings(folder, settings)
 
-    return _written(target, fill, [f"Its code still runs only if allowed: {r}" for r in checkpoint.code.references])
+    code = [f"Its code still runs only if allowed: {r}" for r in checkpoint.code.references]
+    return _written(target, fill, [f"It was written from {checkpoint.directory}.", *code])
 
 
 def make_head(source: Path, output: Path, dimension: int) -> ModelWritten:

@@ -1,6 +1,7 @@
 """Reads the JSON files of a checkpoint, which is a stranger's: of a bounded size, and never with a bare error."""
 
 import json
+import stat
 from pathlib import Path
 
 from colbert_mcp.errors import EncoderError
@@ -14,6 +15,9 @@ _DEEPEST = 100
 def read_json(file: Path) -> object:
     """What a JSON file holds; None where there is no such file. Raises EncoderError."""
     try:
+        if not stat.S_ISREG(mode := file.stat().st_mode) and not stat.S_ISDIR(mode):
+            # Opening a pipe, or reading a device, may never end.
+            raise EncoderError(f"{file} is neither a file nor a folder; delete it.")
         with file.open("rb") as stream:
             content = stream.read(_LARGEST + 1)
         if len(content) > _LARGEST:

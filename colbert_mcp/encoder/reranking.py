@@ -7,6 +7,7 @@ plain transformer lacks would be made up while loading. Never downloads. Knows f
 for the model itself.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ def judged_reranker(search: SearchConfig) -> CrossEncoderCheckpoint:
 
 def _located(search: SearchConfig) -> Path:
     if (given := search.reranker_directory) is not None:
-        if given.is_dir():
+        if os.path.isdir(given):  # noqa: PTH112  # false for what can be no path at all
             return given.resolve()
         raise ModelNotFoundError(
             f"There is no folder {given}; name the cross-encoder's directory in [search] reranker."
@@ -93,6 +94,7 @@ def _located(search: SearchConfig) -> Path:
 
 def _judged(directory: Path) -> CrossEncoderCheckpoint:
     config = backbone_config(directory)
+    check_kinds(directory)
     code = remote_code(directory, [directory], _foreign_modules(directory))
     if code:
         raise EncoderError(f"{directory} brings code of its own ({code.references[0]}), which is never run.")
@@ -108,7 +110,6 @@ def _judged(directory: Path) -> CrossEncoderCheckpoint:
         raise EncoderError(f"{directory} gives {labels} scores to a pair of texts; a reranker gives one.")
     check_sizes(config, weights_file(directory))
     tokenizer_file(directory)
-    check_kinds(directory)
     return CrossEncoderCheckpoint(directory, _activation(directory, config), _window(directory))
 
 

@@ -258,7 +258,7 @@ def backbone_window(directory: Path) -> Setting[int | None]:
     for key in ("max_position_embeddings", "n_positions"):
         size = config.get(key)
         if isinstance(size, int) and size > 0:
-            if config.get("model_type") in _COUNT_FROM_PADDING:
+            if str(config.get("model_type")) in _COUNT_FROM_PADDING:
                 padding = config.get("pad_token_id")
                 size -= (padding if isinstance(padding, int) else 1) + 1
             return Setting(size, f"{_CONFIG}: {key}")

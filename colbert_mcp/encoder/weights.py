@@ -4,9 +4,11 @@ Knows files and tensor names; loads neither torch nor pylate.
 """
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from colbert_mcp.errors import EncoderError
 
@@ -18,7 +20,9 @@ _CONVERSION = (
     "save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, 'model.safetensors', "
     "{'format': 'pt'})"
 )
+_LAYER = re.compile(r"(?P<stack>.*?)\.(?P<number>\d+)\.")
 _LARGEST_HEADER = 100_000_000
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _MOST_LAYERS = 1_000
 _MOST_POSITIONS = 2**20
 
@@ -56,17 +60,19 @@ def tensor_shapes(weights: Path) -> dict[str, tuple[int, ...]]:
 
 
 def check_sizes(config: Mapping[str, object], weights: Path) -> None:
-    """Raise EncoderError where a backbone's config.json asks for far more than its weights hold.
+    """Raise EncoderError where a backbone's config.json asks for no layers, or for far more than its weights hold.
 
     What they lack would be made up while loading, in memory that a stranger's number decides.
     """
     largest = max((size for shape in tensor_shapes(weights).values() for size in shape), default=0)
     # A layer that is gated has twice its size in one tensor, and one tensor may hold several.
     bounds = dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "n_embd", "dim"), 4 * largest)
-    bounds |= dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "n_layers"), _MOST_LAYERS)
+    bounds |= dict.fromkeys(_LAYERS, _MOST_LAYERS)
     bounds |= dict.fromkeys(("max_position_embeddings", "n_positions"), max(largest, _MOST_POSITIONS))
     for key, most in bounds.items():
         value = config.get(key)
+        if isinstance(value, int) and key in _LAYERS and value < 1:
+            raise EncoderError(f"{weights.parent / 'config.json'} sets {key} to {value}; a backbone has layers.")
         if isinstance(value, int) and value > most:
             raise EncoderError(f"{weights.parent / 'config.json'} sets {key} to {value}, more than {WEIGHTS} can hold.")
 
@@ -82,6 +88,51 @@ def unmatched(parameters: Iterable[str], prefix: str, names: Iterable[str]) -> l
         for parameter in parameters
         if not is_pooler(parameter) and not {parameter, f"{prefix}.{parameter}"} & there
     ]
+
+
+def surplus(parameters: Iterable[str], prefix: str, names: Iterable[str]) -> list[str]:
+    """Which tensors of a checkpoint, under ``prefix`` or none, are of layers that its backbone was built without.
+
+    A stack of layers is known by what stands before the number; heads and buffers have none of the backbone's stacks.
+    """
+    built: dict[str, set[str]] = {}
+    for parameter in parameters:
+        if match := _LAYER.match(parameter.removeprefix(f"{prefix}.")):
+            built.setdefault(match["stack"], set()).add(match["number"])
+    return [
+        name
+        for name in sorted(names)
+        if (match := _LAYER.match(name.removeprefix(f"{prefix}.")))
+        and match["number"] not in built.get(match["stack"], {match["number"]})
+    ]
+
+
+def check_all_layers(parameters: Iterable[str], prefix: str, directory: Path, what: str) -> None:
+    """Raise EncoderError where the weights in a directory hold layers that its backbone was built without."""
+    left_out = surplus(parameters, prefix, tensor_shapes(weights_file(directory)))
+    if left_out:
+        raise EncoderError(
+            f"The config.json of the {what} in {directory} asks for fewer layers than {WEIGHTS} holds: "
+            f"{len(left_out)} tensors (such as {left_out[0]}) would be left out."
+        )
+
+
+def check_vocabulary(tokenizer: Any, model: Any, directory: Path, what: str) -> None:
+    """Raise EncoderError where the tokenizer has ids that the embedding in a directory's weights has no row for.
+
+    ``model`` is what transformers loaded from there; rows that were added to it since would be random.
+    """
+    rows = model.get_input_embeddings().weight
+    shapes = tensor_shapes(weights_file(directory))
+    name = next((name for name, parameter in model.named_parameters() if parameter is rows), "")
+    stored = shapes.get(name) or shapes.get(f"{model.base_model_prefix}.{name}") or rows.shape
+    least = min(stored[0], rows.shape[0])
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1], default=("", -1))
+    if largest >= least:
+        raise EncoderError(
+            f"The tokenizer of the {what} in {directory} has the token {token[:80]!r} with the id {largest}, and the "
+            f"embedding has {least} rows."
+        )
 
 
 def is_pooler(parameter: str) -> bool:

@@ -23,6 +23,7 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder import load_encoder
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
+from colbert_mcp.encoder.json_files import read_json
 from colbert_mcp.encoder.loading import settings_of
 from colbert_mcp.encoder.weights import tensor_shapes
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
@@ -321,6 +322,39 @@ def test_a_checkpoint_of_pipes_and_devices_is_refused_before_a_loader_waits_for_
         settings_of(ModelConfig(name=str(tmp_path)))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "modules.json",
+        "tokenizer_config.json",
+        "1_Dense/config.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+    ],
+)
+def test_a_pipe_in_place_of_a_configuration_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    miniature.pylate(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom colbert_mcp.config import ModelConfig\n"
+        "from colbert_mcp.encoder.loading import settings_of\nsettings_of(ModelConfig(name=sys.argv[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert f"EncoderError: {tmp_path / name} is neither a file nor a folder" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["config.json", "modules.json", "1_Dense/config.json"])
+def test_a_configuration_is_read_from_a_regular_file_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to("/dev/null")
+    with pytest.raises(EncoderError, match="is neither a file nor a folder"):
+        read_json(tmp_path / name)
+
+
 def test_weights_that_cannot_be_read_are_told_from_broken_ones(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=f"Cannot read {tmp_path}: Is a directory"):
         tensor_shapes(tmp_path)
@@ -339,7 +373,6 @@ def _without_lower_case(tokenizer: Path) -> None:
         lambda model: edit(model / "config.json", hidden_act="relu"),
         lambda model: edit(model / "config.json", num_attention_heads=4),
         lambda model: edit(model / "config.json", layer_norm_eps=0.5),
-        lambda model: edit(model / "config.json", num_hidden_layers=1),
         lambda model: edit(model / "tokenizer_config.json", tokenizer_class="BertTokenizer", do_lower_case=False),
         lambda model: edit(model / "tokenizer_config.json", additional_special_tokens=["M"]),
         lambda model: _without_lower_case(model / "tokenizer.json"),
@@ -383,6 +416,75 @@ def test_weights_that_are_missing_are_refused_and_not_made_up(tmp_path: Path) ->
     renamed = {name.replace("bert.", "model."): tensor for name, tensor in tensors.items()}
     save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(EncoderError, match="would be random"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        (1, r"fewer layers than model.safetensors holds: 16 tensors \(such as .*encoder\.layer\.1\."),
+        (0, "to 0; a"),
+        (-3, "to -3; a"),
+    ],
+)
+def test_layers_that_would_be_left_out_are_refused(
+    tmp_path: Path, layout: Callable[[Path], Path], layers: int, reason: str
+) -> None:
+    layout(tmp_path)
+    edit(tmp_path / "config.json", num_hidden_layers=layers)
+    with pytest.raises(EncoderError, match=reason):
+        load(tmp_path)
+
+
+def test_heads_and_buffers_beside_the_backbones_layers_are_left_out(tmp_path: Path) -> None:
+    miniature.stanford(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    for name in (
+        "bert.embeddings.position_ids",
+        "bert.pooler.dense.weight",
+        "cls.predictions.0.bias",
+        "lm_head.layers.7.weight",
+        "bert.encoder.layer.1.attention.rotary.inv_freq",
+    ):
+        tensors[name] = torch.zeros(miniature.HIDDEN, miniature.HIDDEN)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    assert load(tmp_path).encode_query("bread").token_embeddings.shape == (16, miniature.DIMENSION)
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+@pytest.mark.parametrize(
+    "values", [{"num_attention_heads": 0}, {"pad_token_id": 10**9}, {"model_type": ["a"]}, {"vocab_size": 0}]
+)
+def test_numbers_that_no_model_has_are_told_as_an_error_of_the_model(
+    tmp_path: Path, layout: Callable[[Path], Path], values: dict[str, object]
+) -> None:
+    layout(tmp_path)
+    edit(tmp_path / "config.json", **values)
+    with pytest.raises(EncoderError, match="Cannot load the model in"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+@pytest.mark.parametrize("number", ["next", 100_000])
+def test_a_token_beyond_the_embedding_is_refused(
+    tmp_path: Path, layout: Callable[[Path], Path], number: int | str
+) -> None:
+    file = layout(tmp_path) / "tokenizer.json"
+    known = json.loads(file.read_text())
+    identifier = len(known["model"]["vocab"]) if number == "next" else number
+    known["model"]["vocab"]["windmill"] = identifier
+    file.write_text(json.dumps(known))
+    with pytest.raises(EncoderError, match=f"has the token 'windmill' with the id {identifier}, and the embedding has"):
+        load(tmp_path)
+
+
+def test_a_token_that_was_added_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
+    miniature.pylate(tmp_path)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.add_tokens(["windmill"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(EncoderError, match="has the token 'windmill'"):
         load(tmp_path)
 
 

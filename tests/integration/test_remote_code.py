@@ -11,6 +11,7 @@ import pytest
 import transformers.dynamic_module_utils
 from support import EngineFactory
 
+from colbert_mcp.cli import main
 from colbert_mcp.config import Config, IndexConfig, ModelConfig, StoreConfig
 from colbert_mcp.encoder import load_encoder, loading
 from colbert_mcp.encoder.exporting import export
@@ -314,6 +315,18 @@ def test_what_the_cache_lacks_is_asked_of_the_hub(
     asked.clear()
     load_encoder(config("someone/colbert", revision=COMMIT, trust_remote_code=True))
     assert asked == [("*.py", True), ("*.py", False)]
+
+
+def test_an_export_and_a_check_tell_which_folder_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "someone").mkdir()
+    model = miniature.stanford(tmp_path / "someone" / "model")
+    monkeypatch.chdir(tmp_path)
+    assert main(["model", "export", "someone/model", "out", "--json"]) == 0
+    assert f"It was written from {model.resolve()}." in json.loads(capsys.readouterr().out)["notes"]
+    assert main(["model", "check", "someone/model", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == str(model.resolve())
 
 
 @pytest.mark.parametrize("repository", ["", "someone/code"])

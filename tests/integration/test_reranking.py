@@ -340,6 +340,11 @@ def test_a_hub_id_is_read_from_the_cache_alone(tmp_path: Path, model: Path, monk
     assert asked == [True]
 
 
+def test_a_name_that_can_be_no_path_is_told_as_such() -> None:
+    with pytest.raises(ModelNotFoundError, match="There is no folder"):
+        load_reranker(SearchConfig(reranker=f"/{'a' * 300}"), ModelConfig())
+
+
 def test_a_relative_name_is_a_folder_beside_the_configuration(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,6 +414,28 @@ def with_pipe(model: Path) -> None:
     os.mkfifo(model / "README.md")
 
 
+def with_pipe_for(name: str) -> Callable[[Path], None]:
+    def change(model: Path) -> None:
+        (model / name).unlink(missing_ok=True)
+        os.mkfifo(model / name)
+
+    return change
+
+
+def with_inputs(names: list[str]) -> Callable[[Path], None]:
+    def change(model: Path) -> None:
+        settings = json.loads((model / "tokenizer_config.json").read_text())
+        (model / "tokenizer_config.json").write_text(json.dumps({**settings, "model_input_names": names}))
+
+    return change
+
+
+def with_token(model: Path) -> None:
+    known = json.loads((model / "tokenizer.json").read_text())
+    known["model"]["vocab"]["mill"] = 100_000
+    (model / "tokenizer.json").write_text(json.dumps(known))
+
+
 REFUSED = {
     "pickle": (with_pickle, "a pickle, which can run code"),
     "code": (with_config(auto_map={"AutoModelForSequenceClassification": "m.M"}), "code of its own"),
@@ -437,6 +464,22 @@ REFUSED = {
     "no model": (lambda model: (model / "config.json").unlink(), "no config.json"),
     "no configuration": (lambda model: (model / "config.json").write_text("{"), "Cannot read"),
     "a pipe": (with_pipe, "neither a file nor a folder"),
+    "a pipe for a configuration": (with_pipe_for("config.json"), "neither a file nor a folder"),
+    "a pipe for modules": (with_pipe_for("modules.json"), "neither a file nor a folder"),
+    "a pipe for the tokenizer's": (with_pipe_for("tokenizer_config.json"), "neither a file nor a folder"),
+    "no mask": (with_inputs(["input_ids"]), r"gives the inputs \['input_ids'\]; input_ids and attention_mask are needed"),
+    "another input": (with_inputs(["input_ids", "attention_mask", "evil"]), "no others are known"),
+    "an input in place of the mask": (with_inputs(["input_ids", "evil"]), "no others are known"),
+    "no inputs": (with_inputs([]), "gives the inputs"),
+    "a layer left out": (with_config(num_hidden_layers=1), r"fewer layers than .*bert\.encoder\.layer\.1\."),
+    "no layers": (with_config(num_hidden_layers=0), "sets num_hidden_layers to 0"),
+    "fewer than no layers": (with_config(num_hidden_layers=-3), "sets num_hidden_layers to -3"),
+    "no attention heads": (with_config(num_attention_heads=0), "Cannot load the reranker"),
+    "padding beyond the vocabulary": (with_config(pad_token_id=10**9), "Cannot load the reranker"),
+    "an empty vocabulary": (with_config(vocab_size=0), "Cannot load the reranker"),
+    "a type that is none": (with_config(model_type=["a"]), "Cannot load the reranker"),
+    "a token beyond the embedding": (with_token, "has the token 'mill' with the id 100000, and the embedding has"),
+    "a tokenizer that is none": (lambda model: (model / "tokenizer.json").write_text("{}"), "Cannot load the reranker"),
     "an unknown type": (with_config(model_type="none-of-these"), "Cannot load the reranker"),
     "another type": (lambda model: T5Config(vocab_size=220, d_model=32, d_ff=64, architectures=["T5ForSequenceClassification"], num_labels=1).save_pretrained(model), "Cannot load|lack"),
 }  # fmt: skip
