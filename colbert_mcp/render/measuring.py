@@ -47,9 +47,11 @@ def compare_lines(output: CompareOutput, names: tuple[str, str], changed: int) -
     for difference in output.differences:
         yield _difference_line(difference)
     first, second = ({latency.what: latency for latency in one.latency} for one in (output.a, output.b))
+    times = "".join(f"{heading:>{_WIDTH}}" for heading in ("A p50", "A p95", "B p50", "B p95"))
+    yield Text(f"{'ms':12}{times}", style="dim")
     for what in dict.fromkeys([*first, *second]):
         cells = _milliseconds(first.get(what)) + _milliseconds(second.get(what))
-        yield Text(f"{safe(what):12}{cells}  ms, p50 and p95", style="dim")
+        yield Text(f"{safe(what):12}{cells}", style="dim")
     for letter, one in zip("AB", (output.a, output.b), strict=True):
         if one.candidate_recall_at_10 is not None:
             yield Text(
