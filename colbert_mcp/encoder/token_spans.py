@@ -26,9 +26,9 @@ _MOST_TRIALS = 16
 _CONTEXT = 16
 # A letter with all that belongs to it: accents, vowel signs, the further letters of a Korean syllable.
 _LETTER = regex.compile(
-    # Some normalisers delete control characters, and then join what they divide.
+    # Some normalisers delete control characters, and then join what they divide; not those that Python calls blanks.
     r"[^\s▁\p{Cc}\p{Cf}]"
-    r"(?:[\p{Cc}--\s]*+[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}])++",
+    r"(?:[\p{Cc}--[\s\x1c-\x1f]]*+[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=V}\p{GCB=T}\p{GCB=ZWJ}])++",
     regex.VERSION1,
 )
 _SPACES = regex.compile(" {2,}")

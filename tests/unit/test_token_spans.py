@@ -114,6 +114,7 @@ def assert_exact(family: str, tokenizer: Tokenizer, text: str, tokens: Tokenized
 @example("½\x07 b")
 @example("½\x07\u0301 b")
 @example("\x1f\u09c7\u09be")
+@example("0\x1f\u09c7\u09be")
 @example("e\u0301\u200cwater")
 @example("The \u200c\u0301")
 @example("¼\u200c")
