@@ -55,7 +55,7 @@ class SpanMender:
         self._deletes = any(isinstance(step, normalizers.Precompiled) for step in steps)
         self._normalise: Callable[[str], str] = tokenizer.normalizer.normalize_str if steps else str
         self._kept: set[str] = set()
-        self._together = lru_cache(_REMEMBERED)(self._joined_length)
+        self._together = lru_cache(_REMEMBERED)(self._joined)
         self._said = lru_cache(_REMEMBERED)(lambda letter: self._normalise(letter).encode())
         by_bytes = any(isinstance(step, _BYTE_LEVEL) for step in [*steps, *_steps(tokenizer.pre_tokenizer)])
         self._space = "Ġ" if by_bytes else "▁"
@@ -158,18 +158,22 @@ class SpanMender:
     def _whole_letters(self, text: str) -> Iterator[tuple[int, int]]:
         """Letters whose characters are normalised together, not each on its own."""
         for match in _LETTER.finditer(text):
-            length = self._together(match.group())
-            if length:
-                yield match.start(), match.start() + length
+            first, last = self._together(match.group())
+            if last:
+                yield match.start() + first, match.start() + last
 
-    def _joined_length(self, letter: str) -> int:
-        """How many characters of a letter and what belongs to it are normalised together; 0 if each is on its own."""
+    def _joined(self, letter: str) -> tuple[int, int]:
+        """Which characters of a letter and what belongs to it are normalised together; (0, 0) if each is on its own."""
         whole = self._normalise(letter)
         alone = "".join(map(self._normalise, letter))
         if _SPACES.sub(" ", whole) == _SPACES.sub(" ", alone):
-            return 0
+            return 0, 0
+        # Two vowel signs become one beside any letter, and leave that as it is.
+        first = 0
+        while whole == "".join(map(self._normalise, letter[: first + 1])) + self._normalise(letter[first + 1 :]):
+            first += 1
         # What divides letters without being seen counts as an extension of them; as a space it is none.
-        return len(letter.rstrip("\u200c") if whole.endswith(" ") else letter)
+        return first, len(letter.rstrip("\u200c") if whole.endswith(" ") else letter)
 
     def _places(self, text: str, said: bytes) -> Spans | None:
         """The characters that each byte of a text's normalised form comes from; None if it does not say that."""

@@ -71,7 +71,12 @@ def units(family: str, text: str) -> list[tuple[int, int]]:
         if collapsed(together) == collapsed(alone):
             found += [(at, at + 1) for at in range(start, end)]
             continue
-        letter = start + len(match.group().rstrip("\u200c") if together.endswith(" ") else match.group())
+        while together == "".join(said(family, sign) for sign in text[match.start() : start + 1]) + said(
+            family, text[start + 1 : end]
+        ):
+            found.append((start, start + 1))
+            start += 1
+        letter = match.start() + len(match.group().rstrip("\u200c") if together.endswith(" ") else match.group())
         found += [(start, letter), *((at, at + 1) for at in range(letter, end))]
     return found
 
@@ -115,6 +120,7 @@ def assert_exact(family: str, tokenizer: Tokenizer, text: str, tokens: Tokenized
 @example("½\x07\u0301 b")
 @example("\x1f\u09c7\u09be")
 @example("0\x1f\u09c7\u09be")
+@example("<0x41>\u09c7\u09be")
 @example("e\u0301\u200cwater")
 @example("The \u200c\u0301")
 @example("¼\u200c")
