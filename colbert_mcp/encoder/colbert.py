@@ -258,24 +258,20 @@ class ColBERTEncoder:
         results: dict[int, T] = {}
 
         def work() -> None:
-            try:
-                while (batch := waiting.take()) is not None:
-                    ids, attention = (
-                        padded([of[index] for index in batch.members], batch.rows, batch.length)
-                        for of in (inputs, attentions)
-                    )
-                    attention[len(batch.members) :, 0] = 1  # rows that only fill up the shape attend to something
-                    found = self._forward_or_back_off(
-                        {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
-                    )
-                    if found is None:
-                        waiting.put_back(batch)
-                        continue
-                    for row, index in enumerate(batch.members):
-                        results[index] = finished(index, found[0][row], found[1][row, : lengths[index]])
-            except BaseException:
-                waiting.stop()
-                raise
+            while (batch := waiting.take()) is not None:
+                ids, attention = (
+                    padded([of[index] for index in batch.members], batch.rows, batch.length)
+                    for of in (inputs, attentions)
+                )
+                attention[len(batch.members) :, 0] = 1  # rows that only fill up the shape attend to something
+                found = self._forward_or_back_off(
+                    {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
+                )
+                if found is None:
+                    waiting.put_back(batch)
+                    continue
+                for row, index in enumerate(batch.members):
+                    results[index] = finished(index, found[0][row], found[1][row, : lengths[index]])
 
         at_once(work, sharing, self._threads, waiting.stop)
         return [results[index] for index in range(len(inputs))]

@@ -165,12 +165,8 @@ class CrossEncoderReranker:
         logits = torch.zeros(len(windows), dtype=torch.float64)
 
         def work() -> None:
-            try:
-                while (batch := waiting.take()) is not None:
-                    logits[batch.members] = self._forward(windows, batch)
-            except BaseException:
-                waiting.stop()
-                raise
+            while (batch := waiting.take()) is not None:
+                logits[batch.members] = self._forward(windows, batch)
 
         at_once(work, sharing, self._threads, waiting.stop)
         return logits

@@ -37,17 +37,25 @@ def share(batch_tokens: int, longest: int, threads: int) -> Sharing:
 def at_once(work: Callable[[], None], sharing: Sharing, threads: int, stop: Callable[[], None]) -> None:
     """Do ``work`` in as many threads as there are passes, and raise what the first that failed raises.
 
-    ``threads`` is what torch uses elsewhere; ``stop`` is called where waiting is interrupted.
+    ``threads`` is what torch uses elsewhere; ``stop`` is called where one fails, or where waiting is interrupted.
     """
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException:
+            stop()
+            raise
+
     if sharing.passes == 1:
-        work()
+        guarded()
         return
     try:
         # torch's count is a thread's own, but threads that are yet to come take the last one that was set.
         with ThreadPoolExecutor(
             sharing.passes, "encode", initializer=torch.set_num_threads, initargs=(sharing.threads,)
         ) as pool:
-            futures = [pool.submit(work) for _ in range(sharing.passes)]
+            futures = [pool.submit(guarded) for _ in range(sharing.passes)]
             try:
                 for future in futures:
                     future.result()
