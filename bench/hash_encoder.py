@@ -54,10 +54,6 @@ class HashEncoder:
         """By their numbers."""
         return tuple(map(str, document.ids.tolist()))
 
-    def unknown_parts(self, text: str) -> tuple[str, ...]:
-        """It knows every word."""
-        return ()
-
     def coverage(self, document: Tokenized, text: str) -> Coverage:
         """Nothing is unknown or skipped."""
         nothing = np.zeros(len(document.ids), np.bool_)

@@ -237,11 +237,11 @@ def building(folder: Path, engine: Engine, recording: Recording) -> None:
     """Processor time of an index of the same files, from reading them to the last commit, but for encoding."""
     path = folder / "replayed"
     shutil.rmtree(path, ignore_errors=True)
-    roots = [root.path for root in engine.list_sources(limit=0).roots]
+    folders = [f"/{Path(root.path).name}/" for root in engine.list_sources(limit=0).roots]
     with engine._store.snapshot() as snapshot:
         replaying = Replaying(recording, snapshot, Exhaustive(folder, snapshot, recording))
     again = Engine.open(Config(index=IndexConfig(path=str(path))), create_missing=True, encoder=replaying)
-    _, milliseconds = timed(lambda: [again.index_path(root) for root in roots])
+    _, milliseconds = timed(lambda: again.index_path(folder / "files", folders))
     count = again.index_status().passages
     again.close()
     print(

@@ -19,8 +19,8 @@ _NEAR = 0.7
 class Alignment:
     """Every token of a query beside every kept token of one passage.
 
-    ``similarities``: float32 [q, t], -1…1; ``spans``: int64 [t, 2], characters of the passage's text, (0, 0) for
-    special tokens; ``tokens``: the passage's tokens by their names in the vocabulary, or none.
+    ``similarities``: float32 [q, t], -1…1; ``spans``: int64 [t, 2], characters of the passage's text, in order but for
+    special tokens, which have (0, 0); ``tokens``: the passage's tokens by their names in the vocabulary, or none.
     """
 
     similarities: Floats
@@ -52,9 +52,13 @@ def quote_span(alignment: Alignment, sentences: Sequence[tuple[int, int]]) -> tu
 def _sentence_scores(alignment: Alignment, sentences: Sequence[tuple[int, int]]) -> Floats:
     """MaxSim of each sentence's own tokens, float32 [s]; -inf where it has none."""
     scores = np.full(len(sentences), -np.inf, np.float32)
-    starts, ends = alignment.spans.T
-    for index, (start, end) in enumerate(sentences):
-        inside = np.flatnonzero((ends > start) & (starts < end))
-        if len(inside):
-            scores[index] = alignment.similarities.take(inside, axis=1).max(axis=1).mean()
+    own = np.flatnonzero(alignment.spans[:, 1] > 0)
+    starts, ends = alignment.spans[own].T
+    edges = np.array(sentences)
+    runs = np.stack([ends.searchsorted(edges[:, 0], "right"), starts.searchsorted(edges[:, 1])], axis=1)
+    filled = runs[:, 0] < runs[:, 1]
+    if filled.any():
+        # One more column, since no run of reduceat may begin behind the last; every other one lies between sentences.
+        similarities = alignment.similarities[:, np.append(own, 0)]
+        scores[filled] = np.maximum.reduceat(similarities, runs[filled].ravel(), axis=1)[:, ::2].mean(axis=0)
     return scores

@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from colbert_mcp.citations import Sources, cite, find_passage
 from colbert_mcp.config import Config
@@ -48,7 +47,6 @@ from colbert_mcp.watching.watcher import Watcher
 
 MAX_NEIGHBOURS = 20
 MAX_FORMER_DAYS = 36_500
-_SHOWN_PARTS, _SHOWN_CHARACTERS = 10, 40
 _log = logging.getLogger(__name__)
 
 
@@ -191,12 +189,11 @@ class Engine:
         each passage matched which of the query, and which words of the query no passage is about.
         """
         paths = (path,) if isinstance(path, str) else tuple(path or ())
-        notice = self._notice()
-        request = Request(query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope), notice, explain)
+        request = Request(
+            query, limit, paths, tuple(types or ()), mode, max_tokens, tuple(scope), self._notice(), explain
+        )
         request.check()
         encoder, reranker = (None, None) if mode == "lexical" else (self._ready_encoder(), self._reranker.get())
-        if encoder is not None and (unknown := encoder.unknown_parts(query)) and self._holds_passages():
-            request = replace(request, notice=" ".join([*filter(None, [notice]), _not_known(unknown)]))
         max_bytes = self._config.documents.max_file_bytes
         return search(self._store, encoder, reranker, request, self._config.search, max_bytes)
 
@@ -367,10 +364,6 @@ class Engine:
                 self._checked = True
             return self._encoder
 
-    def _holds_passages(self) -> bool:
-        with self._store.snapshot() as snapshot:
-            return len(snapshot) > 0
-
     def _notice(self) -> str | None:
         """What a caller should know of what is going on meanwhile."""
         watcher = self._watcher
@@ -379,13 +372,3 @@ class Engine:
     def _check_scope(self, path: bytes, scope: Sequence[bytes]) -> None:
         if not in_scope(path, scope):
             raise PathNotAllowedError(f"{display_path(path)} is outside of what this server was started for (--root).")
-
-
-def _not_known(parts: Sequence[str]) -> str:
-    """What is told of words that the model has no tokens for."""
-    shown = ", ".join(f"“{part[:_SHOWN_CHARACTERS]}”" for part in parts[:_SHOWN_PARTS])
-    more = " and others" if len(parts) > _SHOWN_PARTS else ""
-    return (
-        f"The model does not know {shown}{more}: such words count only where a passage holds them as they are (modes "
-        "hybrid and lexical)."
-    )

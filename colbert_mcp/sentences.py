@@ -89,19 +89,20 @@ def _indent(line: str) -> int:
 
 def _sentence_ends(text: str) -> list[int]:
     """Where sentences end by their punctuation, after the blanks that follow."""
-    letters = sum(map(str.isalpha, text))
-    # Some texts are written without capitals; elsewhere a small letter goes on with the sentence.
-    caseless = sum(map(str.isupper, text)) <= _CAPITALS * letters
-    return [match.end() for match in _SENTENCE_END.finditer(text) if _ends(text, match, caseless)]
+    matches = list(_SENTENCE_END.finditer(text))
+    # Elsewhere a small letter goes on with the sentence.
+    if any(match["next"].islower() for match in matches) and not _is_caseless(text):
+        matches = [match for match in matches if not match["next"].islower()]
+    return [match.end() for match in matches if not _abbreviates(text, match)]
 
 
-def _ends(text: str, match: re.Match[str], caseless: bool) -> bool:
-    following = match.group("next")
-    if following.islower() and not caseless:
-        return False
-    if match.group("stop") != ".":
-        return True
-    return not abbreviates(text, match.start(), following)
+def _is_caseless(text: str) -> bool:
+    """Whether a text is written without capitals."""
+    return sum(map(str.isupper, text)) <= _CAPITALS * sum(map(str.isalpha, text))
+
+
+def _abbreviates(text: str, match: re.Match[str]) -> bool:
+    return match["stop"] == "." and abbreviates(text, match.start(), match["next"])
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:

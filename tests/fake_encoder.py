@@ -49,9 +49,9 @@ class FakeEncoder:
     def encode_query(self, text: str) -> Query:
         tokenized = self._tokenized(text)
         encoded = self._encoded(tokenized)
-        return Query(
-            encoded.token_embeddings, encoded.dense, "", self.kept_spans(tokenized), self.kept_tokens(tokenized)
-        )
+        spans, tokens = self.kept_spans(tokenized), self.kept_tokens(tokenized)
+        unknown = uncovered_parts(tokenized, text, self._is_unknown(tokenized))
+        return Query(encoded.token_embeddings, encoded.dense, "", spans, tokens, unknown)
 
     def encode_queries(self, texts: Sequence[str]) -> list[Query]:
         return [self.encode_query(text) for text in texts]
@@ -61,10 +61,6 @@ class FakeEncoder:
 
     def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
         return tuple(self._words[token] for token in document.ids.tolist())
-
-    def unknown_parts(self, text: str) -> tuple[str, ...]:
-        document = self._tokenized(text)
-        return uncovered_parts(document, text, self._is_unknown(document))
 
     def coverage(self, document: Tokenized, text: str) -> Coverage:
         unknown = self._is_unknown(document)

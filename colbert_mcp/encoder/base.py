@@ -44,7 +44,8 @@ class Query:
 
     ``unread`` is the tail of the query beyond ``query_length``, "" if all of it was encoded. ``spans`` (int64 [q, 2])
     are the characters of the query that each row stands for, (0, 0) for special, prefix and expansion tokens, and some
-    empty span for others that the tokenizer put there; ``tokens`` are the rows' names in the vocabulary.
+    empty span for others that the tokenizer put there; ``tokens`` are the rows' names in the vocabulary. ``unknown``
+    are the words, or parts of words, that the model has no token for: all of them are the same to it.
     """
 
     token_embeddings: Floats
@@ -52,6 +53,7 @@ class Query:
     unread: str
     spans: npt.NDArray[np.int64]
     tokens: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +125,6 @@ class Encoder(Protocol):
     def kept_tokens(self, document: Tokenized) -> tuple[str, ...]:
         """The names in the vocabulary of the rows of the document's token embeddings."""
 
-    def unknown_parts(self, text: str) -> tuple[str, ...]:
-        """The words, or parts of words, that the model has no token for: all of them are the same to it."""
-
     def coverage(self, document: Tokenized, text: str) -> Coverage:
         """How much of a text, of which these are the tokens, its embeddings do not hold."""
 
@@ -161,7 +160,7 @@ def count_coverage(
 ) -> Coverage:
     """Coverage from two bool [n] masks over the tokens, in time linear in the text."""
     code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    left = ~np.isin(code_points, _BLANKS)
+    left = ~_IS_BLANK[np.minimum(code_points, len(_IS_BLANK) - 1)]
     counts = []
     # A character under several tokens counts for the first kind that holds it.
     for mask in (~(unknown | skipped), unknown, skipped):
@@ -178,8 +177,8 @@ def uncovered_parts(document: Tokenized, text: str, unknown: npt.NDArray[np.bool
     return tuple(dict.fromkeys(part for part in gone.split() if any(map(str.isalnum, part))))
 
 
-# Every character for which str.isspace holds lies in the basic plane.
-_BLANKS = np.array([point for point in range(0x10000) if chr(point).isspace()], np.uint32)
+# By code point of the basic plane, in which every blank lies; the last stands for all beyond.
+_IS_BLANK = np.array([*(chr(point).isspace() for point in range(0x10000)), False])
 
 
 def _under(document: Tokenized, mask: npt.NDArray[np.bool_], length: int) -> npt.NDArray[np.bool_]:

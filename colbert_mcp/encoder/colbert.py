@@ -164,7 +164,9 @@ class ColBERTEncoder:
         self._tokens = _tokens_of(model)
         self._document_frame, self._query_frame = _frames(model, self._tokens, settings)
         self._unknown = getattr(model.tokenizer, "unk_token_id", None)
-        self._skiplist = np.array([token for token in model.skiplist if token is not None], np.int64)
+        skiplist = [token for token in model.skiplist if token is not None]
+        self._skipped = np.zeros(max(skiplist, default=0) + 2, np.bool_)  # by token; the last stands for all beyond
+        self._skipped[skiplist] = True
         self.scorer = scorer_for(self._device.type)
         self.settings = settings
         self.notices = settings.notices
@@ -238,6 +240,7 @@ class ColBERTEncoder:
                 text[int(tokens.starts[frame.room]) :] if len(tokens.ids) > frame.room else "",
                 np.where(spans[:, 1:] > 0, spans + shift, 0),
                 self._names(inputs[index]),
+                uncovered_parts(tokens, text, self._is_unknown(tokens)),
             )
 
         if self._device.type == "cpu":
@@ -309,24 +312,22 @@ class ColBERTEncoder:
         ids = self._document_frame.ids(document)
         return self._names(ids[self._kept(ids)])
 
-    def unknown_parts(self, text: str) -> tuple[str, ...]:
-        """The words, or parts of words, that the model has no token for: all of them are the same to it."""
-        document = self.tokenize([text])[0]
-        return uncovered_parts(document, text, self._is_unknown(document))
-
     def coverage(self, document: Tokenized, text: str) -> Coverage:
         """How much of a text, of which these are the tokens, its embeddings do not hold."""
-        return count_coverage(document, text, self._is_unknown(document), np.isin(document.ids, self._skiplist))
+        return count_coverage(document, text, self._is_unknown(document), self._is_skipped(document.ids))
 
     def _is_unknown(self, document: Tokenized) -> npt.NDArray[np.bool_]:
         return np.equal(document.ids, -1 if self._unknown is None else self._unknown)
+
+    def _is_skipped(self, ids: Ints) -> npt.NDArray[np.bool_]:
+        return self._skipped[np.minimum(ids, len(self._skipped) - 1)]
 
     def _names(self, ids: Ints) -> tuple[str, ...]:
         return tuple(map(self._tokens.name, ids.tolist()))
 
     def _kept(self, ids: Ints) -> npt.NDArray[np.bool_]:
         """Which tokens of a document keep their embedding: those not on the skiplist, or all if there are no others."""
-        kept = ~np.isin(ids, self._skiplist)
+        kept = ~self._is_skipped(ids)
         return kept if kept.any() else ~kept
 
     def _forward(self, features: dict[str, torch.Tensor]) -> tuple[Floats, Floats]:

@@ -22,7 +22,7 @@ from colbert_mcp.scoring import Ints, NumpyScorer, PooledMatrix, Scorer
 _PLANE = 127  # a step of the first plane is as many of the second
 # Two planes of more dimensions could leave int32; and of one dimension torch misreads the layout.
 _DIMENSIONS = range(2, 1025)
-_BLOCK = 65_536  # rows of vectors on a processor
+_BLOCK = 8192  # rows of vectors on a processor, whose products its caches hold
 _DEVICE_PRODUCTS = 2**28  # numbers that products on a device may have at once (1 GiB)
 T = TypeVar("T")
 _SHARE = 0.5  # of a device's free memory

@@ -36,9 +36,8 @@ def cited_passages(
     """
     chosen: list[tuple[int, StoredPassage]] = []
     seen: set[str] = set()
-    step = 2 * request.limit
-    for start in range(0, len(scores.positions), step):
-        chunks = snapshot.chunks[scores.positions[start : start + step]].tolist()
+    for start in range(0, len(scores.positions), request.limit):
+        chunks = snapshot.chunks[scores.positions[start : start + request.limit]].tolist()
         passages = snapshot.reader.passages(chunks)
         for rank, chunk in enumerate(chunks, start):
             if passages[chunk].chunk.text_sha256 not in seen and len(chosen) < request.limit:

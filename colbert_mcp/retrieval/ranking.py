@@ -92,9 +92,12 @@ def rank(
     allowed: Mask,
 ) -> Scores:
     """The candidates among the chunks that are ``allowed``, scored and in order; no ``question`` without a model."""
-    asked = lexical_query(request.query)
-    lexical = _lexical(snapshot, asked, allowed) if request.mode != "semantic" else {}
-    verbatim = _verbatim(snapshot, asked, lexical, allowed) if request.mode != "semantic" else {}
+    lexical: dict[int, float] = {}
+    verbatim: dict[int, float] = {}
+    if request.mode != "semantic":
+        asked = lexical_query(request.query)
+        lexical = _lexical(snapshot, asked, allowed)
+        verbatim = _verbatim(snapshot, asked, lexical, allowed)
     if question is None or not allowed.any():
         return _by_words(lexical, verbatim)
     query = question.query

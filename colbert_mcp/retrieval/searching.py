@@ -1,5 +1,7 @@
 """A question to its answer: ranked, cited, judged for weak evidence, and kept within its budget of tokens."""
 
+from collections.abc import Sequence
+
 from colbert_mcp.citations import Sources
 from colbert_mcp.config import SearchConfig
 from colbert_mcp.encoder import Encoder, Query, Reranker
@@ -13,6 +15,7 @@ from colbert_mcp.retrieval.reranking import reranked
 from colbert_mcp.store import Snapshot, Store
 
 _LEFT_OUT_CHARACTERS = 400
+_SHOWN_PARTS, _SHOWN_CHARACTERS = 10, 40
 _WEAK = (
     "Weak evidence: the best passage matches no better than passages of this index do for unrelated questions; it may "
     "not hold the answer."
@@ -81,11 +84,23 @@ def _notices(snapshot: Snapshot, query: Query | None, allowed: Mask, request: Re
         notices.append("No indexed file matches the path and type filters; list the sources to see what is indexed.")
     elif not found:
         notices.append("No indexed passage holds any of these words as a whole word; the mode hybrid finds more.")
+    if query is not None and query.unknown and len(snapshot):
+        notices.append(_not_known(query.unknown))
     if query is not None and query.unread:
         notices.append(_left_out(query.unread, "model"))
     if request.explain and query is None:
         notices.append("The mode lexical matches words without the model, so there is nothing to explain.")
     return notices
+
+
+def _not_known(parts: Sequence[str]) -> str:
+    """What is told of words that the model has no tokens for."""
+    shown = ", ".join(f"“{part[:_SHOWN_CHARACTERS]}”" for part in parts[:_SHOWN_PARTS])
+    more = " and others" if len(parts) > _SHOWN_PARTS else ""
+    return (
+        f"The model does not know {shown}{more}: such words count only where a passage holds them as they are (modes "
+        "hybrid and lexical)."
+    )
 
 
 def _left_out(unread: str, reader: str) -> str:

@@ -98,5 +98,6 @@ def test_a_text_that_a_tokenizer_makes_nothing_of_has_one_embedding(
 
 def test_words_that_the_tokenizer_has_no_tokens_for_are_named(tmp_path: Path) -> None:
     encoder = load(miniature.pylate(tmp_path))
-    assert encoder.unknown_parts("Bread, of the mill! \x07 → ☃") == ()
-    assert encoder.unknown_parts("bread 漢字 water เรือ\u200dใบ, 漢字; ☃") == ("漢字", "เรือ\u200dใบ")
+    assert encoder.encode_query("Bread, of the mill! \x07 → ☃").unknown == ()
+    query = encoder.encode_query("bread 漢字 water เรือ\u200dใบ, 漢字; ☃")
+    assert query.unknown == ("漢字", "เรือ\u200dใบ")
