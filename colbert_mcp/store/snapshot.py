@@ -21,12 +21,16 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class LiveRows:
-    """Every live chunk, ordered by segment and row: int64 [n] each. A chunk's *position* is its index in these."""
+    """Every live chunk, ordered by segment and row: int64 [n] each. A chunk's *position* is its index in these.
+
+    ``by_chunk`` are the positions in the order of chunk ids.
+    """
 
     segments: Ints
     rows: Ints
     chunks: Ints
     documents: Ints
+    by_chunk: Ints
 
     @classmethod
     def of(cls, rows: Iterator[tuple[int, int, int, int]]) -> "LiveRows":
@@ -35,7 +39,8 @@ class LiveRows:
             table: Ints = np.fromiter(rows, np.dtype((np.int64, 4)))
         except (TypeError, ValueError, OverflowError):  # what cannot be, but is there where bits have flipped
             raise IndexCorruptError(f"The catalogue is damaged: it holds rows that are no numbers; {REPAIR}") from None
-        return cls(*(np.ascontiguousarray(table[:, column]) for column in range(4)))
+        segments, places, chunks, documents = (np.ascontiguousarray(table[:, column]) for column in range(4))
+        return cls(segments, places, chunks, documents, np.argsort(chunks, kind="stable"))
 
     def check(self, segments: dict[int, Segment]) -> None:
         """Raise IndexCorruptError where a chunk has a row that no segment has."""
@@ -59,7 +64,6 @@ class Snapshot:
         self._directory = directory
         self._segments = segments
         self._live = live
-        self._by_chunk = np.argsort(live.chunks, kind="stable")
         self._close = close
         self.reader = reader
         self.generation = reader.generation
@@ -95,8 +99,8 @@ class Snapshot:
         """The positions of chunks; those that are not in this generation are left out."""
         if not len(self):
             return np.zeros(0, np.int64)
-        found = np.searchsorted(self._live.chunks, chunks, sorter=self._by_chunk)
-        positions = self._by_chunk[np.minimum(found, len(self) - 1)]
+        found = np.searchsorted(self._live.chunks, chunks, sorter=self._live.by_chunk)
+        positions = self._live.by_chunk[np.minimum(found, len(self) - 1)]
         known: Ints = positions[self._live.chunks[positions] == chunks]
         return known
 
@@ -167,10 +171,8 @@ class Snapshot:
     def _per_segment(self, positions: Ints) -> list[tuple[Segment, Ints]]:
         """Split positions by segment: (segment, indices into ``positions``)."""
         owners = self._live.segments[positions]
-        order = np.argsort(owners, kind="stable")
-        edges = np.flatnonzero(np.diff(owners[order])) + 1
-        parts = [part for part in np.split(order, edges) if len(part)]
-        return [(self._segments[int(owners[part[0]])], part) for part in parts]
+        parts = ((segment, np.flatnonzero(owners == number)) for number, segment in self._segments.items())
+        return [(segment, part) for segment, part in parts if len(part)]
 
 
 def _join(parts: list[TokenMatrix]) -> TokenMatrix:
