@@ -7,6 +7,7 @@ import numpy as np
 
 from colbert_mcp.encoder import Encoded, Fingerprint, Query, Tokenized
 from colbert_mcp.encoder.base import count_coverage
+from colbert_mcp.scoring import NumpyScorer
 from colbert_mcp.types import Coverage
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -17,6 +18,7 @@ class HashEncoder:
 
     device, dtype, content_length, window = "cpu", "float32", 160, 162
     notices = ()
+    scorer = NumpyScorer()
     fingerprint = Fingerprint("hash", "hash", 8, 8, "", 162, ())
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
