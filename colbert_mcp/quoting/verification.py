@@ -8,32 +8,27 @@ makes such a quote ``normalised``). Knows stored passages and quotes; nothing of
 
 import os
 import re
-import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, pairwise
-from urllib.request import url2pathname
 
 from colbert_mcp.citations import Sources, Standing, find_passage, link, part_number
-from colbert_mcp.documents import display_path, in_scope, real_path
-from colbert_mcp.errors import PassageNotFoundError, QueryError, UnreadableDocumentError
+from colbert_mcp.documents import display_path
+from colbert_mcp.errors import QueryError
 from colbert_mcp.quoting.candidates import COMPARED, SEARCHED, Candidates
 from colbert_mcp.quoting.folding import Folded
+from colbert_mcp.quoting.naming import CitedPlace, named_files
 from colbert_mcp.quoting.quotes import Closest, Finding, Quote, closest, find, find_elided, read_quote
-from colbert_mcp.results import QuoteEdit, QuoteMatch, Verdict, VerifyOutput
+from colbert_mcp.results import VERIFIED, QuoteEdit, QuoteMatch, Verdict, VerifyOutput
 from colbert_mcp.store import Reader, Snapshot, StoredPassage, not_whole
 from colbert_mcp.types import Status
 
 MOST_MATCHES = 10
 LEAST_SIMILARITY = 0.5
-_WHOLE = 2**62
 _LONG = 20_000
 _TELLING_WORDS = 32
 _SURE = 4
-_FRAGMENT = re.compile(r"(?:#[^/#]*|:\d+(?:-\d+)?)\Z")
-_SCHEME = re.compile(r"\Afile:(?://(?:localhost)?(?=/))?", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _WORSE: tuple[Status, ...] = ("current", "relocated", "modified", "missing")
 _ORDER = ("exact", "normalised", "elided")
@@ -97,13 +92,18 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """What a quote is attributed to: ``[start, end)`` of a stretch, which is wider where a passage is named."""
+    """What a quote is attributed to: ``[start, end)`` of a stretch, wider where less than a file is named."""
 
     stretch: Stretch
     start: int
     end: int
-    passage: StoredPassage | None
-    notice: str | None
+    passage: StoredPassage | None = None
+    place: CitedPlace | None = None
+    notice: str | None = None
+
+    def holds(self, place: _Place) -> bool:
+        """Whether a place is in the same file."""
+        return place.stretch.passages[0].path == self.stretch.passages[0].path
 
 
 def verify(snapshot: Snapshot, claim: Claim, max_bytes: int) -> VerifyOutput:
@@ -117,7 +117,9 @@ def verify(snapshot: Snapshot, claim: Claim, max_bytes: int) -> VerifyOutput:
     matches = [verifier.match(place) for place in places[:MOST_MATCHES]]
     status, reason = verifier.standing(matches, named)
     notices = [named.notice if named else None, claim.notice, None if len(snapshot) else "Nothing is indexed yet."]
-    if named and nearest and places[0].stretch.passages[0].path != named.stretch.passages[0].path:
+    if named and named.place and matches and verdict != "altered" and named.holds(places[0]):
+        notices.append(_off_place(named.place, matches[0], verdict))
+    if named and nearest and not named.holds(places[0]):
         notices.append("The closest text stands elsewhere than in what was named.")
     return VerifyOutput(
         quote=claim.quote,
@@ -154,11 +156,16 @@ class _Verifier:
         if passage_id is not None:
             stored, notice = find_passage(self._reader, passage_id, self._scope)
             stretch = self._around(stored)
-            return _Named(stretch, *stretch.region(stored), stored, notice)
+            return _Named(stretch, *stretch.region(stored), passage=stored, notice=notice)
         if path is None:
             return None
-        stretch = Stretch(tuple(self._document(os.fspath(path))))
-        return _Named(stretch, 0, len(stretch.text.raw), None, None)
+        files, place = named_files(self._reader, os.fspath(path), self._scope)
+        if len(files) == 1:
+            return _in_file(files[0], place)
+        # Of several files of the name it is the one that holds the quote, if one does.
+        notice = f"{len(files)} indexed files may be meant by {os.fspath(path)[:300]!a}."
+        several = (_in_file(passages, place, notice) for passages in files)
+        return next((n for n in several if self._held(n.stretch, n.start, n.end)), _in_file(files[0], place, notice))
 
     def judge(self, named: _Named | None) -> tuple[Verdict, list[_Place], Closest | None]:
         """The verdict, where the quote stands, and, for ``altered``, the closest text in the first place."""
@@ -166,6 +173,9 @@ class _Verifier:
             held = self._held(named.stretch, named.start, named.end)
             if held:
                 return held[0].finding.kind, held, None
+            beside = self._held(named.stretch, 0, len(named.stretch.text.raw)) if named.place else []
+            if beside:
+                return "misattributed", beside, None
         elsewhere = self._elsewhere()
         if elsewhere:
             return "misattributed" if named else elsewhere[0].finding.kind, elsewhere, None
@@ -216,25 +226,6 @@ class _Verifier:
     def _line(self, passage: StoredPassage, standing: Standing, char: int) -> int:
         inside = passage.chunk.text[: max(0, char - passage.chunk.span.char_start)]
         return standing.span.line_start + len(_LINE_END.findall(inside))
-
-    def _document(self, path: str) -> list[StoredPassage]:
-        """The passages of an indexed file, named by any path to it or by a URL with or without a fragment."""
-        bare = _FRAGMENT.sub("", path)
-        for name in dict.fromkeys((path, bare, urllib.parse.unquote(bare))):
-            for candidate in self._readings(name):
-                passages = self._reader.passages_between(candidate, -1, _WHOLE)
-                if passages and in_scope(candidate, self._scope):
-                    return passages
-        raise PassageNotFoundError(f"No indexed file is at {path[:300]!a}; list the sources to see what is indexed.")
-
-    def _readings(self, name: str) -> Iterator[bytes]:
-        if name.lower().startswith("file:"):
-            location = _SCHEME.sub("", name)
-            name = url2pathname(location) if os.name == "nt" else os.fsdecode(urllib.parse.unquote_to_bytes(location))
-        folders = [] if os.path.isabs(name) else [os.fsdecode(root.path) for root in self._reader.roots()]
-        for folder in ("", *folders):
-            with suppress(UnreadableDocumentError):  # what can be no path is no indexed file either
-                yield real_path(os.path.join(folder, name))
 
     def _around(self, stored: StoredPassage) -> Stretch:
         """A passage with as much of its document as the quote may span; a former passage alone."""
@@ -303,6 +294,31 @@ class _Verifier:
                 # The kind of this finding is not shown: the verdict is ``altered``.
                 best = _Place(stretch, Finding("normalised", ((nearest.start, nearest.end),))), nearest
         return best
+
+
+def _in_file(passages: Sequence[StoredPassage], place: CitedPlace | None, notice: str | None = None) -> _Named:
+    """A file, or what it has at a place, as what a quote is attributed to."""
+    stretch = Stretch(tuple(passages))
+    there = place.passages(passages) if place else None
+    if there is None:
+        return _Named(stretch, 0, len(stretch.text.raw), notice=notice)
+    start, end = (stretch.region(there[0])[0], stretch.region(there[-1])[1]) if there else (0, 0)
+    return _Named(stretch, start, end, place=place, notice=notice)
+
+
+def _off_place(cited: CitedPlace, match: QuoteMatch, verdict: Verdict) -> str | None:
+    """Where the quote stands in the file that is cited, if not at the place which is.
+
+    A line alone may be where its passage begins, and a quote that runs over two pages begins on the first of them.
+    """
+    if cited.kind == "line":
+        stands = CitedPlace("line", match.line_start, match.line_end)
+        near = verdict in VERIFIED and (cited.first == cited.last or cited.touches(stands.first, stands.last))
+    else:
+        number = match.page if cited.kind == "page" else match.cell
+        stands = CitedPlace(cited.kind, number or 0, number or 0)
+        near = verdict in VERIFIED
+    return None if near else f"It stands in the file that is cited, but at {stands} and not at {cited}."
 
 
 def _omitted(place: _Place) -> list[str]:

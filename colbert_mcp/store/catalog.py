@@ -281,6 +281,12 @@ class Reader:
         )
         return consecutive([stored_passage(row) for row in rows], path)
 
+    def paths_ending(self, name: bytes) -> list[bytes]:
+        """The paths of the documents of a name, or of the last folders and the name."""
+        query = "SELECT path FROM documents WHERE substr(path, -?) = ?"
+        ending = b"/" + name
+        return [row[0] for row in self._db.execute(query, (len(ending), ending))]
+
     def matching(self, expression: str, scope: Sequence[bytes]) -> Iterator[StoredPassage]:
         """The live passages below the paths of a scope (empty: all) that match an FTS5 expression, best first."""
         where, values = below(scope)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import samples
 from fake_encoder import FakeEncoder
 from support import PROJECT, EngineFactory
 
@@ -93,6 +94,93 @@ def test_another_passage_of_the_index_is_no_proof(engine: Engine, folder: Path) 
         assert output.verdict == "misattributed"
         assert output.matches[0].passage_id == passage(engine, 7)
         assert first_text(output) == quote
+
+
+@pytest.fixture
+def notebook(open_engine: EngineFactory, tmp_path: Path) -> Engine:
+    """An index of a notebook of two cells, and of files of one name in several folders."""
+    folder = tmp_path / "notes"
+    (folder / "deep" / "one").mkdir(parents=True)
+    (folder / "deep" / "two").mkdir()
+    sources = ["Mix the buffer slowly before use.", "Let the sample rest in the dark."]
+    cells: list[dict[str, object]] = [{"cell_type": "markdown", "metadata": {}, "source": source} for source in sources]
+    (folder / "lab.ipynb").write_bytes(samples.notebook(cells))
+    (folder / "read.md").write_text("The first file says this.\n")
+    for name in ("one/read.md", "one/more.md"):
+        (folder / "deep" / name).write_text("The second file says that.\n")
+    (folder / "deep" / "two" / "more.md").write_text("The third file says so.\n")
+    engine = open_engine()
+    engine.index_path(folder)
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("path", "verdict", "place"),
+    [
+        ("lab.ipynb#cell=2", "exact", None),
+        ("lab.ipynb, cell 2", "exact", None),
+        ("lab.ipynb#page=7", "exact", None),
+        ("lab.ipynb#L90", "exact", None),
+        ("lab.ipynb#cell=1", "misattributed", "at cell 2 and not at cell 1"),
+        ("lab.ipynb, cell 9", "misattributed", "at cell 2 and not at cell 9"),
+    ],
+)
+def test_a_quote_of_another_cell_than_the_cited_one_is_told(
+    notebook: Engine, path: str, verdict: str, place: str | None
+) -> None:
+    output = notebook.verify_quote("Let the sample rest in the dark.", path=path)
+    assert output.verdict == verdict
+    assert output.matches[0].cell == 2
+    assert (output.notice is None) if place is None else (place in (output.notice or ""))
+
+
+@pytest.mark.parametrize(
+    ("lines", "verdict", "told"),
+    [
+        (":11", "exact", False),
+        ("#L9-L12", "exact", False),
+        (", line 11", "exact", False),
+        ("#L12-L14", "misattributed", True),
+        (":1-5", "misattributed", True),
+        ("#L900", "misattributed", True),
+    ],
+)
+def test_a_quote_of_other_lines_than_the_cited_ones_is_told(
+    engine: Engine, lines: str, verdict: str, told: bool
+) -> None:
+    output = engine.verify_quote("starter number 5 smells of varnish", path=f"bread.txt{lines}")
+    assert (output.verdict, output.matches[0].line_start) == (verdict, 11)
+    assert ("at line 11 and not at line" in (output.notice or "")) is told
+
+
+def test_other_lines_of_the_same_passage_are_no_more_than_a_notice(engine: Engine) -> None:
+    for path, notice in {
+        "bees.txt:1": None,
+        "bees.txt:1-2": None,
+        "bees.txt#L1-L1": None,
+        "bees.txt#L2-L3": "It stands in the file that is cited, but at line 1 and not at lines 2 to 3.",
+    }.items():
+        output = engine.verify_quote("Inspect the hives every seventh day", path=path)
+        assert (output.verdict, output.notice) == ("exact", notice), path
+
+
+def test_a_name_is_that_of_any_file_whose_path_ends_so(notebook: Engine, tmp_path: Path) -> None:
+    first, second = "The first file says this.", "The second file says that."
+    assert notebook.verify_quote(first, path="read.md").verdict == "exact"
+    assert notebook.verify_quote(second, path="read.md").verdict == "misattributed"  # one is right below the root
+    for name in ("deep/one/read.md", "one/read.md", "one//read.md#two"):
+        assert notebook.verify_quote(second, path=name).verdict == "exact"
+    assert notebook.verify_quote(first, path="one/read.md").verdict == "misattributed"
+    for name in ("ne/read.md", "ead.md", "../read.md", "/one/read.md", "file:one/read.md"):
+        with pytest.raises(PassageNotFoundError):
+            notebook.verify_quote(second, path=name)
+
+
+def test_of_several_files_of_a_name_it_is_the_one_that_holds_the_quote(notebook: Engine) -> None:
+    for quote in ("The second file says that.", "The third file says so."):
+        assert notebook.verify_quote(quote, path="more.md").verdict == "exact"
+    output = notebook.verify_quote("The first file says this.", path="more.md")
+    assert (output.verdict, output.notice) == ("misattributed", "2 indexed files may be meant by 'more.md'.")
 
 
 def test_at_most_ten_places_are_given(engine: Engine) -> None:
