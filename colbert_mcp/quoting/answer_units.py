@@ -1,14 +1,15 @@
 """An answer in Markdown, cut into the units within which a quotation and its citation belong together.
 
-Units are paragraphs, list items, table rows, and outermost block quotes; a callout is a paragraph. Quotation marks
-written as HTML (``&ldquo;``, ``<q>``, ``<blockquote>``) are put plainly first. Also says which characters of a unit are
-code or addresses, in which no quotation begins. Knows Markdown strings only.
+Units are paragraphs, list items, table rows, and outermost block quotes; a callout is a paragraph. The text of a block
+quote is its lines as they stand, without the ``>`` before them, so that list marks, fences and numbers in it are
+compared as well. Quotation marks written as HTML (``&ldquo;``, ``<q>``, ``<blockquote>``) are put plainly first. Also
+says which characters of a unit are code or addresses, in which no quotation begins. Knows Markdown strings only.
 """
 
 import html
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import regex
 from markdown_it import MarkdownIt
@@ -27,6 +28,8 @@ _ADDRESS = regex.compile(
     r"(?:\s+(?:\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|\([^()]*\)))?\s*\)"
     r"|<?\b(?:file|https?|passage):[^\s<>“”\"]+>?|</?[A-Za-z][^<>]*>"
 )
+# Of the first line also the marks of the list items that the quote stands in.
+_QUOTE_MARK = regex.compile(r"\A(?:[ \t]|[-+*][ \t]|\d{1,9}[.)][ \t])*+>[ \t]?")
 _CONTAINERS = frozenset({"list_item_open", "tr_open"})
 
 
@@ -56,16 +59,32 @@ def units(answer: str) -> tuple[list[Unit], dict[str, str]]:
     tokens = parser.parse(plain, environment)
     labels = {label: reference["href"] for label, reference in environment.get("references", {}).items()}
     labels |= {normalizeReference(f"^{label}"): text for label, text in _FOOTNOTE.findall(plain)}
-    return list(_gathered(tokens)), labels
+    return list(_gathered(tokens, regex.split(r"\r\n?|\n", plain))), labels
 
 
 def masked(text: str) -> str:
     """The text with code spans, tags and the addresses of links blanked out, character for character."""
     pieces, done = [], 0
-    for start, end in _code_spans(text):
+    for start, end in code_spans(text):
         pieces += [text[done:start], "\0" * (end - start)]
         done = end
     return str(_ADDRESS.sub(lambda match: "\0" * len(match.group()), "".join([*pieces, text[done:]])))
+
+
+def code_spans(text: str) -> Iterator[tuple[int, int]]:
+    """``[start, end)`` of code spans: a run of backticks opens one, and the next run of the same length closes it."""
+    runs = [match.span() for match in regex.finditer(r"`++", text)]
+    places: dict[int, list[int]] = {}
+    for index, (start, end) in enumerate(runs):
+        places.setdefault(end - start, []).append(index)
+    at = 0
+    while at < len(runs):
+        same = places[runs[at][1] - runs[at][0]]
+        later = bisect_right(same, at)
+        if later < len(same):
+            yield runs[at][0], runs[same[later]][1]
+            at = same[later]
+        at += 1
 
 
 def _any_link(url: str) -> bool:
@@ -103,69 +122,47 @@ class _Place:
     """Where a token stands: the containers that are open, by serial numbers."""
 
     serial: int = 0
-    containers: list[tuple[str, int]] | None = None
     quotes: int = 0
-    quote: int = 0
+    containers: list[tuple[str, int]] = field(default_factory=list)
 
     def take(self, token: Token) -> None:
         self.serial += 1
-        self.containers = self.containers or []
-        if token.type == "blockquote_open":
-            self.quote = self.quote if self.quotes else self.serial
-            self.quotes += 1
-        elif token.type == "blockquote_close":
-            self.quotes -= 1
-        elif self.quotes == 0 and token.type in _CONTAINERS:
+        self.quotes += {"blockquote_open": 1, "blockquote_close": -1}.get(token.type, 0)
+        if token.type in _CONTAINERS:
             self.containers.append((token.type, self.serial))
-        elif self.quotes == 0 and token.type.replace("_close", "_open") in _CONTAINERS:
+        elif token.type.replace("_close", "_open") in _CONTAINERS:
             self.containers.pop()
 
     @property
-    def key(self) -> tuple[bool, int]:
+    def key(self) -> int:
         """The same for what is one unit."""
-        if self.quotes:
-            return True, self.quote
-        return False, self.containers[-1][1] if self.containers else self.serial
+        return self.containers[-1][1] if self.containers else self.serial
 
     @property
     def item(self) -> int | None:
-        return next((n for kind, n in reversed(self.containers or []) if kind == "list_item_open"), None)
+        return next((n for kind, n in reversed(self.containers) if kind == "list_item_open"), None)
 
 
-def _gathered(tokens: list[Token]) -> Iterator[Unit]:
-    place, key, item = _Place(), (False, -1), None
+def _gathered(tokens: list[Token], answer: list[str]) -> Iterator[Unit]:
+    place, key = _Place(), -1
     texts: list[str] = []
     lines: list[tuple[int, int]] = []
+    item: int | None = None
     for token in tokens:
         place.take(token)
-        if token.type not in ("inline", "html_block"):
+        quoted = token.type == "blockquote_open" and place.quotes == 1
+        if not quoted and (place.quotes or token.type not in ("inline", "html_block")):
             continue
-        if place.key != key and texts:
-            yield _unit(key[0], item, texts, lines)
+        if texts and (quoted or place.key != key):
+            yield Unit(False, item, "\n\n".join(texts), tuple(lines))
             texts, lines = [], []
+        first, end = token.map or (0, 0)
+        if quoted:
+            text = "\n".join(_QUOTE_MARK.sub("", line, count=1) for line in answer[first:end])
+            yield Unit(not _CALLOUT.match(text), place.item, text, ((0, first + 1),))
+            continue
         key, item = place.key, place.item
-        lines.append((sum(map(len, texts[-1:])) + 2 + lines[-1][0] if lines else 0, (token.map or [0])[0] + 1))
+        lines.append((sum(map(len, texts[-1:])) + 2 + lines[-1][0] if lines else 0, first + 1))
         texts.append(token.content)
     if texts:
-        yield _unit(key[0], item, texts, lines)
-
-
-def _unit(is_block_quote: bool, item: int | None, texts: list[str], lines: list[tuple[int, int]]) -> Unit:
-    text = "\n\n".join(texts)
-    return Unit(is_block_quote and not _CALLOUT.match(text), item, text, tuple(lines))
-
-
-def _code_spans(text: str) -> Iterator[tuple[int, int]]:
-    """A run of backticks opens a code span, and the next run of the same length closes it."""
-    runs = [match.span() for match in regex.finditer(r"`++", text)]
-    places: dict[int, list[int]] = {}
-    for index, (start, end) in enumerate(runs):
-        places.setdefault(end - start, []).append(index)
-    at = 0
-    while at < len(runs):
-        same = places[runs[at][1] - runs[at][0]]
-        later = bisect_right(same, at)
-        if later < len(same):
-            yield runs[at][0], runs[same[later]][1]
-            at = same[later]
-        at += 1
+        yield Unit(False, item, "\n\n".join(texts), tuple(lines))

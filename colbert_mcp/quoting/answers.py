@@ -1,16 +1,21 @@
 """The quotations in an answer as an assistant writes it, each with the citation it belongs to.
 
 A quotation is what stands between quotation marks, the outermost ones, or in a block quote; code holds none. A block
-quote's citation stands in it, or in the text after or before it; a list item is on its own. What looks quoted but
-cannot be told apart is given with the problem, so that nothing goes unseen. Knows Markdown strings only.
+quote's citation stands in it, or right behind it, or in the sentence that introduces it; a list item is on its own.
+What looks quoted but cannot be told apart is given with the problem, so that nothing goes unseen. Knows Markdown
+strings only.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import regex
 
 from colbert_mcp.quoting.answer_units import Unit, masked, units
-from colbert_mcp.quoting.attribution import Citation, Citations, citations
+from colbert_mcp.quoting.attribution import Citation, Citations, IsIndexed, citations, only_opens
 from colbert_mcp.quoting.folding import Folded, count_words, fold
 from colbert_mcp.quoting.quotation_marks import quotation_marks
 
@@ -19,13 +24,19 @@ _SHOWN = 80
 _ALONE = (
     "This quotation mark has no partner in its paragraph; write both, or a block quote, so that it can be verified."
 )
-_ATTRIBUTION = re.compile(r"\s*(?:—|–|--|-\s|Source:)[^\n]*\Z")
-_BEFORE_CITATION = re.compile(r"[\s(\[]*(?:(?:—|–|--|-|Source:)\s*)?\Z")
-_AFTER_CITATION = re.compile(r"\s*[)\]]*\.?")
+_ATTRIBUTION = regex.compile(r"\s*[*_]*(?:—|–|--|-\s|Sources?:)[\s*_]*(?:(?:see|from|in|via)\b|(?!\p{Ll}))")
+_MOST_ATTRIBUTION_WORDS = 8
+_BEFORE_CITATION = regex.compile(r"[\s(\[]*(?:[*_]*(?:—|–|--|-|Sources?:)[\s*_]*)?\Z")
+_AFTER_CITATION = regex.compile(r"\s*[)\]]*(?:[*_]+(?=\.?\s*\Z))?\.?")
+# Where a block quote may name its file plainly: in a line or brackets of its own, or behind a dash, at the end.
+_BEFORE_NAME = regex.compile(
+    r"(?:\A|\n|[(\[]|\s[—–-]{1,2}\s)[\s*_(\[—–-]*(?:(?:Sources?|See|From|Via)\b)?[\s:*_]*\Z", regex.IGNORECASE
+)
+_AFTER_NAME = regex.compile(r"[\s)\]*_.]*\Z")
+_INTRODUCES = regex.compile(r"[:：][\s*_]*\Z")
 _NEAR = 60
-
-
 _PASSAGE = re.compile(r"passage://.*|[0-9a-f]{16}", re.IGNORECASE)
+_CitedIn: TypeAlias = Callable[[str], list[Citation]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +55,16 @@ class Quotation:
     problem: str | None = None
 
 
-def quotations(answer: str) -> tuple[list[Quotation], int]:
+def quotations(answer: str, is_indexed: IsIndexed = lambda name: False) -> tuple[list[Quotation], int]:
     """The quotations of an answer in order, and how many were skipped: one or two words with no citation after them.
 
-    Takes time linear in the length of the answer.
+    ``is_indexed`` says whether an indexed file is called so. Takes time linear in the length of the answer.
     """
     parts, labels = units(answer)
     found: list[Quotation] = []
+    cited = partial(citations, labels=labels, is_indexed=is_indexed)
     for index, unit in enumerate(parts):
-        found.extend(_block_quote(parts, index, labels) if unit.is_block_quote else _quoted(unit, labels))
+        found.extend(_block_quote(parts, index, cited) if unit.is_block_quote else _quoted(unit, cited))
     kept = [q for q in found if q.problem or (_says(q.text) and (q.citation or _words(q.text) > _SCARE_WORDS))]
     return kept, len(found) - len(kept)
 
@@ -65,14 +77,18 @@ def _words(text: str) -> int:
     return count_words(Folded(text))
 
 
-def _quoted(unit: Unit, labels: Mapping[str, str]) -> Iterator[Quotation]:
+def _quoted(unit: Unit, cited_in: _CitedIn) -> Iterator[Quotation]:
     text = masked(unit.text)
     marks = quotation_marks(text)
     if not marks.pairs and not marks.alone:
         return
-    cited = Citations(unit.text, text, labels, marks.pairs)
+    named = cited_in(unit.text)
+    cited = Citations(unit.text, text, named, marks.pairs)
+    names = {(citation.start, citation.end) for citation in named if citation.kind == "name"}
     found: list[tuple[int, Quotation]] = []
     for start, end in marks.pairs:
+        if (start, end) in names:
+            continue
         quoted = unit.text[start : end - 1] if unit.text[end - 1] == "\\" else unit.text[start:end]
         # One or two words after the citation are rather a manner of speaking than a quotation from it.
         citation = cited.of(start, end, before=_words(quoted) > _SCARE_WORDS)
@@ -83,17 +99,27 @@ def _quoted(unit: Unit, labels: Mapping[str, str]) -> Iterator[Quotation]:
     yield from (quotation for _, quotation in sorted(found, key=lambda item: item[0]))
 
 
-def _block_quote(parts: Sequence[Unit], index: int, labels: Mapping[str, str]) -> Iterator[Quotation]:
+def _block_quote(parts: Sequence[Unit], index: int, cited_in: _CitedIn) -> Iterator[Quotation]:
     unit = parts[index]
-    own = citations(unit.text, labels)
-    text = _without_attribution(_without_citations(unit.text, own)).strip()
+    own = [citation for citation in cited_in(unit.text) if citation.kind == "link" or _is_apart(unit.text, citation)]
+    text = _without_citations(unit.text, own).strip()
     if text:
-        yield _quotation(unit.line_at(0), text, own[-1] if own else _beside(parts, index, labels))
+        yield _quotation(unit.line_at(0), text, own[-1] if own else _beside(parts, index, cited_in))
+
+
+def _is_apart(text: str, name: Citation) -> bool:
+    """Whether the name of a file at the end of a block quote is no word of it."""
+    before = _BEFORE_NAME.search(text, max(0, name.start - _NEAR), name.start)
+    return before is not None and _AFTER_NAME.match(text, name.end) is not None
 
 
 def _without_citations(text: str, own: Sequence[Citation]) -> str:
-    pieces, done = [], 0
+    """The text without its citations, and without a last line that says whose words these are."""
+    pieces, done = list[str](), 0
+    last = text.rstrip().rfind("\n") + 1
     for citation in own:
+        if last and citation.start >= last and _is_attribution(text[last:]):
+            return "".join([*pieces, text[done:last]])
         head = _BEFORE_CITATION.search(text, max(done, citation.start - _NEAR), citation.start)
         pieces.append(text[done : max(done, head.start() if head else citation.start)])
         tail = _AFTER_CITATION.match(text, citation.end)
@@ -101,25 +127,35 @@ def _without_citations(text: str, own: Sequence[Citation]) -> str:
     return "".join([*pieces, text[done:]])
 
 
-def _without_attribution(text: str) -> str:
-    """The text without a last line that says whose words these are."""
-    body, line_end, last = text.rstrip().rpartition("\n")
-    return body if line_end and _ATTRIBUTION.match(last) else text
+def _is_attribution(line: str) -> bool:
+    return _ATTRIBUTION.match(line) is not None and _words(masked(line)) <= _MOST_ATTRIBUTION_WORDS
 
 
-def _beside(parts: Sequence[Unit], index: int, labels: Mapping[str, str]) -> Citation | None:
-    """The citation that the text after a block quote opens with, else the last one before it, else the first after.
+def _beside(parts: Sequence[Unit], index: int, cited_in: _CitedIn) -> Citation | None:
+    """The citation that the text after a block quote opens with, else that of the text which introduces it, else the
+    first link after it, but for what introduces the next quote.
 
-    What is beside a quote in a list item is in the same item; what follows one that is in none is in none.
+    All is in the same list item, or in none; only an item that ends in a colon introduces a quote below the list.
     """
     item = parts[index].item
     following = _neighbour(parts, index + 1)
-    after = citations(following.text, labels) if following and following.item == item else []
-    if following and after and not re.search(r"\w", following.text[: after[0].start].replace("Source", "")):
+    after = cited_in(following.text) if following and following.item == item else []
+    if following and after and only_opens(following.text, 0, after[0].start):
         return after[0]
     preceding = _neighbour(parts, index - 1)
-    before = citations(preceding.text, labels) if preceding and item in (None, preceding.item) else []
-    return next(iter(before[-1:] or after), None)
+    if preceding and (preceding.item == item or _INTRODUCES.search(preceding.text)):
+        found = _introducing(preceding.text, cited_in)
+        if found:
+            return found
+    if following and _INTRODUCES.search(following.text):
+        return None
+    return next((citation for citation in after if citation.kind == "link"), None)
+
+
+def _introducing(text: str, cited_in: _CitedIn) -> Citation | None:
+    plain = masked(text)
+    cited = Citations(text, plain, cited_in(text), quotation_marks(plain).pairs)
+    return cited.of(len(text), len(text))
 
 
 def _neighbour(parts: Sequence[Unit], index: int) -> Unit | None:
@@ -140,6 +176,7 @@ def _quotation(line: int, text: str, citation: Citation | None) -> Quotation:
 
 
 def _plain(text: str) -> str:
+    text = re.sub(r"<br\s*/?>|\\$", "\n", text, flags=re.MULTILINE)
     text = re.sub(r"\[([^\[\]]*)\]\((?:<[^<>]*>|[^()\s]*)\)", r"\1", text)
     text = re.sub(r"(?<!`)`++([^`]+)`++", r"\1", text)
     text = re.sub(r"(\*{1,3}|(?<!\w)_{1,3})(?=\S)([^*_]+?)(?<=\S)\1(?!\w)", r"\2", text)

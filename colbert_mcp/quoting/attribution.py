@@ -1,15 +1,22 @@
-"""Which citation a quotation belongs to: links to files and passages, passage ids, and labels that stand for them.
+"""Which citation a quotation belongs to: links to files and passages, passage ids, labels that stand for them, and
+names of files as they are.
 
 In the quotation's own sentence the nearest citation after it counts, else the nearest before it; then one that the next
-sentence opens with; then the nearest before it in its unit. Knows strings only.
+sentence opens with; then the nearest before it in its unit. A plain name reaches no further than that sentence, and one
+that no indexed file has counts only where nothing but a citation can stand: behind the quotation. Knows strings only.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import regex
 from markdown_it.common.utils import normalizeReference
+
+from colbert_mcp.quoting.file_names import file_names, is_clearly_a_file
+
+IsIndexed: TypeAlias = Callable[[str], bool]
 
 _TARGET = r"(?:file:|passage://)"
 # Of a link to something else than the web: also a path, as people write it.
@@ -29,49 +36,86 @@ _LABEL = regex.compile(r"\[(?P<text>[^\[\]]{0,1000}+)\](?:\[(?P<label>[^\[\]]{0,
 _STOP = regex.compile(
     r"[.!?…][\p{Pf}\p{Pi}\p{Pe}\"'*_`]*+\s++(?=[^\s\p{Ll}\p{Nd}\-—–])|[。！？][」』”’\"]*+", regex.VERSION1
 )
-_OPENING = regex.compile(r"[\s\p{Ps}\p{Pd}*_]*+(?:(?:sources?|see|from|cf\.?|via)\b)?[\s:]*+", regex.IGNORECASE)
+_OPENING = regex.compile(
+    r"[\s\p{Ps}\p{Pd}\p{So}*_]*+(?:(?:sources?|see|from|cf\.?|via|quellen?|siehe|voir|fuente|出典|来源)\b)?[\s:：*_]*+",
+    regex.IGNORECASE,
+)
 _ENDING = regex.compile(r"[)\]*_]*+(?:[.,;:]|\s*\Z|\s*\n)")
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """What names a source, at ``[start, end)`` of a unit's text."""
+    """What names a source, at ``[start, end)`` of a unit's text: a link (or id), the plain name of an indexed file, or
+    what looks like the name of another.
+    """
 
     start: int
     end: int
     target: str
+    kind: Literal["link", "name", "likely"] = "link"
+
+
+class _Row:
+    """Citations in order, none within another."""
+
+    def __init__(self, found: Iterable[Citation]) -> None:
+        self.found = list(found)
+        self.starts = [citation.start for citation in self.found]
+        self.ends = [citation.end for citation in self.found]
+
+    def after(self, at: int) -> Citation | None:
+        """The first that starts at or after a character."""
+        index = bisect_left(self.starts, at)
+        return self.found[index] if index < len(self.found) else None
+
+    def before(self, at: int) -> Citation | None:
+        """The last that ends at or before a character."""
+        index = bisect_right(self.ends, at) - 1
+        return self.found[index] if index >= 0 else None
+
+    def around(self, start: int, end: int) -> Citation | None:
+        """The one that encloses ``[start, end)``."""
+        index = bisect_right(self.starts, start) - 1
+        return self.found[index] if index >= 0 and self.ends[index] >= end else None
 
 
 class Citations:
     """The citations of one text, and the sentences between its quotations."""
 
-    def __init__(self, text: str, plain: str, labels: Mapping[str, str], pairs: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, text: str, plain: str, found: Sequence[Citation], pairs: Sequence[tuple[int, int]]) -> None:
         """``plain``: the text without code and addresses; ``pairs``: its quotations, in order."""
-        self.found = citations(text, labels)
+        opened = [start for start, _ in pairs]
+        # A file that is named in a quotation is a word of it.
+        self._all = _Row(c for c in found if c.kind == "link" or not _encloses(pairs, opened, c))
+        self._sure = _Row(c for c in self._all.found if c.kind != "likely")
+        self._links = _Row(c for c in self._all.found if c.kind == "link")
         self._text = text
-        self._starts = [citation.start for citation in self.found]
-        self._ends = [citation.end for citation in self.found]
-        self._stops = [0, *self._sentence_ends(plain, pairs)]
+        self._stops = [0, *self._sentence_ends(plain, pairs, opened)]
 
-    def of(self, start: int, end: int, *, before: bool) -> Citation | None:
-        """The citation of the quotation ``[start, end)``; ``before``: one that stands before it may be its own."""
-        enclosing = bisect_right(self._starts, start) - 1
-        if enclosing >= 0 and self._ends[enclosing] >= end:
-            return self.found[enclosing]
+    def of(self, start: int, end: int, *, before: bool = True) -> Citation | None:
+        """The citation of the quotation ``[start, end)``; ``before``: one that stands before it may be its own, and the
+        name of a file that its sentence goes on to.
+        """
+        if enclosing := self._links.around(start, end):
+            return enclosing
         sentence = bisect_right(self._stops, start)
         low = self._stops[sentence - 1]
         high = self._stops[sentence] if sentence < len(self._stops) else len(self._text) + 1
-        following, preceding = bisect_left(self._starts, end), bisect_right(self._ends, start) - 1
-        after = self.found[following] if following < len(self.found) else None
-        prior = self.found[preceding] if preceding >= 0 and before else None
-        if after and after.start < high:
+        behind = self._all.after(end)
+        if behind and behind.start < high and only_opens(self._text, end + 1, behind.start):
+            return behind
+        after = self._sure.after(end)
+        if after and after.start < high and (before or after.kind == "link"):
             return after
+        prior = self._sure.before(start) if before else None
         if prior and prior.start >= low:
             return prior
-        return after if after and _only_opens(self._text, high, after.start) else prior
+        opening = self._all.after(high)
+        if opening and only_opens(self._text, high, opening.start) and (opening.kind == "link" or self._ends(opening)):
+            return opening
+        return self._links.before(start) if before else None
 
-    def _sentence_ends(self, plain: str, pairs: Sequence[tuple[int, int]]) -> Iterator[int]:
-        opened = [start for start, _ in pairs]
+    def _sentence_ends(self, plain: str, pairs: Sequence[tuple[int, int]], opened: Sequence[int]) -> Iterator[int]:
         for stop in _STOP.finditer(plain):
             inside = bisect_right(opened, stop.start()) - 1
             if (
@@ -80,39 +124,61 @@ class Citations:
                 and (stop.end() <= pairs[inside][1] or self._belongs(stop.end()))
             ):
                 continue
-            cited = bisect_right(self._starts, stop.start()) - 1
-            if cited < 0 or self._ends[cited] < stop.end():
+            if self._all.around(stop.start(), stop.end()) is None:
                 yield stop.end()
 
     def _belongs(self, at: int) -> bool:
         """Whether nothing but a citation follows: ``“He left.” [a].``"""
-        index = bisect_left(self._starts, at)
-        if index == len(self.found) or not _only_opens(self._text, at, self._starts[index]):
-            return False
-        return _ENDING.match(self._text, self._ends[index]) is not None
+        following = self._all.after(at)
+        return following is not None and only_opens(self._text, at, following.start) and self._ends(following)
+
+    def _ends(self, citation: Citation) -> bool:
+        """Whether a citation ends its sentence."""
+        return _ENDING.match(self._text, citation.end) is not None
 
 
-def citations(text: str, labels: Mapping[str, str]) -> list[Citation]:
-    """The citations of a text, in order."""
-    found = [Citation(match.start(), match.end(), _target(match)) for match in _CITATION.finditer(text)]
-    taken = [citation.start for citation in found]
+def citations(text: str, labels: Mapping[str, str], is_indexed: IsIndexed) -> list[Citation]:
+    """The citations of a text, in order; ``is_indexed`` says whether an indexed file is called so."""
+    links = [Citation(match.start(), match.end(), _target(match)) for match in _CITATION.finditer(text)]
+    row = _Row(links)
+    labelled = []
     for match in _LABEL.finditer(text) if labels else ():
-        target = _labelled(match["label"] or match["text"], labels)
-        at = bisect_right(taken, match.start()) - 1
-        if target and (at < 0 or found[at].end <= match.start()):
-            found.append(Citation(match.start(), match.end(), target))
-    return sorted({citation.start: citation for citation in reversed(found)}.values(), key=lambda c: c.start)
+        target = _labelled(match["label"] or match["text"], labels, is_indexed)
+        if target and row.around(match.start(), match.start() + 1) is None:
+            labelled.append(Citation(match.start(), match.end(), target))
+    unique = {citation.start: citation for citation in (*labelled, *links)}
+    row = _Row(sorted(unique.values(), key=lambda c: c.start))
+    return sorted([*row.found, *_names(text, row, is_indexed)], key=lambda c: c.start)
 
 
-def _only_opens(text: str, start: int, end: int) -> bool:
+def only_opens(text: str, start: int, end: int) -> bool:
     """Whether ``[start, end)`` is nothing but what may stand before a citation."""
     return start <= end and end - start < 80 and _OPENING.fullmatch(text, start, end) is not None
 
 
-def _labelled(label: str, labels: Mapping[str, str]) -> str | None:
+def _names(text: str, links: _Row, is_indexed: IsIndexed) -> Iterator[Citation]:
+    for start, end, name in file_names(text):
+        if links.around(start, start + 1) is not None:
+            continue
+        if is_indexed(name):
+            yield Citation(start, end, name, "name")
+        elif is_clearly_a_file(name):
+            yield Citation(start, end, name, "likely")
+
+
+def _encloses(pairs: Sequence[tuple[int, int]], opened: Sequence[int], citation: Citation) -> bool:
+    """Whether a quotation holds a citation and more than that."""
+    index = bisect_right(opened, citation.start) - 1
+    return index >= 0 and citation.end <= pairs[index][1] and pairs[index] != (citation.start, citation.end)
+
+
+def _labelled(label: str, labels: Mapping[str, str], is_indexed: IsIndexed) -> str | None:
     named = labels.get(normalizeReference(label), "")
     match = _CITATION.search(named) or _CITATION.search(f"[]({named})")
-    return _target(match) if match else None
+    if match:
+        return _target(match)
+    names = [name for _, _, name in file_names(named)]
+    return next(filter(is_indexed, names), None) or next(filter(is_clearly_a_file, names), None)
 
 
 def _target(match: "regex.Match[str]") -> str:

@@ -3,6 +3,7 @@ verifies one quote; nothing of the index.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 from colbert_mcp.errors import PassageNotFoundError, QueryError
 from colbert_mcp.quoting.answers import quotations
@@ -12,10 +13,20 @@ from colbert_mcp.results import VERIFIED, AnswerOutput, QuoteCheck, Verdict, Ver
 def check_answer(answer: str, verify_one: Callable[..., VerifyOutput]) -> AnswerOutput:
     """Verify the quotations of an answer; ``verify_one(quote, passage_id=…, path=…)`` does it for one.
 
-    A quotation whose citation names nothing indexed is looked for everywhere, and is misattributed where it is found.
-    One that cannot be told apart from its text is not verified, and says so.
+    The plain name of a file is a citation where a file that is indexed is called so. A quotation whose citation names
+    nothing indexed is looked for everywhere, and is misattributed where it is found. One that cannot be told apart from
+    its text is not verified, and says so.
     """
-    found, skipped = quotations(answer)
+
+    @cache
+    def is_indexed(name: str) -> bool:
+        try:
+            verify_one(name, passage_id=None, path=name)
+        except QueryError:
+            return False
+        return True
+
+    found, skipped = quotations(answer, is_indexed)
     checks = []
     for quotation in found:
         output, problem = None, quotation.problem

@@ -103,8 +103,24 @@ def test_inches_and_apostrophes_are_no_quotation_marks() -> None:
 def test_a_block_quote_is_one_quotation_without_its_attribution() -> None:
     answer = f"Text.\n\n> First line\n> goes on.\n>\n> - item\n>\n> — Someone, [Bread]({BREAD})\n\n> [!NOTE]\n> no quotation\n"
     ((quotation,), _) = quotations(answer)
-    assert quotation.text == "First line\ngoes on.\n\nitem"
+    assert quotation.text == "First line\ngoes on.\n\n- item"
     assert (quotation.line, quotation.citation) == (3, BREAD)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("> one\n> - two\n> - three", "one\n- two\n- three"),
+        ("> 3. one two\r\n> 4. three", "3. one two\n4. three"),
+        ("- > one\n  > - two\n  three", "one\n- two\n  three"),
+        ("1. > one two\n   >> three", "one two\n> three"),
+        ("> one\n> ```\n> rm -rf /\n> ```", "one\n```\nrm -rf /\n```"),
+        ("> # one\n>\n> two — three\n> — and four", "# one\n\ntwo — three\n— and four"),
+    ],
+)
+def test_marks_code_and_last_lines_of_a_block_quote_are_text(answer: str, text: str) -> None:
+    ((quotation,), _) = quotations(answer)
+    assert quotation.text == text
 
 
 def test_lines_are_those_of_the_answer() -> None:
@@ -239,14 +255,123 @@ def test_apostrophes_alone_are_no_quotation() -> None:
     assert quotations("’Tis ‘90s rock ’n’ roll, the dogs’ and cats’ house, don't, 6'2\" and 5′.") == ([], 0)
 
 
+INDEXED = {
+    "docs/setup.md",
+    "setup.md",
+    "docs/setup.md:7",
+    "setup.md, line 7",
+    "my notes.txt",
+    "~/n/a.md",
+    "main.py",
+    "README.md",
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "citation"),
+    [
+        ("It says “one two three” (docs/setup.md).", "docs/setup.md"),
+        ("It says “one two three” (`docs/setup.md:7`).", "docs/setup.md:7"),
+        ("It says “one two three” (see setup.md, line 7).", "setup.md, line 7"),
+        ("It says “one two three”, `my notes.txt`.", "my notes.txt"),
+        ("“One two three.” — **~/n/a.md**", "~/n/a.md"),
+        ("“One two three.” Source: `setup.md`.", "setup.md"),
+        ("As setup.md says: “one two three”.", "setup.md"),
+        ('In "setup.md": "one two three".', "setup.md"),
+        ("- `main.py`: “one two three”", "main.py"),
+        ("| setup.md | “one two three” |\n|---|---|", "setup.md"),
+        ("“one two three”[^1]\n\n[^1]: The guide, setup.md.", "setup.md"),
+        ("“one two three” [1].\n\n[1]: setup.md", "setup.md"),
+        ("“one two three” (docs/missing.md)", "docs/missing.md"),
+        ("“one two three” [lib/missing.py:7]", "lib/missing.py:7"),
+    ],
+)
+def test_the_name_of_a_file_is_a_citation(answer: str, citation: str) -> None:
+    found, skipped = quotations(answer, INDEXED.__contains__)
+    assert [(q.text.lower().strip("."), q.citation, q.path) for q in found] == [("one two three", citation, citation)]
+    assert skipped == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The setup.md is long. It says “one two three”.",
+        "“One two three.” The setup.md says more.",
+        "“One two three.” README.md says more.",
+        "It says “one two three” of docs/missing.md.",
+        "It says “one two three” (Node.js).",
+        "It says “one two three” (e.g. v1.2, www.example.org/a.html, https://example.org/setup.md, me@setup.md).",
+        "It says “one two three” (`cat setup.md`).",
+        "It says “see setup.md for more” and “one two three”.",
+        "It says “one two three” as xsetup.md, setup.md.bak, other/setup.md.",
+        "As docs/missing.md has it, “one two three”.",
+    ],
+)
+def test_what_is_merely_mentioned_is_no_citation(answer: str) -> None:
+    found, _ = quotations(answer, INDEXED.__contains__)
+    assert ("one two three", None) in [(q.text.lower().strip("."), q.citation) for q in found]
+
+
+def test_one_or_two_words_are_quoted_of_a_file_only_if_its_name_follows_at_once() -> None:
+    found, skipped = quotations("A “two words” (setup.md), “some more” as in setup.md.", INDEXED.__contains__)
+    assert ([(q.text, q.citation) for q in found], skipped) == ([("two words", "setup.md")], 1)
+
+
+S = "docs/setup.md"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (f"- [b]({B}) has more.\n\n> one two three\n\n([a]({A}))", [A]),
+        (f"- [b]({B}) has more.\n\n> one two three\n\n**Source:** [a]({A})", [A]),
+        (f"- [b]({B}) has more.\n\n> one two three\n\nThis comes from [a]({A}).", [A]),
+        (f"- [b]({B}) has more.\n\n> one two three\n> — [a]({A})", [A]),
+        (f"- [b]({B}) has more.\n\n> one two three", [None]),
+        (f"- As [b]({B}) says:\n\n> one two three", [B]),
+        (f"[b]({B}) has more. As [a]({A}) says:\n\n> one two three", [A]),
+        (f"As [a]({A}) says:\n\n> one two three\n\nBut [b]({B}) has:\n\n> four five six", [A, B]),
+        (f"> one two three\n\nBut [b]({B}) has:\n\n> four five six", [None, B]),
+        (f"As [b]({B}) says:\n\n> one two three\n\n— {S}", [S]),
+        (f"As {S} says:\n\n> one two three", [S]),
+        (f"> one two three\n> — {S}", [S]),
+        (f"> one two three\n>\n> *Source: `{S}`*", [S]),
+        (f"> one two three ({S})", [S]),
+        (f"> one two three — `{S}`", [S]),
+        (f"{S} is long. So it is:\n\n> one two three", [None]),
+    ],
+)
+def test_a_block_quote_has_the_citation_in_or_behind_it_or_that_which_introduces_it(
+    answer: str, expected: list[str | None]
+) -> None:
+    found, _ = quotations(answer, INDEXED.__contains__)
+    assert [q.citation for q in found] == expected
+    assert found[0].text == "one two three"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one two three\n— and four five",
+        "one two three\n— Someone",
+        "one two three of docs/setup.md",
+        "one two three, see docs/setup.md",
+        "edit setup.md, then go on",
+    ],
+)
+def test_what_may_be_words_of_a_block_quote_is_compared(text: str) -> None:
+    ((quotation,), _) = quotations("> " + text.replace("\n", "\n> "), INDEXED.__contains__)
+    assert (quotation.text, quotation.citation) == (text, None)
+
+
 @pytest.mark.parametrize(
     "piece",
     ["> [x](file:/x)\n", "[", "“", '"', "`", "[x](", "“a” [x](file:/x). ", "<q>", "<blockquote>", "s’ ", "‘", "&quot;", "\\", "*a ", "](x \"",
-     "- > a\n", "[^1]: a\n", "file:/", "<a ", "[a] ", "\n\n> a", "「a」。", "_a", "(", "[[x]"],
+     "- > a\n", "[^1]: a\n", "a.md ", "`a.md` ", "“a b c” a.md ", "a/", "a.b", "a.md:\n\n> a\n\n", "> a.md\n\n", "file:/", "<a ", "[a] ", "\n\n> a", "「a」。", "_a", "(", "[[x]"],
 )  # fmt: skip
 def test_a_long_answer_takes_linear_time(piece: str) -> None:
     # Anything quadratic in this length would not come to an end in the time of a test run.
-    quotations((piece * 100_000)[:100_000] + "\n\n[1]: file:///x")
+    quotations((piece * 100_000)[:100_000] + "\n\n[1]: file:///x", lambda name: len(name) % 2 == 0)
 
 
 @given(st.text('“”"„«»`>-[]()\n \\*_file:/a1|#‘’»「」.s', max_size=200))

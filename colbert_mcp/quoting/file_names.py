@@ -1,0 +1,37 @@
+"""File names that stand plainly in an answer, in its text or alone between backticks: ``docs/setup.md:12``.
+
+Which of them are files of the index is for others to say. Knows Markdown strings only.
+"""
+
+from collections.abc import Iterator
+
+import regex
+
+from colbert_mcp.quoting.answer_units import code_spans, masked
+
+_PLACE = r"(?:#[^\s<>()\[\]\"“”`,;]*\w|:\d+(?:-\d+)?|, (?:page|cell|lines?) \d+(?:[-–]\d+)?)?"
+_SUFFIX = r"\.[A-Za-z][A-Za-z0-9]{0,9}"
+_NAME = regex.compile(
+    rf"(?<![\w/.:@\\~+-])(?:~/)?(?:[\w.+-]{{1,100}}+/){{0,30}}+[\w.+-]{{1,100}}{_SUFFIX}(?!_?[^\W_]|[/@(]){_PLACE}"
+)
+_SPAN = regex.compile(rf"`++\s*+(?P<name>[^`<>\"“”|*?\n]{{1,200}}{_SUFFIX}{_PLACE})\s*+`++")
+# What is no name of a website, a library (``Node.js``) or an attribute, even if nothing indexed is called so.
+_CLEAR = regex.compile(
+    r"(?!www\.)(?:\S*\.(?:md|mdx|markdown|rst|txt|text|log|pdf|docx?|html?|xhtml|ipynb|tex|org|adoc)\b|\S*/\S*\.[a-z]{1,4}\b"
+    r"|\S*\.[a-z]{1,4}:\d)",
+    regex.IGNORECASE,
+)
+
+
+def file_names(text: str) -> Iterator[tuple[int, int, str]]:
+    """What may be a file's name: ``[start, end)`` of the text, backticks included, and the name with its place."""
+    for match in _NAME.finditer(masked(text)):
+        yield match.start(), match.end(), match.group()
+    for start, end in code_spans(text):
+        if match := _SPAN.fullmatch(text, start, end):
+            yield start, end, match["name"]
+
+
+def is_clearly_a_file(name: str) -> bool:
+    """Whether a name is a document's by its suffix, or a file's by its folders or line."""
+    return _CLEAR.match(name) is not None
