@@ -21,12 +21,19 @@ _ENTITY = regex.compile(
     r"|#[xX]0*(?:22|27|[aA]0|[aA][bB]|[bB]{2}|201[89a-fA-F]));"
 )
 _TAGS = regex.compile(r"<(?P<end>/?)(?:(?P<q>q)|(?P<block>blockquote))\b[^<>]*>", regex.IGNORECASE)
+# Numbered sources as they are listed without Markdown's syntax for them: ``[1] docs/setup.md``, or below a title.
+_NUMBERED = regex.compile(r"^[ \t>*+-]*\[(\d{1,3})\][ \t]+(\S.*)$", regex.MULTILINE)
+_LISTED = regex.compile(r"[ \t]*(\d{1,3})[.)][ \t]+(\S.*)(?:\n|\Z)")
+_BLANK = regex.compile(r"[ \t]*\n")
+_LIST_TITLE = regex.compile(
+    r"^[#*_ \t]*+(?:sources?|references?|citations?|footnotes|quellen|出典|来源)[:：*_ \t]*+\n", regex.I | regex.M
+)
 _FOOTNOTE = regex.compile(r"^[ >]*\[\^([^\[\]\s]+)\]:[ \t]*(.+)$", regex.MULTILINE)
 _CALLOUT = regex.compile(r"\A\[!\w+\]")
 _ADDRESS = regex.compile(
     r"\]\(\s*(?:<[^<>\n]*>|[^()\s<>]*(?:\([^()\s]*\)[^()\s]*)*)"
     r"(?:\s+(?:\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|\([^()]*\)))?\s*\)"
-    r"|<?\b(?:file|https?|passage):[^\s<>“”\"]+>?|</?[A-Za-z][^<>]*>"
+    r"|<?\b(?:file|https?|passage):[^\s<>“”\"]+>?|</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>"
 )
 # Of the first line also the marks of the list items that the quote stands in.
 _QUOTE_MARK = regex.compile(r"\A(?:[ \t]|[-+*][ \t]|\d{1,9}[.)][ \t])*+>[ \t]?")
@@ -36,13 +43,14 @@ _CONTAINERS = frozenset({"list_item_open", "tr_open"})
 @dataclass(frozen=True, slots=True)
 class Unit:
     """Text within which citations are looked for. ``lines`` says at which character which line of the answer starts;
-    ``item`` is the innermost list item that holds it.
+    ``items`` are the list items that hold it, outermost first.
     """
 
     is_block_quote: bool
-    item: int | None
+    items: tuple[int, ...]
     text: str
     lines: tuple[tuple[int, int], ...]
+    is_heading: bool = False
 
     def line_at(self, char: int) -> int:
         """The line of the answer, from 1, of a character."""
@@ -57,7 +65,8 @@ def units(answer: str) -> tuple[list[Unit], dict[str, str]]:
     parser = MarkdownIt("commonmark").enable("table")
     parser.validateLink = _any_link  # type: ignore[method-assign]  # nothing is rendered: file: may be one too
     tokens = parser.parse(plain, environment)
-    labels = {label: reference["href"] for label, reference in environment.get("references", {}).items()}
+    labels = dict(_numbered(plain))
+    labels |= {label: reference["href"] for label, reference in environment.get("references", {}).items()}
     labels |= {normalizeReference(f"^{label}"): text for label, text in _FOOTNOTE.findall(plain)}
     return list(_gathered(tokens, regex.split(r"\r\n?|\n", plain))), labels
 
@@ -85,6 +94,16 @@ def code_spans(text: str) -> Iterator[tuple[int, int]]:
             yield runs[at][0], runs[same[later]][1]
             at = same[later]
         at += 1
+
+
+def _numbered(answer: str) -> Iterator[tuple[str, str]]:
+    for title in _LIST_TITLE.finditer(answer):
+        at = title.end()
+        while listed := _LISTED.match(answer, at) or _BLANK.match(answer, at):
+            at = listed.end()
+            if listed.re is _LISTED:
+                yield listed[1], listed[2]
+    yield from _NUMBERED.findall(answer)
 
 
 def _any_link(url: str) -> bool:
@@ -139,30 +158,31 @@ class _Place:
         return self.containers[-1][1] if self.containers else self.serial
 
     @property
-    def item(self) -> int | None:
-        return next((n for kind, n in reversed(self.containers) if kind == "list_item_open"), None)
+    def items(self) -> tuple[int, ...]:
+        return tuple(n for kind, n in self.containers if kind == "list_item_open")
 
 
 def _gathered(tokens: list[Token], answer: list[str]) -> Iterator[Unit]:
     place, key = _Place(), -1
     texts: list[str] = []
     lines: list[tuple[int, int]] = []
-    item: int | None = None
+    items, heading, in_heading = tuple[int, ...](), False, False
     for token in tokens:
         place.take(token)
+        in_heading = token.type == "heading_open" or (in_heading and token.type == "inline")
         quoted = token.type == "blockquote_open" and place.quotes == 1
         if not quoted and (place.quotes or token.type not in ("inline", "html_block")):
             continue
         if texts and (quoted or place.key != key):
-            yield Unit(False, item, "\n\n".join(texts), tuple(lines))
+            yield Unit(False, items, "\n\n".join(texts), tuple(lines), heading)
             texts, lines = [], []
         first, end = token.map or (0, 0)
         if quoted:
             text = "\n".join(_QUOTE_MARK.sub("", line, count=1) for line in answer[first:end])
-            yield Unit(not _CALLOUT.match(text), place.item, text, ((0, first + 1),))
+            yield Unit(not _CALLOUT.match(text), place.items, text, ((0, first + 1),))
             continue
-        key, item = place.key, place.item
+        key, items, heading = place.key, place.items, in_heading
         lines.append((sum(map(len, texts[-1:])) + 2 + lines[-1][0] if lines else 0, first + 1))
         texts.append(token.content)
     if texts:
-        yield Unit(False, item, "\n\n".join(texts), tuple(lines))
+        yield Unit(False, items, "\n\n".join(texts), tuple(lines), heading)

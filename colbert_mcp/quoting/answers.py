@@ -7,10 +7,9 @@ strings only.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import regex
 
@@ -18,6 +17,7 @@ from colbert_mcp.quoting.answer_units import Unit, masked, units
 from colbert_mcp.quoting.attribution import Citation, Citations, IsIndexed, citations, only_opens
 from colbert_mcp.quoting.folding import Folded, count_words, fold
 from colbert_mcp.quoting.quotation_marks import quotation_marks
+from colbert_mcp.quoting.titles import CitedIn, Titles, introduces, introducing, is_title, only_cites
 
 _SCARE_WORDS = 2
 _SHOWN = 80
@@ -32,11 +32,9 @@ _AFTER_CITATION = regex.compile(r"\s*[)\]]*(?:[*_]+(?=\.?\s*\Z))?\.?")
 _BEFORE_NAME = regex.compile(
     r"(?:\A|\n|[(\[]|\s[—–-]{1,2}\s)[\s*_(\[—–-]*(?:(?:Sources?|See|From|Via)\b)?[\s:*_]*\Z", regex.IGNORECASE
 )
-_AFTER_NAME = regex.compile(r"[\s)\]*_.]*\Z")
-_INTRODUCES = regex.compile(r"[:：][\s*_]*\Z")
+_AFTER_NAME = regex.compile(r"[\s)\]*_]*(?:[,(§][^\n()]{0,40})?[\s)\]*_.]*\Z")
 _NEAR = 60
 _PASSAGE = re.compile(r"passage://.*|[0-9a-f]{16}", re.IGNORECASE)
-_CitedIn: TypeAlias = Callable[[str], list[Citation]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +60,18 @@ def quotations(answer: str, is_indexed: IsIndexed = lambda name: False) -> tuple
     """
     parts, labels = units(answer)
     found: list[Quotation] = []
-    cited = partial(citations, labels=labels, is_indexed=is_indexed)
+    cited_in = partial(citations, labels=labels, is_indexed=is_indexed)
+    titles, quotes = Titles(cited_in), False
     for index, unit in enumerate(parts):
-        found.extend(_block_quote(parts, index, cited) if unit.is_block_quote else _quoted(unit, cited))
+        title = titles.of(unit.items)
+        if unit.is_block_quote:
+            found.extend(_block_quote(parts, index, cited_in, title))
+            quotes = True
+            continue
+        quoted = list(_quoted(unit, cited_in, _behind(parts, index, cited_in) or title))
+        titles.take(unit, quotes=quotes or bool(quoted))
+        quotes = bool(quoted)
+        found.extend(quoted)
     kept = [q for q in found if q.problem or (_says(q.text) and (q.citation or _words(q.text) > _SCARE_WORDS))]
     return kept, len(found) - len(kept)
 
@@ -77,7 +84,8 @@ def _words(text: str) -> int:
     return count_words(Folded(text))
 
 
-def _quoted(unit: Unit, cited_in: _CitedIn) -> Iterator[Quotation]:
+def _quoted(unit: Unit, cited_in: CitedIn, around: Citation | None) -> Iterator[Quotation]:
+    """The quotations of a unit; ``around`` is the citation of those that have none in it."""
     text = masked(unit.text)
     marks = quotation_marks(text)
     if not marks.pairs and not marks.alone:
@@ -91,7 +99,8 @@ def _quoted(unit: Unit, cited_in: _CitedIn) -> Iterator[Quotation]:
             continue
         quoted = unit.text[start : end - 1] if unit.text[end - 1] == "\\" else unit.text[start:end]
         # One or two words after the citation are rather a manner of speaking than a quotation from it.
-        citation = cited.of(start, end, before=_words(quoted) > _SCARE_WORDS)
+        long = _words(quoted) > _SCARE_WORDS
+        citation = cited.of(start, end, before=long) or (around if long else None)
         found.append((start, _quotation(unit.line_at(start), quoted.strip(), citation)))
     for at in marks.alone:
         shown = unit.text[at : at + _SHOWN].split("\n\n")[0]
@@ -99,12 +108,12 @@ def _quoted(unit: Unit, cited_in: _CitedIn) -> Iterator[Quotation]:
     yield from (quotation for _, quotation in sorted(found, key=lambda item: item[0]))
 
 
-def _block_quote(parts: Sequence[Unit], index: int, cited_in: _CitedIn) -> Iterator[Quotation]:
+def _block_quote(parts: Sequence[Unit], index: int, cited_in: CitedIn, title: Citation | None) -> Iterator[Quotation]:
     unit = parts[index]
     own = [citation for citation in cited_in(unit.text) if citation.kind == "link" or _is_apart(unit.text, citation)]
     text = _without_citations(unit.text, own).strip()
     if text:
-        yield _quotation(unit.line_at(0), text, own[-1] if own else _beside(parts, index, cited_in))
+        yield _quotation(unit.line_at(0), text, own[-1] if own else _beside(parts, index, cited_in) or title)
 
 
 def _is_apart(text: str, name: Citation) -> bool:
@@ -131,31 +140,35 @@ def _is_attribution(line: str) -> bool:
     return _ATTRIBUTION.match(line) is not None and _words(masked(line)) <= _MOST_ATTRIBUTION_WORDS
 
 
-def _beside(parts: Sequence[Unit], index: int, cited_in: _CitedIn) -> Citation | None:
+def _beside(parts: Sequence[Unit], index: int, cited_in: CitedIn) -> Citation | None:
     """The citation that the text after a block quote opens with, else that of the text which introduces it, else the
     first link after it, but for what introduces the next quote.
 
     All is in the same list item, or in none; only an item that ends in a colon introduces a quote below the list.
     """
-    item = parts[index].item
+    if behind := _behind(parts, index, cited_in):
+        return behind
+    items = parts[index].items
     following = _neighbour(parts, index + 1)
-    after = cited_in(following.text) if following and following.item == item else []
+    after = cited_in(following.text) if following and following.items == items else []
     if following and after and only_opens(following.text, 0, after[0].start):
         return after[0]
     preceding = _neighbour(parts, index - 1)
-    if preceding and (preceding.item == item or _INTRODUCES.search(preceding.text)):
-        found = _introducing(preceding.text, cited_in)
+    if preceding and (preceding.items == items or introduces(preceding.text)):
+        found = introducing(preceding.text, cited_in)
         if found:
             return found
-    if following and _INTRODUCES.search(following.text):
+    if following and is_title(following.text):
         return None
     return next((citation for citation in after if citation.kind == "link"), None)
 
 
-def _introducing(text: str, cited_in: _CitedIn) -> Citation | None:
-    plain = masked(text)
-    cited = Citations(text, plain, cited_in(text), quotation_marks(plain).pairs)
-    return cited.of(len(text), len(text))
+def _behind(parts: Sequence[Unit], index: int, cited_in: CitedIn) -> Citation | None:
+    """The citation of which the next paragraph is made."""
+    following = _neighbour(parts, index + 1)
+    if following is None or following.is_heading or following.items != parts[index].items:
+        return None
+    return None if is_title(following.text) else only_cites(following.text, cited_in)
 
 
 def _neighbour(parts: Sequence[Unit], index: int) -> Unit | None:
@@ -177,6 +190,7 @@ def _quotation(line: int, text: str, citation: Citation | None) -> Quotation:
 
 def _plain(text: str) -> str:
     text = re.sub(r"<br\s*/?>|\\$", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^(?:>[ \t]?)+", "", text, flags=re.MULTILINE)
     text = re.sub(r"\[([^\[\]]*)\]\((?:<[^<>]*>|[^()\s]*)\)", r"\1", text)
     text = re.sub(r"(?<!`)`++([^`]+)`++", r"\1", text)
     text = re.sub(r"(\*{1,3}|(?<!\w)_{1,3})(?=\S)([^*_]+?)(?<=\S)\1(?!\w)", r"\2", text)

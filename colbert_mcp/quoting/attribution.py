@@ -34,12 +34,14 @@ _CITATION = regex.compile(
 )
 _LABEL = regex.compile(r"\[(?P<text>[^\[\]]{0,1000}+)\](?:\[(?P<label>[^\[\]]{0,300}+)\])?(?!\()")
 _STOP = regex.compile(
-    r"[.!?…][\p{Pf}\p{Pi}\p{Pe}\"'*_`]*+\s++(?=[^\s\p{Ll}\p{Nd}\-—–])|[。！？][」』”’\"]*+", regex.VERSION1
+    r"[.!?…][\p{Pf}\p{Pi}\p{Pe}\"'*_`]*+\s++(?=[^\s\p{Ll}\p{Nd}\-—–])|[。！？][」』”’\"]*+(?!(?<=[」』])\p{Hiragana})",
+    regex.VERSION1,
 )
 _OPENING = regex.compile(
     r"[\s\p{Ps}\p{Pd}\p{So}*_]*+(?:(?:sources?|see|from|cf\.?|via|quellen?|siehe|voir|fuente|出典|来源)\b)?[\s:：*_]*+",
     regex.IGNORECASE,
 )
+_BRACKETED = regex.compile(r"\s?[(\[（][^()\[\]]{0,200}")
 _ENDING = regex.compile(r"[)\]*_]*+(?:[.,;:]|\s*\Z|\s*\n)")
 
 
@@ -90,11 +92,12 @@ class Citations:
         self._sure = _Row(c for c in self._all.found if c.kind != "likely")
         self._links = _Row(c for c in self._all.found if c.kind == "link")
         self._text = text
+        self._pairs = [end for _, end in pairs]
         self._stops = [0, *self._sentence_ends(plain, pairs, opened)]
 
-    def of(self, start: int, end: int, *, before: bool = True) -> Citation | None:
+    def of(self, start: int, end: int, *, before: bool = True, far: bool = True) -> Citation | None:
         """The citation of the quotation ``[start, end)``; ``before``: one that stands before it may be its own, and the
-        name of a file that its sentence goes on to.
+        name of a file that its sentence goes on to; ``far``: also a link in a sentence before.
         """
         if enclosing := self._links.around(start, end):
             return enclosing
@@ -105,15 +108,28 @@ class Citations:
         if behind and behind.start < high and only_opens(self._text, end + 1, behind.start):
             return behind
         after = self._sure.after(end)
-        if after and after.start < high and (before or after.kind == "link"):
-            return after
+        if after and (after.start >= high or not (before or after.kind == "link")):
+            after = None
         prior = self._sure.before(start) if before else None
-        if prior and prior.start >= low:
+        if prior and prior.start < low:
+            prior = None
+        if after and (prior is None or self._follows_quotation(after)):
+            return after
+        if prior:
             return prior
         opening = self._all.after(high)
         if opening and only_opens(self._text, high, opening.start) and (opening.kind == "link" or self._ends(opening)):
             return opening
-        return self._links.before(start) if before else None
+        return self._links.before(start) if before and far else None
+
+    def _follows_quotation(self, citation: Citation) -> bool:
+        """Whether a citation stands right behind a quotation, or in brackets there."""
+        index = bisect_right(self._pairs, citation.start) - 1
+        if index < 0:
+            return False
+        behind = self._pairs[index] + 1
+        bracketed = _BRACKETED.fullmatch(self._text, behind, max(behind, citation.start))
+        return bracketed is not None or only_opens(self._text, behind, citation.start)
 
     def _sentence_ends(self, plain: str, pairs: Sequence[tuple[int, int]], opened: Sequence[int]) -> Iterator[int]:
         for stop in _STOP.finditer(plain):

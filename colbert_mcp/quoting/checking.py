@@ -5,13 +5,14 @@ verifies one quote; nothing of the index.
 from collections.abc import Callable
 from functools import cache
 
-from colbert_mcp.errors import PassageNotFoundError, QueryError
+from colbert_mcp.errors import EmptyQueryError, PassageNotFoundError, QueryError
 from colbert_mcp.quoting.answers import quotations
 from colbert_mcp.results import VERIFIED, AnswerOutput, QuoteCheck, Verdict, VerifyOutput
 
 
 def check_answer(answer: str, verify_one: Callable[..., VerifyOutput]) -> AnswerOutput:
-    """Verify the quotations of an answer; ``verify_one(quote, passage_id=…, path=…)`` does it for one.
+    """Verify the quotations of an answer; ``verify_one(quote, passage_id=…, path=…)`` does it for one,
+    and raises EmptyQueryError for an empty quote of a file that is indexed.
 
     The plain name of a file is a citation where a file that is indexed is called so. A quotation whose citation names
     nothing indexed is looked for everywhere, and is misattributed where it is found. One that cannot be told apart from
@@ -21,7 +22,9 @@ def check_answer(answer: str, verify_one: Callable[..., VerifyOutput]) -> Answer
     @cache
     def is_indexed(name: str) -> bool:
         try:
-            verify_one(name, passage_id=None, path=name)
+            verify_one("", passage_id=None, path=name)  # nothing is searched for
+        except EmptyQueryError:
+            return True
         except QueryError:
             return False
         return True

@@ -9,12 +9,15 @@ import regex
 
 from colbert_mcp.quoting.answer_units import code_spans, masked
 
-_PLACE = r"(?:#[^\s<>()\[\]\"“”`,;]*\w|:\d+(?:-\d+)?|, (?:page|cell|lines?) \d+(?:[-–]\d+)?)?"
+_PLACE_IN_WORDS = r"(?:, (?:page|cell|lines?) \d+(?:[-–]\d+)?)"
+_PLACE = rf"(?:#[^\s<>()\[\]\"“”`,;]*\w|:\d+(?:-\d+)?|{_PLACE_IN_WORDS})?"
 _SUFFIX = r"\.[A-Za-z][A-Za-z0-9]{0,9}"
 _NAME = regex.compile(
-    rf"(?<![\w/.:@\\~+-])(?:~/)?(?:[\w.+-]{{1,100}}+/){{0,30}}+[\w.+-]{{1,100}}{_SUFFIX}(?!_?[^\W_]|[/@(]){_PLACE}"
+    rf"(?<![\w/.:@\\~+-])@?(?P<name>(?:~/)?(?:[\w.+-]{{1,100}}+/){{0,30}}+[\w.+-]{{1,100}}{_SUFFIX}(?!_?[^\W_]|[/@(]){_PLACE})"
 )
-_SPAN = regex.compile(rf"`++\s*+(?P<name>[^`<>\"“”|*?\n]{{1,200}}{_SUFFIX}{_PLACE})\s*+`++")
+_SPAN = regex.compile(
+    rf"(?P<span>`++\s*+(?P<name>[^`<>\"“”|*?\n]{{1,200}}{_SUFFIX}{_PLACE})\s*+`++)(?P<place>{_PLACE_IN_WORDS})?"
+)
 # What is no name of a website, a library (``Node.js``) or an attribute, even if nothing indexed is called so.
 _CLEAR = regex.compile(
     r"(?!www\.)(?:\S*\.(?:md|mdx|markdown|rst|txt|text|log|pdf|docx?|html?|xhtml|ipynb|tex|org|adoc)\b|\S*/\S*\.[a-z]{1,4}\b"
@@ -26,10 +29,12 @@ _CLEAR = regex.compile(
 def file_names(text: str) -> Iterator[tuple[int, int, str]]:
     """What may be a file's name: ``[start, end)`` of the text, backticks included, and the name with its place."""
     for match in _NAME.finditer(masked(text)):
-        yield match.start(), match.end(), match.group()
+        emphasised = match["name"].startswith("_") and text.startswith("_", match.end())
+        yield match.start(), match.end(), match["name"][emphasised:]
     for start, end in code_spans(text):
-        if match := _SPAN.fullmatch(text, start, end):
-            yield start, end, match["name"]
+        match = _SPAN.match(text, start)
+        if match and match.end("span") == end:
+            yield start, match.end(), match["name"] + (match["place"] or "")
 
 
 def is_clearly_a_file(name: str) -> bool:

@@ -90,7 +90,7 @@ def _closes(stack: Sequence[_Open], text: str, at: int, before: str, after: str)
     level = next((i for i in reversed(range(len(stack))) if mark in _CLOSERS[stack[i].mark]), None)
     if level is None:
         return None
-    if mark in "\"'’«“" and (before.isspace() or after.isalnum()):
+    if mark in "\"'’«“" and (before.isspace() or _is_alphanumeric(after)):
         return None
     # What could open as well, after a space or bracket, does.
     if mark in _CLOSERS and mark not in "“«" and before in " \t\n([" and _opens(mark, before, after):
@@ -98,6 +98,11 @@ def _closes(stack: Sequence[_Open], text: str, at: int, before: str, after: str)
     if mark in "'’" and _is_possessive(text, at, before, after):
         return None
     return level
+
+
+def _is_alphanumeric(text: str) -> bool:
+    """Whether a character is a letter or digit; ``¹`` is a mark behind a quotation."""
+    return any(c.isalpha() or c.isdecimal() for c in text)
 
 
 def _is_possessive(text: str, at: int, before: str, after: str) -> bool:
@@ -108,7 +113,7 @@ def _is_possessive(text: str, at: int, before: str, after: str) -> bool:
 def _stray(mark: str, before: str, after: str) -> bool:
     """Whether a mark that neither opens nor closes anything must be half of a quotation."""
     if mark == '"':
-        return not before.isalnum() and not before.isspace() and before != "\0" and not after.isalnum()
+        return not _is_alphanumeric(before + after) and not before.isspace() and before != "\0"
     return mark in _STRICT
 
 

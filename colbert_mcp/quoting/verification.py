@@ -109,16 +109,22 @@ class _Named:
 def verify(snapshot: Snapshot, claim: Claim, max_bytes: int) -> VerifyOutput:
     """Verify a quote against a passage, or a file, or (with neither) the whole index.
 
-    Raises EmptyQueryError, QueryError or PassageNotFoundError for what cannot be asked.
+    Raises PassageNotFoundError where no file of the path is indexed, and only then EmptyQueryError or QueryError for a
+    quote that cannot be asked for.
     """
+    if claim.passage_id is not None and claim.path is not None:
+        raise QueryError("Both a passage and a path are given; give one of them, or neither.")
+    files = None if claim.path is None else named_files(snapshot.reader, os.fspath(claim.path), claim.scope)
     verifier = _Verifier(snapshot.reader, read_quote(claim.quote), claim.scope, Sources(snapshot.reader, max_bytes))
-    named = verifier.named(claim.passage_id, claim.path)
+    named = verifier.passage(claim.passage_id) if claim.passage_id is not None else None
+    if files:
+        named = verifier.in_files(*files)
     verdict, places, nearest = verifier.judge(named)
     matches = [verifier.match(place) for place in places[:MOST_MATCHES]]
     status, reason = verifier.standing(matches, named)
     notices = [named.notice if named else None, claim.notice, None if len(snapshot) else "Nothing is indexed yet."]
     if named and named.place and matches and verdict != "altered" and named.holds(places[0]):
-        notices.append(_off_place(named.place, matches[0], verdict))
+        notices.append(_off_place(named.place, places[0], matches[0], verdict))
     if named and nearest and not named.holds(places[0]):
         notices.append("The closest text stands elsewhere than in what was named.")
     return VerifyOutput(
@@ -149,21 +155,17 @@ class _Verifier:
         self._most_compared = min(8, max(2, COMPARED // self._reach))
         self._candidates = Candidates(reader, quote, scope)
 
-    def named(self, passage_id: str | None, path: str | os.PathLike[str] | None) -> _Named | None:
-        """What the quote is attributed to."""
-        if passage_id is not None and path is not None:
-            raise QueryError("Both a passage and a path are given; give one of them, or neither.")
-        if passage_id is not None:
-            stored, notice = find_passage(self._reader, passage_id, self._scope)
-            stretch = self._around(stored)
-            return _Named(stretch, *stretch.region(stored), passage=stored, notice=notice)
-        if path is None:
-            return None
-        files, place = named_files(self._reader, os.fspath(path), self._scope)
+    def passage(self, passage_id: str) -> _Named:
+        """A passage as what the quote is attributed to."""
+        stored, notice = find_passage(self._reader, passage_id, self._scope)
+        stretch = self._around(stored)
+        return _Named(stretch, *stretch.region(stored), passage=stored, notice=notice)
+
+    def in_files(self, files: Sequence[Sequence[StoredPassage]], place: CitedPlace | None) -> _Named:
+        """The file of a name that the quote is attributed to: of several the one that holds the quote, if one does."""
         if len(files) == 1:
             return _in_file(files[0], place)
-        # Of several files of the name it is the one that holds the quote, if one does.
-        notice = f"{len(files)} indexed files may be meant by {os.fspath(path)[:300]!a}."
+        notice = f"{len(files)} indexed files are called so."
         several = (_in_file(passages, place, notice) for passages in files)
         return next((n for n in several if self._held(n.stretch, n.start, n.end)), _in_file(files[0], place, notice))
 
@@ -306,14 +308,15 @@ def _in_file(passages: Sequence[StoredPassage], place: CitedPlace | None, notice
     return _Named(stretch, start, end, place=place, notice=notice)
 
 
-def _off_place(cited: CitedPlace, match: QuoteMatch, verdict: Verdict) -> str | None:
+def _off_place(cited: CitedPlace, place: _Place, match: QuoteMatch, verdict: Verdict) -> str | None:
     """Where the quote stands in the file that is cited, if not at the place which is.
 
-    A line alone may be where its passage begins, and a quote that runs over two pages begins on the first of them.
+    The line may be that at which its passage begins, and a quote that runs over two pages begins on the first of them.
     """
     if cited.kind == "line":
         stands = CitedPlace("line", match.line_start, match.line_end)
-        near = verdict in VERIFIED and (cited.first == cited.last or cited.touches(stands.first, stands.last))
+        begins = place.stretch.spanned(place.finding.start, place.finding.end)[0].chunk.span.line_start
+        near = verdict in VERIFIED and (cited.first == begins or cited.touches(stands.first, stands.last))
     else:
         number = match.page if cited.kind == "page" else match.cell
         stands = CitedPlace(cited.kind, number or 0, number or 0)

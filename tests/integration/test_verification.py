@@ -158,6 +158,7 @@ def test_other_lines_of_the_same_passage_are_no_more_than_a_notice(engine: Engin
         "bees.txt:1": None,
         "bees.txt:1-2": None,
         "bees.txt#L1-L1": None,
+        "bees.txt:2": "It stands in the file that is cited, but at line 1 and not at line 2.",
         "bees.txt#L2-L3": "It stands in the file that is cited, but at line 1 and not at lines 2 to 3.",
     }.items():
         output = engine.verify_quote("Inspect the hives every seventh day", path=path)
@@ -180,7 +181,7 @@ def test_of_several_files_of_a_name_it_is_the_one_that_holds_the_quote(notebook:
     for quote in ("The second file says that.", "The third file says so."):
         assert notebook.verify_quote(quote, path="more.md").verdict == "exact"
     output = notebook.verify_quote("The first file says this.", path="more.md")
-    assert (output.verdict, output.notice) == ("misattributed", "2 indexed files may be meant by 'more.md'.")
+    assert (output.verdict, output.notice) == ("misattributed", "2 indexed files are called so.")
 
 
 def test_at_most_ten_places_are_given(engine: Engine) -> None:
@@ -400,6 +401,22 @@ def test_an_answer_is_verified_quotation_by_quotation(engine: Engine, folder: Pa
     assert (output.verified, output.skipped) == (2, 2)
     assert output.checks[3].problem is not None
     assert "No indexed file" in output.checks[3].problem
+
+
+def test_a_file_may_be_cited_by_its_name(engine: Engine, folder: Path) -> None:
+    answer = (
+        "It says “A queen cell means swarming” (bees.txt:2), and in `bread.txt` “A queen cell means swarming”.\n\n"
+        "As the unknown.txt has it, “starter number 5 smells of varnish”.\n\n"
+        f"“starter number 7 smells of varnish” ({folder.name}/bread.txt) and “A queen cell means swarming” (gone.txt)"
+    )
+    output = engine.verify_answer(answer)
+    assert [(check.citation, check.output.verdict) for check in output.checks if check.output] == [
+        ("bees.txt:2", "exact"),
+        ("bread.txt", "misattributed"),
+        (None, "exact"),
+        ("sources/bread.txt", "exact"),
+        ("gone.txt", "misattributed"),
+    ]
 
 
 def test_a_quotation_that_cannot_be_read_is_not_verified(engine: Engine) -> None:

@@ -293,6 +293,41 @@ def test_the_name_of_a_file_is_a_citation(answer: str, citation: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("### setup.md\n\n“one two three”\n\nText.\n\n- “four five six”", ["setup.md", "setup.md"]),
+        ("### 2. `setup.md` — guide\n\n“one two three”\n\n### More\n\n“four five six”", ["setup.md", None]),
+        ("### All about setup.md\n\n“one two three”", [None]),
+        ("As setup.md says:\n\n- “one two three”\n- “four five six”", ["setup.md", "setup.md"]),
+        ("See main.py. Facts:\n\n- “one two three”", [None]),
+        ("As setup.md says:\n\n- “one two three”\n\n“four five six”", ["setup.md", None]),
+        ("- `setup.md`\n  - “one two three”\n- “four five six”", ["setup.md", None]),
+        ("**setup.md**\n- “one two three”\n- “four five six” (main.py)", ["setup.md", "main.py"]),
+        ("“one two three”\n\n— setup.md\n\n“four five six”", ["setup.md", None]),
+        ("“one two three”\n\nsetup.md:\n\n“four five six”", [None, "setup.md"]),
+        ("**setup.md**\n\n“one two three”\n\n**main.py**\n\n“four five six”", ["setup.md", "main.py"]),
+        ("`setup.md` says “one two three”, while main.py says “four five six”.", ["setup.md", "main.py"]),
+        ("setup.md says “one two three” (p. 2 of main.py).", ["main.py"]),
+        ("“one two three” [1], “four five six” [2].\n\nSources:\n[1] setup.md\n[2] main.py", ["setup.md", "main.py"]),
+        ("“one two three” [2].\n\n## Sources\n\n1. setup.md\n\n2. main.py\n", ["main.py"]),
+        ("メモには「one two three。」とある（setup.md）。", ["setup.md"]),
+        ("“one two three” (_setup.md_) and “four five six” (@main.py)", ["setup.md", "main.py"]),
+        ("“one two three” <setup.md>", ["setup.md"]),
+        ('"one two three"¹ (setup.md)', ["setup.md"]),
+        ("> “one two three”\n> — `setup.md`, lines 3-4", ["setup.md, lines 3-4"]),
+    ],
+)
+def test_titles_lists_of_sources_and_clauses_cite(answer: str, expected: list[str | None]) -> None:
+    found, _ = quotations(answer, (INDEXED | {"setup.md, lines 3-4"}).__contains__)
+    assert [(q.citation, q.problem) for q in found] == [(citation, None) for citation in expected]
+
+
+def test_plainly_a_block_quote_has_no_line_breaks_of_html_and_no_quote_in_it() -> None:
+    ((quotation,), _) = quotations("> > one<br>two\n> > three")
+    assert (quotation.text, quotation.plain) == ("> one<br>two\n> three", "one\ntwo\nthree")
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         "The setup.md is long. It says “one two three”.",
