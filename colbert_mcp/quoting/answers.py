@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import regex
-
 from colbert_mcp.quoting.answer_units import Unit, masked, units
 from colbert_mcp.quoting.attribution import Citation, Citations, IsIndexed, citations, only_opens
+from colbert_mcp.quoting.block_quotes import own_citations, quoted_words
 from colbert_mcp.quoting.folding import Folded, count_words, fold
 from colbert_mcp.quoting.quotation_marks import quotation_marks
 from colbert_mcp.quoting.titles import CitedIn, Titles, introduces, introducing, is_title, only_cites
@@ -24,16 +23,6 @@ _SHOWN = 80
 _ALONE = (
     "This quotation mark has no partner in its paragraph; write both, or a block quote, so that it can be verified."
 )
-_ATTRIBUTION = regex.compile(r"\s*[*_]*(?:—|–|--|-\s|Sources?:)[\s*_]*(?:(?:see|from|in|via)\b|(?!\p{Ll}))")
-_MOST_ATTRIBUTION_WORDS = 8
-_BEFORE_CITATION = regex.compile(r"[\s(\[]*(?:[*_]*(?:—|–|--|-|Sources?:)[\s*_]*)?\Z")
-_AFTER_CITATION = regex.compile(r"\s*[)\]]*(?:[*_]+(?=\.?\s*\Z))?\.?")
-# Where a block quote may name its file plainly: in a line or brackets of its own, or behind a dash, at the end.
-_BEFORE_NAME = regex.compile(
-    r"(?:\A|\n|[(\[]|\s[—–-]{1,2}\s)[\s*_(\[—–-]*(?:(?:Sources?|See|From|Via)\b)?[\s:*_]*\Z", regex.IGNORECASE
-)
-_AFTER_NAME = regex.compile(r"[\s)\]*_]*(?:[,(§][^\n()]{0,40})?[\s)\]*_.]*\Z")
-_NEAR = 60
 _PASSAGE = re.compile(r"passage://.*|[0-9a-f]{16}", re.IGNORECASE)
 
 
@@ -110,34 +99,10 @@ def _quoted(unit: Unit, cited_in: CitedIn, around: Citation | None) -> Iterator[
 
 def _block_quote(parts: Sequence[Unit], index: int, cited_in: CitedIn, title: Citation | None) -> Iterator[Quotation]:
     unit = parts[index]
-    own = [citation for citation in cited_in(unit.text) if citation.kind == "link" or _is_apart(unit.text, citation)]
-    text = _without_citations(unit.text, own).strip()
+    own = own_citations(unit.text, cited_in(unit.text))
+    text = quoted_words(unit.text, own).strip()
     if text:
         yield _quotation(unit.line_at(0), text, own[-1] if own else _beside(parts, index, cited_in) or title)
-
-
-def _is_apart(text: str, name: Citation) -> bool:
-    """Whether the name of a file at the end of a block quote is no word of it."""
-    before = _BEFORE_NAME.search(text, max(0, name.start - _NEAR), name.start)
-    return before is not None and _AFTER_NAME.match(text, name.end) is not None
-
-
-def _without_citations(text: str, own: Sequence[Citation]) -> str:
-    """The text without its citations, and without a last line that says whose words these are."""
-    pieces, done = list[str](), 0
-    last = text.rstrip().rfind("\n") + 1
-    for citation in own:
-        if last and citation.start >= last and _is_attribution(text[last:]):
-            return "".join([*pieces, text[done:last]])
-        head = _BEFORE_CITATION.search(text, max(done, citation.start - _NEAR), citation.start)
-        pieces.append(text[done : max(done, head.start() if head else citation.start)])
-        tail = _AFTER_CITATION.match(text, citation.end)
-        done = tail.end() if tail else citation.end
-    return "".join([*pieces, text[done:]])
-
-
-def _is_attribution(line: str) -> bool:
-    return _ATTRIBUTION.match(line) is not None and _words(masked(line)) <= _MOST_ATTRIBUTION_WORDS
 
 
 def _beside(parts: Sequence[Unit], index: int, cited_in: CitedIn) -> Citation | None:

@@ -18,13 +18,15 @@ _CLOSERS = {
     "»": "«",
     "‘": "’",
     "‚": "‘’",
+    "‹": "›",
+    "›": "‹",
     "「": "」",
     "『": "』",
     "＂": "＂",
     '"': '"',
     "'": "'",
 }
-_MARK = regex.compile(r"\n\n|[“”„«»‚「」『』＂\"]|[‘’'](?!\d\ds\b)")
+_MARK = regex.compile(r"\n\n|[“”„«»‚‹›「」『』＂\"]|[‘’'](?!\d\ds\b)")
 # Marks that open whatever stands before them, and those that are no apostrophes, inches or the like.
 _OPENERS = frozenset("“„«‚「『")
 _STRICT = frozenset("“”„«»「」『』")

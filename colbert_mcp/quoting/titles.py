@@ -17,7 +17,7 @@ CitedIn: TypeAlias = Callable[[str], list[Citation]]
 _COLON = regex.compile(r"[:：][\s*_]*\Z")
 _BOLD = regex.compile(r"\*\*(?!Sources?:)[^*]*\*\*\s*", regex.IGNORECASE)
 _NUMBER = regex.compile(r"[\s*_]*(?:\d{1,3}[.)]\s)?")
-_END = regex.compile(r"[\s)\]*_.]*(?:\Z|[:：(,§—–][^\n]{0,80}\Z)")
+_END = regex.compile(r"[\s)\]*_.]*+(?:\Z|[:：(,§—–][^\n]{0,80}\Z)")
 
 
 class Titles:

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import samples
 from fake_encoder import FakeEncoder
+from hash_encoder import HashEncoder
 from support import PROJECT, EngineFactory
 
 from colbert_mcp.engine import Engine
@@ -461,7 +462,7 @@ def test_verdicts_and_statuses_are_true_for_generated_quotes(
     letters = "abcdefghiklmnoprstuvéfi"
     vocabulary = ["".join(chance.choices(letters, k=chance.randint(2, 9))) for _ in range(600)]
     made_up_files(tmp_path / "files", chance, vocabulary)
-    engine = open_engine(FakeEncoder(content_length=60))
+    engine = open_engine(HashEncoder())
     engine.index_path(tmp_path / "files")
     corpus = generator.Corpus(tmp_path / "index" / "catalog.sqlite")
     other = [" ".join(chance.choices(vocabulary, k=12)) + "." for _ in range(50)]
