@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import regex
 from markdown_it.common.utils import normalizeReference
 
+from colbert_mcp.quoting.answer_units import masked
 from colbert_mcp.quoting.file_names import file_names, is_clearly_a_file
 
 IsIndexed: TypeAlias = Callable[[str], bool]
@@ -158,7 +159,10 @@ def citations(text: str, labels: Mapping[str, str], is_indexed: IsIndexed) -> li
     links = [Citation(match.start(), match.end(), _target(match)) for match in _CITATION.finditer(text)]
     row = _Row(links)
     labelled = []
+    plain = masked(text) if labels else text
     for match in _LABEL.finditer(text) if labels else ():
+        if plain[match.start()] == "\0":  # ``items[1]`` is code
+            continue
         target = _labelled(match["label"] or match["text"], labels, is_indexed)
         if target and row.around(match.start(), match.start() + 1) is None:
             labelled.append(Citation(match.start(), match.end(), target))

@@ -24,7 +24,7 @@ _LED = regex.compile(r"[\s)\]*_`]*[:：\n]")
 _MARKED = regex.compile(rf"(?:\A|\n|[(\[]|\s[—–-]{{1,2}}\s)[\s*_(\[—–-]*(?:{_SOURCE}\b)?[\s:：*_]*\Z", regex.IGNORECASE)
 _LEADING = regex.compile(rf"[\s*_(\[]*(?:{_SOURCE}\b)?[\s:：*_]*", regex.IGNORECASE)
 _CLOSING = regex.compile(
-    r"[\s)\]*_]*+(?:[,(]?\s*(?:lines?|l\.|pages?|p\.|cells?|§|section)[^\n()]{0,9})?[\s)\]*_.]*+\Z"
+    r"[\s)\]*_]*+(?:[,(]?\s*(?:lines?|l\.|pages?|p\.|cells?|§|section)[^\n()]{0,40})?[\s)\]*_.]*+\Z"
 )
 # A link of four words or more, none of them a file's name.
 _WORDY = regex.compile(r"\[(?:[^\s\[\]./]++\s*+){4,}[.!?]?\]\(")

@@ -68,7 +68,8 @@ def named_files(
     bare = _PLACE.sub("", name)
     for reading in dict.fromkeys((name, bare, urllib.parse.unquote(bare))):
         place = None if reading == name else _cited_place(name[len(bare) :])
-        for paths in (_paths(reader, reading), _endings(reader, reading)):
+        for find in (_paths, _endings):
+            paths = dict.fromkeys(find(reader, reading))
             files = [reader.passages_between(path, -1, _WHOLE) for path in paths if in_scope(path, scope)]
             files = [passages for passages in files if passages]
             if files:

@@ -14,6 +14,7 @@ from colbert_mcp.quoting.attribution import Citation, Citations, only_opens
 from colbert_mcp.quoting.quotation_marks import quotation_marks
 
 CitedIn: TypeAlias = Callable[[str], list[Citation]]
+_LONGEST = 1_000
 _COLON = regex.compile(r"[:：][\s*_]*\Z")
 _BOLD = regex.compile(r"\*\*(?!Sources?:)[^*]*\*\*\s*", regex.IGNORECASE)
 _NUMBER = regex.compile(r"[\s*_]*(?:\d{1,3}[.)]\s)?")
@@ -73,7 +74,7 @@ def introducing(text: str, cited_in: CitedIn, *, far: bool = True) -> Citation |
 
 def only_cites(text: str, cited_in: CitedIn) -> Citation | None:
     """The citation of which a text is made, but for a number before it and a remark behind it."""
-    first = next(iter(cited_in(text)), None)
+    first = next(iter(cited_in(text)), None) if len(text) <= _LONGEST else None
     if first is None or not only_opens(text, _NUMBER.match(text).end(), first.start):
         return None
     return first if _END.match(text, first.end) else None

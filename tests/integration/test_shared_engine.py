@@ -160,6 +160,13 @@ def test_the_api_and_the_command_line_join_the_engine_that_runs(
         assert index.verify_quote("smells of varnish", path="bread.md").verdict == "exact"
         assert index.verify_quote("smells of varnish", path=found.url).verdict == "exact"
         assert index.verify_answer('It "smells of varnish when" ([x](bread.md)).').verified == 1
+        checks = index.verify_answer(
+            'In bread.md it "smells of varnish when", in none.md "it smells of nothing".'
+        ).checks
+        assert [(check.citation, check.output and check.output.verdict) for check in checks] == [
+            ("bread.md", "exact"),
+            ("bread.md", "altered"),
+        ]
         assert index.list_sources("deep").total_documents == 1
         assert index.index_path("deep").state == "done"
         assert index.remove_path("bees.txt").removed_documents == 1

@@ -314,6 +314,7 @@ def test_the_name_of_a_file_is_a_citation(answer: str, citation: str) -> None:
         ("`setup.md` says “one two three”, while main.py says “four five six”.", ["setup.md", "main.py"]),
         ("setup.md says “one two three” (p. 2 of main.py).", ["main.py"]),
         ("“one two three” [1], “four five six” [2].\n\nSources:\n[1] setup.md\n[2] main.py", ["setup.md", "main.py"]),
+        ("“one two three” in `items[1]` [2].\n\nSources:\n[1] setup.md\n[2] main.py", ["main.py"]),
         ("“one two three” [2].\n\n## Sources\n\n1. setup.md\n\n2. main.py\n", ["main.py"]),
         ("メモには「one two three。」とある（setup.md）。", ["setup.md"]),
         ("“one two three” (_setup.md_) and “four five six” (@main.py)", ["setup.md", "main.py"]),
