@@ -15,17 +15,21 @@ from colbert_mcp.quoting.folding import Folded, count_words
 _NEAR = 60
 _MOST_ATTRIBUTION_WORDS = 8
 _SOURCE = r"(?:sources?|see|from|via|quelle|出典|来源)"
-_ATTRIBUTION = regex.compile(r"\s*[*_]*(?:—|–|--|-\s|Sources?:)[\s*_]*(?:(?:see|from|in|via)\b|(?!\p{Ll}))")
+_ATTRIBUTION = regex.compile(r"\s*[*_]*(?:—|–|--|-\s|Sources?:)[\s*_]*+(?:(?:see|from|in|via)\b|(?!\p{Ll}))")
 # What goes with a citation that is taken out.
 _BEFORE = regex.compile(r"(?:\s[*_]{1,3})?\s*\^?[\s(\[]*(?:[*_]*(?:—|–|--|-|Sources?:)[\s*_]*)?\Z")
-_AFTER = regex.compile(r"\s*[)\]]*(?:[*_]+(?=\.?\s*\Z))?\.?")
+_AFTER = regex.compile(r"(?:\s*[)\]]+)?(?:[*_]+(?=\.?\s*\Z))?(?:\.(?=\s*\Z))?")
 _LED = regex.compile(r"[\s)\]*_`]*[:：\n]")
-# In brackets, behind a dash, or in a line or quote of its own.
-_MARKED = regex.compile(rf"(?:\A|\n|[(\[]|\s[—–-]{{1,2}}\s)[\s*_(\[—–-]*(?:{_SOURCE}\b)?[\s:：*_]*\Z", regex.IGNORECASE)
+# In brackets or behind a dash; and at the beginning of a line.
+_LEAD = rf"[\s*_]*(?:{_SOURCE}\b)?[\s:：*_]*\Z"
+_SIGNED = regex.compile(rf"(?:[(\[—–]|(?:\A|\s)-{{1,2}}\s|\bsources?:){_LEAD}", regex.IGNORECASE)
+_BEGINS = regex.compile(rf"(?:\A|\n){_LEAD}", regex.IGNORECASE)
 _LEADING = regex.compile(rf"[\s*_(\[]*(?:{_SOURCE}\b)?[\s:：*_]*", regex.IGNORECASE)
 _CLOSING = regex.compile(
     r"[\s)\]*_]*+(?:[,(]?\s*(?:lines?|l\.|pages?|p\.|cells?|§|section)[^\n()]{0,40})?[\s)\]*_.]*+\Z"
 )
+# Numbers, footnotes, ids and paths, which no reader takes for words of the quote.
+_MARK = regex.compile(r"\[\W*\d{1,4}\W*\].*|\[\^.*|[^\[].*", regex.DOTALL)
 # A link of four words or more, none of them a file's name.
 _WORDY = regex.compile(r"\[(?:[^\s\[\]./]++\s*+){4,}[.!?]?\]\(")
 
@@ -55,13 +59,14 @@ def quoted_words(text: str, own: Sequence[Citation]) -> str:
 def _is_apart(text: str, citation: Citation) -> bool:
     if _leads(text, citation):
         return True
-    marked = _MARKED.search(text, max(0, citation.start - _NEAR), citation.start) is not None
+    near = max(0, citation.start - _NEAR), citation.start
+    signed = _SIGNED.search(text, *near) is not None
     closing = _CLOSING.match(text, citation.end) is not None
     if citation.kind != "link":
-        return marked and closing
-    if _WORDY.match(text, citation.start, citation.end) and (not marked or text[citation.start + 1].islower()):
+        return closing and (signed or _BEGINS.search(text, *near) is not None)
+    if _WORDY.match(text, citation.start, citation.end) and (not signed or text[citation.start + 1].islower()):
         return False
-    return marked or closing or "](" not in text[citation.start : citation.end]
+    return signed or closing or _MARK.fullmatch(text, citation.start, citation.end) is not None
 
 
 def _leads(text: str, citation: Citation) -> bool:

@@ -20,7 +20,8 @@ _SPAN = regex.compile(
 )
 # What is no name of a website, a library (``Node.js``) or an attribute, even if nothing indexed is called so.
 _CLEAR = regex.compile(
-    r"(?!www\.)(?:\S*\.(?:md|mdx|markdown|rst|txt|text|log|pdf|docx?|html?|xhtml|ipynb|tex|org|adoc)\b|\S*/\S*\.[a-z]{1,4}\b"
+    r"(?!www\.|[\w.-]*\w\.(?:com|org|net|io|dev|ai|edu|gov|[a-z]{2})/)"
+    r"(?:\S*\.(?:md|mdx|markdown|rst|txt|text|log|pdf|docx?|html?|xhtml|ipynb|tex|org|adoc)\b|\S*/\S*\.[a-z]{1,4}\b"
     r"|\S*\.[a-z]{1,4}:\d)",
     regex.IGNORECASE,
 )

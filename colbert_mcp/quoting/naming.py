@@ -69,8 +69,8 @@ def named_files(
     for reading in dict.fromkeys((name, bare, urllib.parse.unquote(bare))):
         place = None if reading == name else _cited_place(name[len(bare) :])
         for find in (_paths, _endings):
-            paths = dict.fromkeys(find(reader, reading))
-            files = [reader.passages_between(path, -1, _WHOLE) for path in paths if in_scope(path, scope)]
+            paths = [path for path in dict.fromkeys(find(reader, reading)) if in_scope(path, scope)]
+            files = [reader.passages_between(path, -1, _WHOLE) for path in paths[:_MOST_FILES]]
             files = [passages for passages in files if passages]
             if files:
                 return files, place
@@ -103,4 +103,4 @@ def _endings(reader: Reader, name: str) -> Sequence[bytes]:
         ending = os.fsencode(os.path.normpath(name))
     except UnicodeEncodeError:
         return []
-    return sorted(reader.paths_ending(ending), key=lambda path: (len(path), path))[:_MOST_FILES]
+    return sorted(reader.paths_ending(ending), key=lambda path: (len(path), path))

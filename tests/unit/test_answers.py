@@ -123,6 +123,14 @@ def test_marks_code_and_last_lines_of_a_block_quote_are_text(answer: str, text: 
     assert quotation.text == text
 
 
+def test_marks_in_a_block_quote_are_taken_out_with_one_space() -> None:
+    ((quotation,), _) = quotations(
+        f"> one two. [1] three [^2], four ({A}) five\n> — never six ({A})\n\n[1]: {A}\n[^2]: {B}"
+    )
+    assert quotation.text == "one two. three, four five\n— never six"
+    assert quotation.citation == A
+
+
 def test_lines_are_those_of_the_answer() -> None:
     answer = "# T\n\nOne\ntwo “three four five”\n\n- six\n\n  seven “eight nine ten”\n"
     assert [q.line for q in quotations(answer)[0]] == [4, 8]
@@ -341,6 +349,7 @@ def test_plainly_a_block_quote_has_no_line_breaks_of_html_and_no_quote_in_it() -
         "“One two three.” README.md says more.",
         "It says “one two three” of docs/missing.md.",
         "It says “one two three” (Node.js).",
+        "It says “one two three” (example.org/guide.html).",
         "It says “one two three” (e.g. v1.2, www.example.org/a.html, https://example.org/setup.md, me@setup.md).",
         "It says “one two three” (`cat setup.md`).",
         "It says “see setup.md for more” and “one two three”.",
@@ -378,6 +387,8 @@ S = "docs/setup.md"
         (f"> one two three\n> — {S}", [S]),
         (f"> one two three\n>\n> *Source: `{S}`*", [S]),
         (f"> one two three ({S})", [S]),
+        (f"> one two three\n> — [The guide to all of this]({S})", [S]),
+        (f"> one two three\n>\n> **Source:** [The guide to all of this]({S})", [S]),
         (f"> {S}: one two three", [S]),
         (f"> **{S}**\n> one two three", [S]),
         (f"> one two three *({S}, section 2)*", [S]),
@@ -406,11 +417,16 @@ def test_a_block_quote_has_the_citation_in_or_behind_it_or_that_which_introduces
         "one two three [and what is](docs/setup.md) not there",
         "one two three — [and what is not there](docs/setup.md)",
         "one [two](docs/setup.md) three",
+        "one [two][1] three",
+        "[one](docs/setup.md) two three",
+        "one two\n[three](docs/setup.md)\nfour",
+        "one two three\n— not there, as it says, of this",
         "one two three. [It is so because of me](docs/setup.md)",
     ],
 )
 def test_what_may_be_words_of_a_block_quote_is_compared(text: str) -> None:
-    ((quotation,), _) = quotations("> " + text.replace("\n", "\n> "), INDEXED.__contains__)
+    quoted = "> " + text.replace("\n", "\n> ")
+    ((quotation,), _) = quotations(f"{quoted}\n\n[1]: other.md", INDEXED.__contains__)
     assert (quotation.text, quotation.citation) == (text, None)
 
 
