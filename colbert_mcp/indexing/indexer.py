@@ -28,7 +28,7 @@ from colbert_mcp.evidence import FEWEST, META_KEY, calibrate, read_calibration
 from colbert_mcp.indexing.changes import Candidate, Changes, compare, stamp_if_same
 from colbert_mcp.indexing.runs import RATE_KEY, Run
 from colbert_mcp.results import Skipped
-from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store
+from colbert_mcp.store import Batch, EncodedChunk, RowReference, Store, skipped_key
 from colbert_mcp.types import Chunk, FileStamp
 
 _GROUP_TOKENS = 32_768
@@ -276,6 +276,8 @@ class _Indexing:
         self._store.settle(self._root, joined=joined, gone=gone, stamps=self._stamps)
         self._calibrate()
         self._note_rate()
+        if not self._run.watched:  # of which nobody is told what it skipped
+            self._note_skipped()
         self._run.removed = len(gone)
         self._run.generation = self._store.writer.generation
 
@@ -284,6 +286,13 @@ class _Indexing:
         seconds = time.monotonic() - self._run.started
         if self._run.tokens >= _RATED_TOKENS and seconds > 0:
             self._store.note(RATE_KEY, str(round(self._run.tokens / seconds, 1)))
+
+    def _note_skipped(self) -> None:
+        """Say whether the last run over this root skipped the same, and keep what this one did for the next."""
+        skipped = self._run.problems_digest()
+        self._run.skipped_as_before = self._store.writer.meta(skipped_key(self._root)) == skipped
+        if not self._run.skipped_as_before:
+            self._store.note(skipped_key(self._root), skipped)
 
     def _count_changes(self, passages: int) -> None:
         """Note passages that are about to come or go: a run that does not end must not lose count of them."""

@@ -3,6 +3,8 @@
 Knows nothing of how it is carried out.
 """
 
+import hashlib
+import json
 import threading
 import time
 from collections import Counter
@@ -46,6 +48,7 @@ class Run:
     bytes_total: int = 0
     generation: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    skipped_as_before: bool = False
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     notice: str | None = None
@@ -71,9 +74,15 @@ class Run:
             generation=self.generation,
             problems=listed,
             skipped_by_reason=dict(reasons.most_common()),
+            skipped_as_before=self.skipped_as_before,
             plan=self.plan,
             notice=self.notice,
         )
+
+    def problems_digest(self) -> str:
+        """What was skipped, and why, in one hash; without what was expected, which comes and goes."""
+        problems = sorted((item.path, item.reason) for item in self.skipped if item.reason not in EXPECTED_SKIPS)
+        return hashlib.sha256(json.dumps(problems).encode()).hexdigest()
 
     def report(self) -> None:
         """Tell the progress callback, if there is one."""

@@ -29,15 +29,27 @@ def index_lines(output: IndexOutput, *, list_skipped: bool = False) -> Iterator[
         yield _plan_line(output, output.plan, reused)
     else:
         yield _run_line(output, reused)
-    for reason, count in output.skipped_by_reason.items():
-        yield Text(f"  skipped {count:,}: {safe(reason)}", style="dim")
-    problems = [item for item in output.problems if list_skipped or item.reason not in EXPECTED_SKIPS]
-    for problem in problems if list_skipped else problems[:_LISTED]:
-        yield Text(f"    {safe(problem.path)}: {safe(problem.reason)}", style="dim")
-    if len(problems) > _LISTED and not list_skipped:
-        yield Text("    and more; --list-skipped lists them all.")
+    yield from _skipped_lines(output, list_skipped=list_skipped)
     if output.notice:
         yield Text(visible(output.notice), style="yellow")
+
+
+def _skipped_lines(output: IndexOutput, *, list_skipped: bool) -> Iterator[Text]:
+    counts = output.skipped_by_reason
+    total = sum(count for reason, count in counts.items() if reason not in EXPECTED_SKIPS)
+    known = output.skipped_as_before and not list_skipped and total > 0
+    for reason, count in counts.items():
+        if not known or reason in EXPECTED_SKIPS:
+            yield Text(f"  skipped {count:,}: {safe(reason)}", style="dim")
+    if known:
+        yield Text(f"  skipped {total:,} as in the last run; index --list-skipped lists them.", style="dim")
+        return
+    problems = [item for item in output.problems if list_skipped or item.reason not in EXPECTED_SKIPS]
+    listed = problems if list_skipped else problems[:_LISTED]
+    for problem in listed:
+        yield Text(f"    {safe(problem.path)}: {safe(problem.reason)}", style="dim")
+    if not list_skipped and total > len(listed):
+        yield Text(f"    and {total - len(listed):,} more; index --list-skipped lists them all.", style="dim")
 
 
 def _run_line(output: IndexOutput, reused: str) -> Text:

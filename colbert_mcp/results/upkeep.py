@@ -47,6 +47,9 @@ class IndexOutput(Result):
     generation: int
     problems: list[Skipped] = Field(description="what was skipped and why; at most 50 are listed")
     skipped_by_reason: dict[str, int]
+    skipped_as_before: bool = Field(
+        default=False, description="whether the last run skipped the same, leaving aside what a person chose or expects"
+    )
     plan: IndexPlan | None = Field(default=None, description="of a dry run")
     notice: str | None = None
 

@@ -13,7 +13,7 @@ from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.clock import now
 from colbert_mcp.store.database import FORMAT_VERSION
-from colbert_mcp.store.rows import Root, StoredDocument, StoredPassage, not_whole
+from colbert_mcp.store.rows import Root, StoredDocument, StoredPassage, not_whole, skipped_key
 from colbert_mcp.store.snapshot import Snapshot
 from colbert_mcp.store.store import Store
 from colbert_mcp.store.tokens import POOLED
@@ -39,4 +39,5 @@ __all__ = [
     "not_whole",
     "now",
     "roots_of",
+    "skipped_key",
 ]

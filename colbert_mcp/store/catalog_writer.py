@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.failures import CATALOGUE_ERRORS
-from colbert_mcp.store.rows import CHUNK, paths_below, seal_of
+from colbert_mcp.store.rows import CHUNK, paths_below, seal_of, skipped_key
 from colbert_mcp.store.tokens import SegmentFiles
 from colbert_mcp.types import Chunk, Coverage, DocumentRecord, FileStamp
 
@@ -90,6 +90,7 @@ class Writer(Reader):
     def drop_root(self, root: int) -> None:
         """Forget a root; its documents stay until they are dropped."""
         self._db.execute("DELETE FROM roots WHERE id = ?", (root,))
+        self._db.execute("DELETE FROM meta WHERE key = ?", (skipped_key(root),))
 
     def link(self, documents: Iterable[int], root: int) -> None:
         """Say that a root holds documents."""

@@ -32,6 +32,11 @@ FORMER_PASSAGES = (
 _SEAL_BYTES = 8
 
 
+def skipped_key(root: int) -> str:
+    """Where the meta table keeps a digest of what the last run over a root skipped."""
+    return f"skipped by root {root}"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
     """A document as the catalogue has it."""

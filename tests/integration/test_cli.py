@@ -65,6 +65,25 @@ def test_index_says_what_it_did_and_what_it_skipped(run: Run, notes: Path) -> No
     assert str(notes / "picture.bin") in out
 
 
+def test_files_skipped_as_in_the_last_run_are_listed_only_on_demand(run: Run, notes: Path) -> None:
+    (notes / "picture.bin").write_bytes(b"\0\1\2")
+    assert "picture.bin" in run("index", notes)[1]
+    (notes / ".hidden").touch()
+    for _ in range(2):
+        again = run("index", notes)[1]
+        assert "skipped 1 as in the last run; index --list-skipped lists them." in again
+        assert "picture.bin" not in again
+    assert "picture.bin" in run("index", notes, "--list-skipped")[1]
+    assert "picture.bin" in run("index", notes, "--json")[1]
+    (notes / "other.bin").write_bytes(b"\0\1\2")
+    changed = run("index", notes)[1]
+    assert "picture.bin" in changed
+    assert "other.bin" in changed
+    assert "picture.bin" in run("index", notes, "--dry-run")[1]
+    assert run("remove", notes)[0] == 0
+    assert "picture.bin" in run("index", notes)[1]
+
+
 def test_index_verifies_what_size_and_time_do_not_tell(run: Run, notes: Path) -> None:
     run("index", notes)
     status = (notes / "bees.txt").stat()

@@ -74,6 +74,16 @@ def test_nobody_watches_unless_asked(open_engine: EngineFactory) -> None:
     assert open_engine().index_status().watching is None
 
 
+def test_what_a_run_skipped_that_nobody_asked_for_is_told_by_the_next_that_somebody_does(
+    watched: Watched, notes: Path
+) -> None:
+    assert watched.engine.index_path(notes).skipped_as_before
+    (notes / "picture.bin").write_bytes(b"\0\1\2")
+    assert watched.next_run().skipped == 1
+    asked = [watched.engine.index_path(notes) for _ in range(2)]
+    assert [(run.skipped, run.skipped_as_before) for run in asked] == [(1, False), (1, True)]
+
+
 def test_what_changed_while_nobody_watched_is_caught_up(open_engine: EngineFactory, notes: Path) -> None:
     watched = Watched(open_engine())
     watched.engine.index_path(notes)

@@ -121,20 +121,28 @@ def test_a_passage_is_shown_between_what_surrounds_it_with_its_bytes() -> None:
 def test_expected_skips_are_counted_and_the_first_twenty_others_listed() -> None:
     expected = [Skipped(path=f"/hidden/{number}", reason="hidden") for number in range(3)]
     others = [Skipped(path=f"/binary/{number}", reason="binary") for number in range(21)]
-    output = filled(IndexOutput, problems=[*others, *expected], skipped_by_reason={"binary": 21, "hidden": 3})
+    counts = {"binary": 21, "hidden": 3}
+    output = filled(
+        IndexOutput, problems=[*others, *expected], skipped_by_reason=counts, skipped_as_before=False, notice=None
+    )
     shown = plain(index_lines(output))
     assert "skipped 3: hidden" in shown
     assert "/hidden/" not in shown
     assert shown.count("/binary/") == 20
-    assert "--list-skipped" in shown
+    assert shown.endswith("and 1 more; index --list-skipped lists them all.")
     everything = plain(index_lines(output, list_skipped=True))
     assert (everything.count("/binary/"), everything.count("/hidden/")) == (21, 3)
     assert "--list-skipped" not in everything
-    twenty = plain(index_lines(output.model_copy(update={"problems": [*others[:20], *expected]})))
+    fewer = {"problems": [*others[:20], *expected], "skipped_by_reason": {"binary": 20, "hidden": 3}}
+    twenty = plain(index_lines(output.model_copy(update=fewer)))
     assert twenty.count("/binary/") == 20
     assert "--list-skipped" not in twenty
     few = plain(index_lines(output.model_copy(update={"problems": [*others[:2], *expected]})))
     assert "/hidden/" not in few
+    known = output.model_copy(update={"skipped_as_before": True})
+    _, *lines = plain(index_lines(known)).split("\n")
+    assert lines == ["  skipped 3: hidden", "  skipped 21 as in the last run; index --list-skipped lists them."]
+    assert plain(index_lines(known, list_skipped=True)) == everything
 
 
 def test_a_cut_list_of_files_and_a_read_only_index_are_told() -> None:
