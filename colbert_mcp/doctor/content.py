@@ -29,7 +29,7 @@ def content(config: Config) -> Iterator[Finding]:
             yield Finding(topic="catalogue", state="error", what=what, mends=mends)
         return
     try:
-        yield from _catalogue(index)
+        yield from _catalogue(config)
     except IndexMismatchError as error:
         yield Finding(topic="catalogue", state="error", what=str(error), mends=f"delete {index} and index again")
         return
@@ -58,10 +58,10 @@ def _reader(index: Path) -> "Reader":
     return Reader(connect(index / CATALOGUE, immutable=not os.access(index, os.W_OK)))
 
 
-def _catalogue(index: Path) -> Iterator[Finding]:
+def _catalogue(config: Config) -> Iterator[Finding]:
     from colbert_mcp.store import FORMAT_VERSION
 
-    with closing(_reader(index)) as reader:
+    with closing(_reader(config.index_path.resolve())) as reader:
         counts = reader.counts()
         model = (reader.fingerprint or {}).get("model", "no model yet")
         what = (
@@ -69,22 +69,29 @@ def _catalogue(index: Path) -> Iterator[Finding]:
             f"{counts['passages']:,} passages, {counts['tokens']:,} tokens, made with {model}"
         )
         yield Finding(topic="catalogue", state="ok", what=what)
-        yield from _segments(index, reader)
+        yield from _segments(config, reader)
         yield from _sources(reader)
 
 
-def _segments(index: Path, reader: "Reader") -> Iterator[Finding]:
+def _segments(config: Config, reader: "Reader") -> Iterator[Finding]:
+    from colbert_mcp.store.segments import Segments
+
+    segments = Segments(config.index_path.resolve() / "tokens", config.store.embedding_format)
+    stored = reader.segments()
     wrong = []
-    for number, files in reader.segments().items():
+    for number, files in stored.items():
         for name, (length, _) in files.items():
-            file = index / "tokens" / f"{number:06}" / name
+            file = segments.path(number) / name
             if not file.is_file() or file.stat().st_size != length:
                 wrong.append(f"{number:06}/{name}")
     if wrong:
         what = f"{len(wrong)} files of token embeddings are missing or of another length ({wrong[0]})"
         yield Finding(topic="tokens", state="error", what=what, mends=REPAIR_COMMAND)
     else:
-        yield Finding(topic="tokens", state="ok", what="all files of token embeddings are there")
+        what = f"all files of token embeddings are there; they are kept in {segments.embedding_format}"
+        if otherwise := reader.passages_in(segments.in_other_format(stored)):
+            what += f", those of {otherwise:,} passages in another format, which colbert-mcp gc converts"
+        yield Finding(topic="tokens", state="ok", what=what)
 
 
 def _sources(reader: "Reader") -> Iterator[Finding]:

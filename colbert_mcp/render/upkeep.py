@@ -85,6 +85,7 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
         + ", "
         f"{counted(output.roots, 'root')}; generation {output.generation}",
         "text": _ledger(output),
+        "tokens": _format(output),
         "disk": size,
         "model": f"{safe(output.model)}, document_length {output.document_length or 'not known yet'}",
         "device": safe(f"{output.device}, {output.dtype}") if output.device else "not loaded",
@@ -96,6 +97,15 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
         yield _watch_line(root)
     for run in output.runs:
         yield from index_lines(run)
+
+
+def _format(output: StatusOutput) -> str:
+    if not output.kept_otherwise:
+        return f"kept in {output.embedding_format}"
+    return (
+        f"kept in {output.embedding_format}; those of {counted(output.kept_otherwise, 'passage')} in another format, "
+        "which gc converts"
+    )
 
 
 def _watch_line(root: WatchedRoot) -> Text:
@@ -184,10 +194,15 @@ def gc_lines(output: GcOutput) -> Iterator[Text]:
     before = sum(part.before for part in output.parts.values())
     after = sum(part.after for part in output.parts.values())
     chroma = ", Chroma written anew" if output.chroma_rebuilt else ""
+    converted = (
+        f", the token embeddings of {counted(output.converted, 'passage')} converted to {output.embedding_format}"
+        if output.converted
+        else ""
+    )
     yield Text.assemble(
         (f"{megabytes(before)} before, {megabytes(after)} now", "bold"),
-        f". {counted(output.former, 'former passage')} deleted, {counted(output.merged, 'segment')} rewritten{chroma}, "
-        f"in {output.seconds:.1f} s.",
+        f". {counted(output.former, 'former passage')} deleted, {counted(output.merged, 'segment')} rewritten"
+        f"{converted}{chroma}, in {output.seconds:.1f} s.",
     )
     for name, part in output.parts.items():
         yield Text(f"  {safe(name):10}{megabytes(part.before):>14} → {megabytes(part.after)}")

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from colbert_mcp.results.base import Result
+from colbert_mcp.types import EmbeddingFormat
 
 RunState: TypeAlias = Literal["running", "done", "cancelled", "failed", "planned"]
 WatchState: TypeAlias = Literal["starting", "watched", "polled", "missing", "empty"]
@@ -111,6 +112,8 @@ class GcOutput(Result):
 
     former: int = Field(description="former passages deleted, whose ids are not answered any more")
     merged: int = Field(description="segments of token embeddings rewritten as one")
+    embedding_format: EmbeddingFormat = Field(description="how token embeddings are kept")
+    converted: int = Field(description="passages whose token embeddings were kept otherwise, and were converted")
     chroma_rebuilt: bool = Field(description="whether Chroma's files held what was deleted, and were written anew")
     parts: dict[str, Reclaimed] = Field(description="catalogue, tokens and chroma")
     seconds: float
@@ -151,6 +154,8 @@ class StatusOutput(Result):
     tokens: int
     characters: int
     ledger: Ledger
+    embedding_format: EmbeddingFormat = Field(description="how token embeddings of new passages are kept")
+    kept_otherwise: int = Field(description="passages whose token embeddings are not kept so, until gc converts them")
     bytes: dict[str, int] = Field(description="disk use of catalogue, tokens and chroma")
     roots: int
     model: str

@@ -106,6 +106,14 @@ class Reader:
         """How many passages are live."""
         return int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
 
+    def passages_in(self, segments: Iterable[int], documents: Sequence[int] | None = None) -> int:
+        """How many live passages, of some documents or all, have their token embeddings in any of some segments."""
+        ids = "(SELECT value FROM json_each(?))"
+        within = "" if documents is None else f" AND document IN {ids}"
+        values = [json.dumps(list(part)) for part in (segments, documents) if part is not None]
+        query = f"SELECT count(*) FROM chunks WHERE segment IN {ids}{within}"
+        return int(self._db.execute(query, values).fetchone()[0])
+
     def rows(self) -> Generator[tuple[int, int, int, int]]:
         """(segment, row, chunk, document) of every live chunk, ordered by segment and row."""
         yield from self._db.execute("SELECT segment, row, id, document FROM chunks ORDER BY segment, row")

@@ -20,20 +20,23 @@ def purge(store: Store, days: float) -> int:
     return purged
 
 
-def compact(store: Store) -> int:
-    """Rewrite segments that have dead rows or another token format, and small ones, as one; returns how many.
+def compact(store: Store) -> tuple[int, int]:
+    """Rewrite segments that have dead rows or another embedding format, and small ones, as one.
 
-    Chroma is to be opened before and rebuilt after it.
+    Returns how many, and of how many passages the format was converted. Chroma is to be opened before and rebuilt after
+    it.
     """
     with told(store.directory):
         sizes = store.writer.segment_rows()
-        chosen = sorted({*merging.wasteful(sizes), *store.segments.in_other_format(sizes)})
+        other = store.segments.in_other_format(sizes)
+        converted = store.writer.passages_in(other)
+        chosen = sorted({*merging.wasteful(sizes), *other})
         if chosen:
             require_space(store.tokens, sum(bytes_below(store.segments.path(number)) for number in chosen))
             merging.rewrite(store.segments, store.writer, chosen)
         else:
             merging.collect_garbage(store.segments, store.writer)
-    return len(chosen)
+    return len(chosen), converted
 
 
 def rebuild_vectors(store: Store) -> bool:

@@ -21,7 +21,7 @@ class Segments:
 
     def __init__(self, directory: Path, embedding_format: EmbeddingFormat = "int8") -> None:
         self._directory = directory
-        self._embedding_format: EmbeddingFormat = embedding_format
+        self.embedding_format: EmbeddingFormat = embedding_format
         self._identity = _identity(directory.parent)
         self._lock = threading.Lock()
         self._mapped: dict[int, Segment] = {}
@@ -36,11 +36,11 @@ class Segments:
 
     def new(self, number: int, dimension: int, dense_dimension: int) -> SegmentWriter:
         """The writer of a segment that is not there yet."""
-        return SegmentWriter(self.path(number), dimension, dense_dimension, self._embedding_format)
+        return SegmentWriter(self.path(number), dimension, dense_dimension, self.embedding_format)
 
     def in_other_format(self, numbers: Iterable[int]) -> set[int]:
         """The segments that keep their tokens otherwise than new ones do."""
-        return {number for number in numbers if format_of(self.path(number)) != self._embedding_format}
+        return {number for number in numbers if format_of(self.path(number)) != self.embedding_format}
 
     @property
     def in_place(self) -> bool:

@@ -70,7 +70,10 @@ def status(
 ) -> StatusOutput:
     """The index and the model as far as it is loaded; ``model`` is the configured one's name."""
     with store.snapshot() as snapshot:
-        counts = _totals(snapshot, scope)
+        inside = _inside(snapshot, scope)
+        counts = _totals(snapshot, inside, scope)
+        other = store.segments.in_other_format(snapshot.reader.segments())
+        kept_otherwise = snapshot.reader.passages_in(other, inside)
         fingerprint = snapshot.reader.fingerprint or {}
         generation = snapshot.generation
     length = encoder.fingerprint.document_length if encoder else fingerprint.get("document_length")
@@ -82,6 +85,8 @@ def status(
         tokens=counts["tokens"],
         characters=counts["characters"],
         ledger=Ledger(**{name: counts[name] for name in Ledger.model_fields}),
+        embedding_format=store.segments.embedding_format,
+        kept_otherwise=kept_otherwise,
         bytes=store.bytes_on_disk(),
         roots=counts["roots"],
         model=str(fingerprint.get("model", model)),
@@ -97,8 +102,12 @@ def status(
     )
 
 
-def _totals(snapshot: Snapshot, scope: Sequence[bytes]) -> dict[str, int]:
+def _inside(snapshot: Snapshot, scope: Sequence[bytes]) -> list[int] | None:
+    """The documents in ``scope``; None for all."""
+    return [d.id for d in snapshot.reader.documents() if in_scope(d.record.path, scope)] if scope else None
+
+
+def _totals(snapshot: Snapshot, inside: list[int] | None, scope: Sequence[bytes]) -> dict[str, int]:
     """How many roots, documents, passages, tokens and characters lie in ``scope``, and what no embedding stands for."""
     reader = snapshot.reader
-    inside = [d.id for d in reader.documents() if in_scope(d.record.path, scope)] if scope else None
     return {**reader.counts(inside), "roots": sum(in_scope(root.path, scope) for root in reader.roots())}

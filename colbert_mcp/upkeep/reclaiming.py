@@ -21,13 +21,15 @@ def reclaim(store: Store, former_days: int) -> GcOutput:
     before = store.bytes_on_disk()
     store.vectors.open()  # one that is opened after the segments have moved would be rebuilt in any case
     former = compaction.purge(store, former_days)
-    merged = compaction.compact(store)
+    merged, converted = compaction.compact(store)
     rebuilt = compaction.rebuild_vectors(store)
     compaction.vacuum(store)
     after = store.bytes_on_disk()
     return GcOutput(
         former=former,
         merged=merged,
+        embedding_format=store.segments.embedding_format,
+        converted=converted,
         chroma_rebuilt=rebuilt,
         parts={name: Reclaimed(before=before[name], after=after[name]) for name in before},
         seconds=round(time.monotonic() - started, 2),

@@ -317,6 +317,24 @@ def test_interrupted_indexing_keeps_what_was_committed(
     database.close()
 
 
+def test_token_embeddings_that_are_kept_otherwise_than_configured_are_told_and_their_conversion(
+    indexed: Run, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[store]\nembedding_format = "float16"\n')
+    assert "tokens  kept in int8\n" in indexed("status")[1]
+    otherwise = "kept in float16; those of 4 passages in another format, which gc converts\n"
+    assert otherwise in indexed("--config", config, "status")[1]
+    assert (
+        f"kept in float16, those of 4 passages in another format, which colbert-mcp --index {tmp_path / 'index'} gc"
+        in indexed("--config", config, "doctor", "--quick")[1]
+    )
+    converted = "the token embeddings of 4 passages converted to float16"
+    assert converted in indexed("--config", config, "gc")[1]
+    assert "converted" not in indexed("--config", config, "gc")[1]
+    assert "kept in float16\n" in indexed("--config", config, "status")[1]
+
+
 def test_every_option_reaches_the_index(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "week"
     (folder / "late").mkdir(parents=True)

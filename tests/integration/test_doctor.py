@@ -54,6 +54,8 @@ def test_where_all_is_well_every_finding_is(index: Path) -> None:
     told = " ".join(finding.what for finding in output.findings)
     for part in ("format 5", "3 files, 4 passages", "made with fake", "tokens 0.0 MB", "closed cleanly", "GB free"):
         assert part in told
+    assert "they are kept in int8" in told
+    assert "another format" not in told
     assert not any(finding.mends for finding in output.findings)
 
 

@@ -18,6 +18,12 @@ def formats(index: Path) -> set[str]:
     return {format_of(folder) for folder in (index / "tokens").iterdir()}
 
 
+def the_format(engine: Engine, *scope: Path) -> tuple[str, int]:
+    """The format of new token embeddings, and how many passages have theirs in another, as ``index_status`` says."""
+    status = engine.index_status(scope=[bytes(path) for path in scope])
+    return status.embedding_format, status.kept_otherwise
+
+
 def scores(engine: Engine) -> dict[str, float]:
     found = engine.search("varnish of a hungry queen", mode="semantic", limit=50).results
     return {passage.id: passage.maxsim for passage in found if passage.maxsim is not None}
@@ -55,7 +61,11 @@ def test_an_index_whose_format_was_changed_is_searched_in_both_and_converted_by_
     assert formats(tmp_path / "index") == {"int8", "float16"}
     mixed = scores(engine)
     assert {name: mixed[name] for name in expected} == pytest.approx(expected, abs=1e-3)
-    engine.gc()
+    assert the_format(engine) == (after.embedding_format, len(expected))
+    assert the_format(engine, notes / "more.md") == (after.embedding_format, 0)
+    reclaimed = engine.gc()
+    assert (reclaimed.embedding_format, reclaimed.converted) == (after.embedding_format, len(expected))
+    assert (the_format(engine), engine.gc().converted) == ((after.embedding_format, 0), 0)
     assert formats(tmp_path / "index") == {after.embedding_format}
     assert scores(engine) == pytest.approx(mixed, abs=0.01)
     assert engine.check(read_data=True).sound
