@@ -25,8 +25,10 @@ def add_measuring_commands(commands: Any, add: Any) -> None:
     evaluated.add_argument("--rows", type=Path, metavar="FILE", help="write every query to FILE, for compare")
 
     compared = add(commands, "compare", compare, "compare two configurations on the same queries")
-    compared.add_argument("a", help="a configuration file, `default`, or what eval --rows wrote")
-    compared.add_argument("b", help="likewise")
+    compared.add_argument(
+        "a", metavar="A", help="with --on a configuration file or `default`, else what eval --rows wrote"
+    )
+    compared.add_argument("b", metavar="B", help="likewise")
     compared.add_argument("--on", type=Path, metavar="DATASET", help="evaluate both configurations on this")
     compared.add_argument("--changed", type=int, default=_SHOWN, metavar="N", help="changed queries to show (10)")
     _add_options(compared)
@@ -70,7 +72,7 @@ def compare(options: argparse.Namespace, config: Config) -> int:
         raise ConfigError("compare takes its configurations as A and B; leave --config out.")
     if options.on is None:
         if given := ", ".join(f"--{name}" for name in _given(options)):
-            raise ConfigError(f"{given}: only for an evaluation; give a data set with --on.")
+            raise ConfigError(f"{given}: only to evaluate; give a data set: colbert-mcp compare A B --on DATASET.")
         output = compare(read_rows(Path(options.a)), read_rows(Path(options.b)))
     else:
         a, b = (_configuration(name, options.index) for name in (options.a, options.b))
@@ -98,10 +100,23 @@ def _configuration(name: str, index: str | None) -> Config:
 
     if name != DEFAULT:
         file = Path(name)
-        if is_there(file) and not file.is_file():
-            raise ConfigError(f"{file} is not a regular file; give a configuration file.")
+        if not is_there(file):
+            raise ConfigError(f"There is no configuration file {file}; give one that is there, or `{DEFAULT}`.")
+        if not file.is_file():
+            raise ConfigError(f"{file} is not a regular file; give a configuration file, or `{DEFAULT}`.")
+        if _holds_rows(file):
+            raise ConfigError(f"{file} is no configuration file; compare what eval --rows wrote without --on.")
         return load_config(file, index=index)
     return Config(index=IndexConfig(path=index or os.environ.get(INDEX_VARIABLE, "")))
+
+
+def _holds_rows(file: Path) -> bool:
+    """Whether a file may be what eval --rows writes: JSON, which no configuration file begins like."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(1) == b"{"
+    except OSError:
+        return False
 
 
 def _escaped(step: Callable[[str], None] | None) -> Callable[[str], None]:

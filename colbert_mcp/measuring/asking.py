@@ -6,9 +6,10 @@ is one, and citations of the first passages. Knows the store, the models and the
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +39,7 @@ class Answer:
     """What an index ranked for a query: ``chunks`` and the ``documents`` they are of, int64 [n] each, best first.
 
     ``encoding`` and ``search`` are seconds, and ``reranking`` those of the search that a reranker takes, None without
-    one. ``candidate_recall`` is the share of the TOP passages by MaxSim over all
-    stored tokens that were candidates, None where it was not computed.
+    one.
     """
 
     chunks: Ints
@@ -47,15 +47,19 @@ class Answer:
     encoding: float
     search: float
     reranking: float | None
-    candidate_recall: float | None
 
 
 class Asker:
-    """An index that nobody changes meanwhile. ``encoder`` is None where the mode needs none."""
+    """An index that nobody changes meanwhile. ``encoder`` is None where the mode needs none.
+
+    Raises IndexMismatchError for an index of another encoder.
+    """
 
     def __init__(
         self, store: Store, encoder: Encoder | None, config: Config, mode: Mode, reranker: Reranker | None = None
     ) -> None:
+        if encoder is not None:
+            store.check_fingerprint(fingerprint(encoder))
         self._store = store
         self._encoder = encoder
         self._reranker = reranker
@@ -64,10 +68,10 @@ class Asker:
 
     def warm_up(self, query: str) -> None:
         """Ask once for nothing: files are opened and code is loaded by what is asked first."""
-        self.ask(query, exhaustive=False)
+        self.ask(query)
 
-    def ask(self, query: str, *, exhaustive: bool) -> Answer:
-        """Rank all candidates of a query; with ``exhaustive``, compare them with MaxSim over all stored tokens."""
+    def ask(self, query: str) -> Answer:
+        """Rank all candidates of a query."""
         request = _request(query, self._mode)
         began = time.perf_counter()
         encoded = None if self._encoder is None else self._encoder.encode_query(query)
@@ -82,18 +86,26 @@ class Asker:
             sources = Sources(snapshot.reader, self._config.documents.max_file_bytes)
             cited_passages(snapshot, self._encoder, encoded, scores, allowed, request, sources)
             ended = time.perf_counter()
-            positions = scores.positions
-            recall = None
-            if exhaustive and encoded is not None and len(snapshot):
-                recall = candidate_recall(exhaustive_scores(snapshot, encoded), positions)
             return Answer(
-                snapshot.chunks[positions],
-                snapshot.documents[positions],
+                snapshot.chunks[scores.positions],
+                snapshot.documents[scores.positions],
                 encoding=ready - began,
                 search=ended - ready,
                 reranking=None if self._reranker is None else reordered - ranked,
-                candidate_recall=recall,
             )
+
+    def recall(self, query: str, answer: Answer) -> float | None:
+        """The share of the TOP passages by MaxSim over all stored tokens that an answer ranks; None where it is not
+        defined.
+        """
+        if self._encoder is None:
+            return None
+        encoded = self._encoder.encode_query(query)
+        with self._store.snapshot() as snapshot:
+            if not len(snapshot):
+                return None
+            candidates = np.flatnonzero(np.isin(snapshot.chunks, answer.chunks))
+            return candidate_recall(exhaustive_scores(snapshot, encoded), candidates)
 
 
 def check_query(query: str, mode: Mode, where: str) -> None:
@@ -126,14 +138,13 @@ def candidate_recall(exact: Floats, candidates: Ints) -> float:
 
 
 @contextmanager
-def asking(
-    config: Config, encoder: Encoder | None, mode: Mode, reranker: Reranker | None = None
-) -> Iterator[tuple[Store, Asker]]:
-    """The configured index, held alone; raises StoreError, and IndexMismatchError for another encoder's."""
-    store = Store.open(config.index_path.resolve(), config.store, create_missing=False)
-    try:
-        if encoder is not None:
-            store.check_fingerprint(fingerprint(encoder))
-        yield store, Asker(store, encoder, config, mode, reranker)
-    finally:
-        store.close()
+def held(configs: Sequence[Config]) -> Iterator[list[Store]]:
+    """The index of each configuration, held alone; those that have the same share it. Raises StoreError."""
+    with ExitStack() as stack:
+        stores: dict[Path, Store] = {}
+        for config in configs:
+            path = config.index_path.resolve()
+            if path not in stores:
+                store = Store.open(path, config.store, create_missing=False)
+                stores[path] = stack.enter_context(closing(store))
+        yield [stores[config.index_path.resolve()] for config in configs]

@@ -7,42 +7,35 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from functools import lru_cache, partial
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
 from colbert_mcp.config import Config
-from colbert_mcp.encoder import load_encoder
 from colbert_mcp.errors import ConfigError, UnreadableDocumentError
-from colbert_mcp.measuring.corpus import workplace
-from colbert_mcp.measuring.evaluating import Evaluation, evaluate
+from colbert_mcp.measuring.evaluating import Evaluation, evaluate_all
 from colbert_mcp.measuring.metrics import METRICS, interval
-from colbert_mcp.measuring.reading import is_folder, open_regular
+from colbert_mcp.measuring.reading import open_regular
 from colbert_mcp.measuring.tallying import Step, candidate_recall, estimates, latencies, values_of
 from colbert_mcp.results.measuring import ChangedQuery, CompareOutput, Difference, EvalOutput, EvalRow, EvalRows
 
 _EQUAL = 1e-9
+_COMPARED = (
+    "To compare two evaluations, give the files that `colbert-mcp eval DATASET --rows FILE` wrote; to compare two "
+    "configurations, name a data set: colbert-mcp compare A B --on DATASET."
+)
 _MAX_ROWS_BYTES = 2**30  # some hundred thousand queries
 
 
 def compare_configurations(
     a: Config, b: Config, dataset: Path, how: Evaluation, step: Step = lambda _: None
 ) -> CompareOutput:
-    """Evaluate two configurations on the same queries; raises what ``evaluate`` does.
-
-    On a labelled set, both share an index where they make the same embeddings. A model that both name is loaded once.
-    """
-    load = lru_cache(maxsize=1)(load_encoder)
-    with workplace(how.keep) if is_folder(dataset) else nullcontext(how.keep) as folder:
-        own = replace(how, keep=folder)
-        first, second = (
-            evaluate(config, dataset, own, partial(_told, step, name), load) for name, config in (("A", a), ("B", b))
-        )
-    return compare(first, second)
+    """Evaluate two configurations on the same queries, each query with both; raises what ``evaluate`` does."""
+    named = [(config, partial(_told, step, name)) for name, config in (("A", a), ("B", b))]
+    return compare(*evaluate_all(named, dataset, how, step))
 
 
 def _told(step: Step, name: str, what: str) -> None:
@@ -109,12 +102,12 @@ def read_rows(file: Path) -> EvalRows:
         if len(content) > _MAX_ROWS_BYTES:
             raise UnreadableDocumentError(f"{file} is not what eval --rows writes: it is too large.")
         return EvalRows.model_validate_json(content)
+    except UnreadableDocumentError as error:
+        raise UnreadableDocumentError(f"{error} {_COMPARED}") from None
     except OSError as error:
-        raise UnreadableDocumentError(f"Cannot read {file} ({error.strerror}).") from None
+        raise UnreadableDocumentError(f"Cannot read {file} ({error.strerror}). {_COMPARED}") from None
     except ValidationError:
-        raise UnreadableDocumentError(
-            f"{file} is not what eval --rows writes; to compare two configuration files, give a data set with --on."
-        ) from None
+        raise UnreadableDocumentError(f"{file} is not what eval --rows writes. {_COMPARED}") from None
 
 
 def _refused(file: Path, reason: str) -> ConfigError:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from colbert_mcp import __version__
@@ -17,18 +18,18 @@ from colbert_mcp.config import Config, IndexConfig, ModelConfig
 from colbert_mcp.documents import display_path, real_path
 from colbert_mcp.encoder import Encoder, Reranker, check_outside, load_encoder, load_reranker
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import ConfigError, QueryError, StoreError
+from colbert_mcp.errors import ConfigError, QueryError, StoreError, UnreadableDocumentError
 from colbert_mcp.indexing.indexer import fingerprint
-from colbert_mcp.measuring.asking import asking, check_query
+from colbert_mcp.measuring.asking import Asker, check_query, held
 from colbert_mcp.measuring.corpus import DOCUMENTS, INDEX_PREFIX, parts_of, workplace, write_documents
 from colbert_mcp.measuring.labelled import Labelled, files_of, read_labelled
 from colbert_mcp.measuring.metrics import library
 from colbert_mcp.measuring.questions import AskedQuestion, Expected, read_questions
-from colbert_mcp.measuring.reading import is_folder, packed
-from colbert_mcp.measuring.tallying import Probe, Step, ask_all, candidate_recall, estimates, latencies
+from colbert_mcp.measuring.reading import is_folder, is_there, packed
+from colbert_mcp.measuring.tallying import Asked, Probe, Step, ask_all, candidate_recall, estimates, latencies
 from colbert_mcp.results import IndexOutput
-from colbert_mcp.results.measuring import EvalOutput, EvalRows
-from colbert_mcp.store import Reader, StoredPassage, roots_of
+from colbert_mcp.results.measuring import EvalOutput, EvalRow, EvalRows
+from colbert_mcp.store import Reader, Store, StoredPassage, roots_of
 from colbert_mcp.types import IndexingProgress, Mode
 
 EXHAUSTIVE_QUERIES = 50
@@ -61,29 +62,45 @@ class _Index:
     encoder: Encoder | None
     probes: Callable[[Reader], Sequence[Probe]]
     name: Callable[[bytes], str]
-    dataset: Path
     reranker: Reranker | None = None
-    split: str | None = None
     run: IndexOutput | None = None
     notices: tuple[str, ...] = ()
 
 
-def evaluate(
-    config: Config, dataset: Path, how: Evaluation, step: Step = lambda _: None, load: Loader | None = None
-) -> EvalRows:
+def evaluate(config: Config, dataset: Path, how: Evaluation, step: Step = lambda _: None) -> EvalRows:
     """Evaluate on a labelled set (a folder), or ask the configured index the questions of a file.
 
-    ``load`` loads the configured model (default: ``load_encoder``). Raises DocumentError for a set or file that is
-    none, QueryError for a query or number that cannot be asked, ConfigError, EncoderError or StoreError.
+    Raises DocumentError for a set or file that is none, QueryError for a query or number that cannot be asked,
+    ConfigError, EncoderError or StoreError.
+    """
+    return evaluate_all([(config, step)], dataset, how, step)[0]
+
+
+def evaluate_all(
+    configs: Sequence[tuple[Config, Step]], dataset: Path, how: Evaluation, step: Step = lambda _: None
+) -> list[EvalRows]:
+    """Evaluate configurations on the same queries; each has a step of its own, which is told what is prepared for it.
+
+    On a labelled set, those that make the same embeddings share an index. A model that two in a row name is loaded
+    once. Raises what ``evaluate`` does.
     """
     if how.exhaustive < 0:
         raise QueryError(f"exhaustive is {how.exhaustive}; it must be 0 or more.")
+    if not (is_there(dataset) or is_there(packed(dataset))):
+        raise UnreadableDocumentError(f"There is no {dataset}; give a folder in BEIR's layout, or a file of questions.")
     library()
+    load = lru_cache(maxsize=1)(load_encoder)
     if is_folder(dataset):
-        return _on_labelled(config, dataset, how, step, load or load_encoder)
+        step("reading the labelled set")
+        labelled = _read(dataset, how)
+        with workplace(how.keep) as folder:
+            return _asked(
+                [_labelled(config, labelled, folder, how, own, load) for config, own in configs], dataset, how, step
+            )
     if how.keep is not None:
         raise ConfigError("--keep is for a labelled set, which is a folder; questions are asked of your own index.")
-    return _on_questions(config, dataset, how, step, load or load_encoder)
+    indexes = [_questions(config, dataset, how, own, load) for config, own in configs]
+    return [rows for together in _at_once(indexes) for rows in _asked(together, dataset, how, step)]
 
 
 def in_use(config: Config, dataset: Path, how: Evaluation) -> list[Path]:
@@ -93,30 +110,41 @@ def in_use(config: Config, dataset: Path, how: Evaluation) -> list[Path]:
     return [*read, config.index_path, *kept]
 
 
-def _on_labelled(config: Config, dataset: Path, how: Evaluation, step: Step, load: Loader) -> EvalRows:
-    step("reading the labelled set")
+def _at_once(indexes: Sequence[_Index]) -> list[Sequence[_Index]]:
+    """Indexes in groups that can be asked in turns: one index cannot be open with two settings of ``[store]``."""
+    first = indexes[0].config
+    if any(own.config.index_path == first.index_path and own.config.store != first.store for own in indexes):
+        return [[index] for index in indexes]
+    return [indexes]
+
+
+def _read(dataset: Path, how: Evaluation) -> Labelled:
+    """The labelled set; raises QueryError for a query that cannot be asked."""
     labelled = read_labelled(dataset, split=how.split, queries=how.queries)
+    for name, text in labelled.queries.items():
+        check_query(text, how.mode, f"query {name} of {dataset}")
+    return labelled
+
+
+def _labelled(config: Config, labelled: Labelled, folder: Path, how: Evaluation, step: Step, load: Loader) -> _Index:
+    """The index of a labelled set below a folder, brought up to date."""
     probes = [Probe(name, text, labelled.relevance[name]) for name, text in labelled.queries.items()]
-    for probe in probes:
-        check_query(probe.text, how.mode, f"query {probe.id} of {dataset}")
-    with workplace(how.keep) as folder:
-        step("loading the model")
-        encoder = load(config.model)
-        reranker = _reranker(config, how.mode, step)
-        step("writing the documents")
-        documents = folder / DOCUMENTS
-        files = write_documents(labelled.documents, documents)
-        ids = {os.fsencode(documents / path): name for path, name in files.items()}
-        name = f"{INDEX_PREFIX}{_digest(encoder, config)}"
-        own = config.model_copy(update={"index": IndexConfig(path=str(folder / name))})
-        run = _indexed(own, encoder, documents, step)
-        index = _Index(
-            own, encoder, lambda _: probes, ids.__getitem__, dataset, reranker, how.split, run, _notices(labelled, run)
-        )
-        return _asked(index, how, step)
+    step("loading the model")
+    encoder = load(config.model)
+    reranker = _reranker(config, how.mode, step)
+    step("writing the documents")
+    documents = folder / DOCUMENTS
+    files = write_documents(labelled.documents, documents)
+    ids = {os.fsencode(documents / path): name for path, name in files.items()}
+    name = f"{INDEX_PREFIX}{_digest(encoder, config)}"
+    own = config.model_copy(update={"index": IndexConfig(path=str(folder / name))})
+    run = _indexed(own, encoder, documents, step)
+    told = _notices(labelled, run)
+    return _Index(own, encoder, lambda _: probes, ids.__getitem__, reranker, run, told)
 
 
-def _on_questions(config: Config, file: Path, how: Evaluation, step: Step, load: Loader) -> EvalRows:
+def _questions(config: Config, file: Path, how: Evaluation, step: Step, load: Loader) -> _Index:
+    """The configured index, to be asked the questions of a file."""
     questions = read_questions(file, how.queries)
     for question in questions:
         check_query(question.text, how.mode, f"{question.place.file}, line {question.place.line}")
@@ -130,8 +158,7 @@ def _on_questions(config: Config, file: Path, how: Evaluation, step: Step, load:
     def probes(reader: Reader) -> list[Probe]:
         return [_resolved(reader, question) for question in questions]
 
-    reranker = _reranker(config, how.mode, step)
-    return _asked(_Index(config, encoder, probes, display_path, file, reranker), how, step)
+    return _Index(config, encoder, probes, display_path, _reranker(config, how.mode, step))
 
 
 def _reranker(config: Config, mode: Mode, step: Step) -> Reranker | None:
@@ -160,20 +187,33 @@ def _indexed(config: Config, encoder: Encoder, folder: Path, step: Step) -> Inde
     return run
 
 
-def _asked(index: _Index, how: Evaluation, step: Step) -> EvalRows:
+def _asked(indexes: Sequence[_Index], dataset: Path, how: Evaluation, step: Step) -> list[EvalRows]:
+    with held([index.config for index in indexes]) as stores:
+        asked = []
+        for index, store in zip(indexes, stores, strict=True):
+            encoder = None if how.mode == "lexical" else index.encoder
+            asker = Asker(store, encoder, index.config, how.mode, index.reranker)
+            with store.snapshot() as snapshot:
+                names = {stored.id: index.name(stored.record.path) for stored in snapshot.reader.documents()}
+                asked.append(Asked(asker, index.probes(snapshot.reader), names))
+        rows = ask_all(asked, how.exhaustive, step)
+        return [
+            EvalRows(output=_output(index, store, dataset, how, *found), rows=found[0])
+            for index, store, found in zip(indexes, stores, rows, strict=True)
+        ]
+
+
+def _output(
+    index: _Index, store: Store, dataset: Path, how: Evaluation, rows: list[EvalRow], candidates: float
+) -> EvalOutput:
     encoder = None if how.mode == "lexical" else index.encoder
-    with asking(index.config, encoder, how.mode, index.reranker) as (store, asker):
-        with store.snapshot() as snapshot:
-            documents = {stored.id: index.name(stored.record.path) for stored in snapshot.reader.documents()}
-            probes = index.probes(snapshot.reader)
-            counts = snapshot.reader.counts()
-        size = sum(store.bytes_on_disk().values())
-        rows, candidates = ask_all(asker, probes, documents, how.exhaustive, step)
+    with store.snapshot() as snapshot:
+        counts = snapshot.reader.counts()
     recall, compared = candidate_recall(rows)
-    output = EvalOutput(
-        dataset=str(index.dataset),
-        kind="questions" if index.split is None else "labelled set",
-        split=index.split,
+    return EvalOutput(
+        dataset=str(dataset),
+        kind="questions" if index.run is None else "labelled set",
+        split=None if index.run is None else how.split,
         mode=how.mode,
         model=index.config.model.name,
         device=encoder.device if encoder else None,
@@ -189,12 +229,11 @@ def _asked(index: _Index, how: Evaluation, step: Step) -> EvalRows:
         candidate_recall_at_10=recall,
         exhaustive_queries=compared,
         indexing_seconds=None if index.run is None or not index.run.indexed else index.run.seconds,
-        bytes=size,
+        bytes=sum(store.bytes_on_disk().values()),
         settings=index.config.model_dump(mode="json", include=SETTINGS),
         version=__version__,
         notices=list(index.notices),
     )
-    return EvalRows(output=output, rows=rows)
 
 
 def _notices(labelled: Labelled, run: IndexOutput) -> tuple[str, ...]:

@@ -21,11 +21,11 @@ from colbert_mcp.encoder.loading import settings_of
 from colbert_mcp.engine import Engine
 from colbert_mcp.errors import EncoderError, QueryError, UnreadableDocumentError
 from colbert_mcp.indexing.indexer import check_indexable
-from colbert_mcp.measuring.asking import asking
+from colbert_mcp.measuring.asking import Asker, held
 from colbert_mcp.measuring.corpus import write_documents
 from colbert_mcp.measuring.labelled import Labelled, read_labelled
 from colbert_mcp.measuring.metrics import library
-from colbert_mcp.measuring.tallying import Probe, ask_all, values_of
+from colbert_mcp.measuring.tallying import Asked, Probe, ask_all, values_of
 from colbert_mcp.results import LengthRow, LengthsOutput
 
 LENGTHS = (300, 512, 1024, 2048, 4096, 8192)
@@ -171,11 +171,12 @@ def _quality(
     encoder, reranker = models
     with (
         _indexed(config, encoder, folder, index) as (own, _),
-        asking(own, encoder, "hybrid", reranker) as (store, asker),
+        held([own]) as (store,),
     ):
         with store.snapshot() as snapshot:
             documents = {stored.id: ids[stored.record.path] for stored in snapshot.reader.documents()}
-        rows, _ = ask_all(asker, probes, documents, 0)
+        asker = Asker(store, encoder, own, "hybrid", reranker)
+        ((rows, _),) = ask_all([Asked(asker, probes, documents)], 0)
     return float(values_of(rows, "ndcg_at_10").mean())
 
 

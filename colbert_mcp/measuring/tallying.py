@@ -28,24 +28,45 @@ class Probe:
     places: Mapping[int, Sequence[str]] | None = None
 
 
-def ask_all(
-    asker: Asker, probes: Sequence[Probe], documents: Mapping[int, str], exhaustive: int, step: Step = lambda _: None
-) -> tuple[list[EvalRow], float]:
-    """A row for each probe, and the mean number of candidates; ``documents`` are names by id.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An index that is asked, with the queries as it has them, and the names of its documents by id."""
 
-    ``exhaustive`` queries at most, evenly spread, are compared with MaxSim over all stored tokens.
+    asker: Asker
+    probes: Sequence[Probe]
+    documents: Mapping[int, str]
+
+
+def ask_all(
+    indexes: Sequence[Asked], exhaustive: int, step: Step = lambda _: None
+) -> list[tuple[list[EvalRow], float]]:
+    """Of each index, a row for each probe, and the mean number of candidates. All are asked the same queries.
+
+    Who is asked first alternates, so that what is warm by then, or goes on beside it, tells in the times of all alike.
+    After that, ``exhaustive`` queries at most, evenly spread, are compared with MaxSim over all stored tokens.
     """
-    compared = set(np.linspace(0, len(probes) - 1, min(exhaustive, len(probes))).round().astype(int).tolist())
+    queries = [probe.text for probe in indexes[0].probes]
     step("asking the first query")
-    asker.warm_up(probes[0].text)
-    answers, rankings = [], []
-    for number, probe in enumerate(probes):
-        step(f"asking query {number + 1:,} of {len(probes):,}")
-        answer = asker.ask(probe.text, exhaustive=number in compared)
-        answers.append(answer)
-        rankings.append(ranked(probe, answer, documents))
+    for index in indexes:
+        index.asker.warm_up(queries[0])
+    answers: list[list[Answer]] = [[] for _ in indexes]
+    turns = list(zip(indexes, answers, strict=True))
+    for number, query in enumerate(queries):
+        step(f"asking query {number + 1:,} of {len(queries):,}")
+        for index, given in turns if number % 2 == 0 else reversed(turns):
+            given.append(index.asker.ask(query))
+    return [_tallied(index, given, exhaustive, step) for index, given in turns]
+
+
+def _tallied(index: Asked, answers: Sequence[Answer], exhaustive: int, step: Step) -> tuple[list[EvalRow], float]:
+    probes = index.probes
+    recalls: list[float | None] = [None] * len(probes)
+    for number in np.linspace(0, len(probes) - 1, min(exhaustive, len(probes))).round().astype(int).tolist():
+        step(f"comparing the candidates of query {number + 1:,} of {len(probes):,}")
+        recalls[number] = index.asker.recall(probes[number].text, answers[number])
+    rankings = [ranked(probe, answer, index.documents) for probe, answer in zip(probes, answers, strict=True)]
     values = per_query(rankings, [probe.relevance for probe in probes])
-    rows = [_row(*parts) for parts in zip(probes, answers, rankings, values, strict=True)]
+    rows = [_row(*parts) for parts in zip(probes, answers, rankings, values, recalls, strict=True)]
     return rows, float(np.mean([len(answer.chunks) for answer in answers]))
 
 
@@ -59,7 +80,7 @@ def ranked(probe: Probe, answer: Answer, documents: Mapping[int, str]) -> list[s
     return list(names)
 
 
-def _row(probe: Probe, answer: Answer, ranking: Sequence[str], values: Numbers) -> EvalRow:
+def _row(probe: Probe, answer: Answer, ranking: Sequence[str], values: Numbers, recall: float | None) -> EvalRow:
     ranks = {name: rank for rank, name in enumerate(ranking, 1)}
     relevant = [Judged(name=name, relevance=gain, rank=ranks.get(name)) for name, gain in probe.relevance.items()]
     return EvalRow(
@@ -72,7 +93,7 @@ def _row(probe: Probe, answer: Answer, ranking: Sequence[str], values: Numbers) 
         encoding_ms=round(1000 * answer.encoding, 3),
         search_ms=round(1000 * answer.search, 3),
         reranking_ms=None if answer.reranking is None else round(1000 * answer.reranking, 3),
-        candidate_recall_at_10=answer.candidate_recall,
+        candidate_recall_at_10=recall,
     )
 
 

@@ -19,14 +19,13 @@ from samples import CREDENTIALS
 from support import PROJECT
 
 import colbert_mcp.engine
-import colbert_mcp.measuring.comparing
 import colbert_mcp.measuring.evaluating
 from colbert_mcp.cli import main
 from colbert_mcp.config import Config, IndexConfig, ModelConfig, SearchConfig, StoreConfig
-from colbert_mcp.encoder import Encoder
+from colbert_mcp.encoder import Encoder, Query
 from colbert_mcp.errors import ColbertMCPError, ConfigError, QueryError, StoreError, UnreadableDocumentError
 from colbert_mcp.maxsim import maxsim
-from colbert_mcp.measuring.asking import asking, candidate_recall, exhaustive_scores
+from colbert_mcp.measuring.asking import Asker, candidate_recall, exhaustive_scores, held
 from colbert_mcp.measuring.comparing import compare, compare_configurations
 from colbert_mcp.measuring.corpus import write_documents
 from colbert_mcp.measuring.evaluating import Evaluation, evaluate
@@ -69,7 +68,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[FakeEncoder]:
         encoders.append(FakeEncoder(name=model.name))
         return encoders[-1]
 
-    for module in (colbert_mcp.engine, colbert_mcp.measuring.evaluating, colbert_mcp.measuring.comparing):
+    for module in (colbert_mcp.engine, colbert_mcp.measuring.evaluating):
         monkeypatch.setattr(module, "load_encoder", load)
     return encoders
 
@@ -272,9 +271,10 @@ def test_names_that_no_file_can_have_are_told(tmp_path: Path, run: Run) -> None:
     long = "a" * 300
     code, _, err = run("eval", dataset(tmp_path / "set"), "--split", long)
     assert (code, "has no split" in err) == (4, True)
-    for command in (["eval", tmp_path / long], ["compare", tmp_path / long, tmp_path / long]):
+    absent = tmp_path / long
+    for command, told in ((["eval", absent], "There is no"), (["compare", absent, absent], "Cannot read")):
         code, _, err = run(*command)
-        assert (code, "Cannot read" in err) == (4, True)
+        assert (code, told in err) == (4, True)
     assert run("compare", "default", "default", "--on", tmp_path / long)[0] == 4
     assert run("compare", "default", tmp_path / long, "--on", tmp_path / "set")[0] == 3
     keep = ["--keep", tmp_path / long]
@@ -403,12 +403,15 @@ def test_a_folder_that_is_kept_is_used_again(tmp_path: Path, run: Run, loaded: l
     assert len(list(keep.glob("index-*"))) == 3, "and so has another way to store"
 
 
-def test_a_model_under_another_name_has_the_same_index(tmp_path: Path, loaded: list[FakeEncoder]) -> None:
+def test_a_model_under_another_name_has_the_same_index(
+    tmp_path: Path, loaded: list[FakeEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, how = dataset(tmp_path / "set"), Evaluation(keep=tmp_path / "kept")
     evaluate(config(), folder, how)
     same = FakeEncoder(name="builtin")
     same.fingerprint = replace(same.fingerprint, model="a directory")
-    evaluate(config(), folder, how, load=lambda _: same)
+    monkeypatch.setattr(colbert_mcp.measuring.evaluating, "load_encoder", lambda _: same)
+    evaluate(config(), folder, how)
     assert same.encoded == 0
 
 
@@ -565,12 +568,13 @@ def test_candidates_are_compared_with_maxsim_over_all_stored_tokens(tmp_path: Pa
     assert found[10][0] == 10
     (index,) = (tmp_path / "kept").glob("index-*")
     own = config(min_candidates=10, candidate_growth=0.0).model_copy(update={"index": IndexConfig(path=str(index))})
-    with asking(own, loaded[0], "semantic") as (store, asker), store.snapshot() as snapshot:
+    with held([own]) as (store,), store.snapshot() as snapshot:
+        asker = Asker(store, loaded[0], own, "semantic")
         query = loaded[0].encode_query("w1 w2 w3 w4 w5 w6 w7 w8")
         exact = exhaustive_scores(snapshot, query)
         np.testing.assert_array_equal(exact, maxsim(query.token_embeddings, snapshot.gather(np.arange(len(snapshot)))))
         best = set(snapshot.chunks[np.argsort(-exact)[:10]].tolist())
-        share = len(best & set(asker.ask("w1 w2 w3 w4 w5 w6 w7 w8", exhaustive=False).chunks.tolist())) / 10
+        share = len(best & set(asker.ask("w1 w2 w3 w4 w5 w6 w7 w8").chunks.tolist())) / 10
     assert found[10][1] == pytest.approx(share)
     assert share < 1
 
@@ -652,6 +656,26 @@ def test_two_configurations_are_compared_on_the_same_queries(
         assert difference.difference == pytest.approx(difference.b - difference.a)
         assert difference.wins + difference.ties + difference.losses == output.queries == 3
     assert run("compare", "default", "default", "--on", folder)[1].endswith("No query changed.\n")
+
+
+def test_each_query_is_asked_of_both_and_who_is_first_alternates(
+    tmp_path: Path, loaded: list[FakeEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    original = FakeEncoder.encode_query
+
+    def encode_query(self: FakeEncoder, query: str) -> Query:
+        asked.append((self.fingerprint.model, query))
+        return original(self, query)
+
+    monkeypatch.setattr(FakeEncoder, "encode_query", encode_query)
+    a, b = (config().model_copy(update={"model": ModelConfig(name=name)}) for name in "ab")
+    output = compare_configurations(a, b, dataset(tmp_path / "set"), Evaluation(exhaustive=1))
+    one, two, three = (QUERIES[name] for name in JUDGED)
+    warm, compared = [("a", one), ("b", one)], [("a", one), ("b", one)]
+    timed = [("a", one), ("b", one), ("b", two), ("a", two), ("a", three), ("b", three)]
+    assert asked == warm + timed + compared
+    assert (output.a.exhaustive_queries, output.b.candidate_recall_at_10) == (1, 1)
 
 
 def rows(**values: tuple[float, int | None]) -> EvalRows:
@@ -809,11 +833,19 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, run: Run) -> None:
         compare(other, changed)
     (tmp_path / "settings.toml").write_text("")
     code, _, err = run("compare", tmp_path / "settings.toml", "default")
-    assert (code, "give a data set with --on" in err) == (4, True)
-    assert run("compare", "default", tmp_path / "absent.toml", "--on", dataset(tmp_path / "set"))[0] == 3
-    assert (
-        "--queries, --mode: only for an evaluation" in run("compare", "a", "b", "--queries", 2, "--mode", "lexical")[2]
-    )
+    assert (code, "settings.toml is not what eval --rows writes" in err) == (4, True)
+    (tmp_path / "rows.json").write_text(other.model_dump_json())
+    for a, b in (("default", "settings.toml"), (tmp_path / "rows.json", "absent.json"), (tmp_path, "default")):
+        err = run("compare", a, b)[2]
+        assert "`colbert-mcp eval DATASET --rows FILE`" in err
+        assert "colbert-mcp compare A B --on DATASET" in err
+    on = ("--on", dataset(tmp_path / "set"))
+    code, _, err = run("compare", "default", tmp_path / "absent.toml", *on)
+    assert (code, "absent.toml; give one that is there, or `default`" in err) == (3, True)
+    assert "compare what eval --rows wrote without --on" in run("compare", tmp_path / "rows.json", "default", *on)[2]
+    code, _, err = run("compare", "default", "default", "--on", tmp_path / "nowhere")
+    assert (code, "give a folder in BEIR's layout, or a file of questions" in err) == (4, True)
+    assert "--queries, --mode: only to evaluate" in run("compare", "a", "b", "--queries", 2, "--mode", "lexical")[2]
     assert "leave --config out" in run("--config", tmp_path / "settings.toml", "compare", "a", "b")[2]
     assert "--changed is -1" in run("compare", "a", "b", "--changed", -1)[2]
 
@@ -920,9 +952,11 @@ def test_a_comparison_of_questions_asks_one_index_twice(
     steps: list[str] = []
     output = compare_configurations(own, own, file, Evaluation(), steps.append)
     assert (output.queries, output.changed) == (1, [])
-    assert {"A: asking query 1 of 1", "B: asking query 1 of 1"} <= set(steps)
+    assert {"A: loading the model", "B: loading the model", "asking query 1 of 1"} <= set(steps)
     with pytest.raises(ColbertMCPError, match="--keep is for a labelled set"):
         compare_configurations(own, own, file, Evaluation(keep=tmp_path / "kept"))
+    apart = compare_configurations(own, own.model_copy(update={"store": StoreConfig(chroma=False)}), file, Evaluation())
+    assert apart.settings == ["store.chroma: True → False"]
     other = own.model_copy(update={"model": ModelConfig(name="other")})
     with pytest.raises(StoreError, match="made with the model"):
         compare_configurations(own, other, file, Evaluation())
