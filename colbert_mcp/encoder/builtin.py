@@ -14,9 +14,10 @@ from sentence_transformers.models import Transformer
 from torch import nn
 
 from colbert_mcp.config import BUILTIN, ModelConfig
-from colbert_mcp.encoder.colbert import ColBERTEncoder, pylate_arguments, silence_loading
+from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.encoder.digests import file_digest
 from colbert_mcp.encoder.hardware import choose_device
+from colbert_mcp.encoder.pylate_loading import pylate_arguments, silence_loading
 from colbert_mcp.encoder.settings import resolve_builtin
 from colbert_mcp.encoder.tokenizing import builtin_directory
 from colbert_mcp.errors import EncoderError

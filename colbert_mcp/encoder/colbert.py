@@ -9,124 +9,29 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pylate.models import ColBERT
-from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
 from colbert_mcp.encoder.base import Encoded, Fingerprint, Floats, Query, Tokenized, count_coverage, uncovered_parts
 from colbert_mcp.encoder.batching import Budget, Ints, Waiting, padded
-from colbert_mcp.encoder.checkpoint import Checkpoint
-from colbert_mcp.encoder.hardware import (
-    choose_batch_tokens,
-    choose_device,
-    choose_dtype,
-    is_out_of_memory,
-    release_memory,
-)
+from colbert_mcp.encoder.hardware import choose_batch_tokens, choose_dtype, is_out_of_memory, release_memory
 from colbert_mcp.encoder.inputs import Frame
 from colbert_mcp.encoder.passes import Sharing, at_once, share
 from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import ExactTokenizer
-from colbert_mcp.encoder.weights import (
-    check_all_layers,
-    check_vocabulary,
-    is_pooler,
-    tensor_shapes,
-    unmatched,
-    weights_file,
-)
 from colbert_mcp.errors import EncoderError
 from colbert_mcp.types import Coverage
 
 _LENGTH_STEP, _ROWS_STEP = 16, 8
-_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError, SafetensorError)
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-
-def load_checkpoint(checkpoint: Checkpoint, settings: Settings, config: ModelConfig) -> "ColBERTEncoder":
-    """Load a judged PyLate, Sentence Transformers or Stanford ColBERT checkpoint through PyLate's own loader.
-
-    Its code runs if it has any: the caller has seen to it that it may. Raises EncoderError.
-    """
-    silence_loading()
-    trusted = bool(checkpoint.code)
-    foreign = {"code_revision": config.code_revision} if checkpoint.code.repositories else {}
-    try:
-        model = ColBERT(
-            str(checkpoint.directory),
-            device=choose_device(config.device),
-            local_files_only=True,
-            trust_remote_code=trusted,
-            model_kwargs={**foreign, "use_safetensors": True},
-            tokenizer_kwargs={**foreign},
-            config_kwargs={**foreign},
-            **pylate_arguments(settings),
-        )
-    except Exception as error:  # a stranger's numbers reach every line of the loader
-        failed = f"The code of the model in {checkpoint.directory} failed: {error}"
-        own = not trusted or isinstance(error, _LOADING_ERRORS)
-        raise EncoderError(f"Cannot load the model in {checkpoint.directory}: {error}" if own else failed) from error
-    if len(model) != checkpoint.modules:
-        raise EncoderError(f"The model in {checkpoint.directory} has modules that PyLate leaves out.")
-    if not checkpoint.code:
-        _check_backbone(model[0].auto_model, checkpoint.backbone)
-        check_vocabulary(model.tokenizer, model[0].auto_model, checkpoint.backbone, "model")
-    return ColBERTEncoder(
-        model,
-        config,
-        name=config.name,
-        digest=checkpoint.digest,
-        settings=settings,
-        dense_before_projection=False,
-        own_code=trusted,
-    )
-
-
-def pylate_arguments(settings: Settings) -> dict[str, Any]:
-    """Settings in PyLate's words. All are given, so that nothing is decided elsewhere."""
-    return {
-        "query_prefix": settings.query_prefix.value,
-        "document_prefix": settings.document_prefix.value,
-        "query_length": settings.query_length.value,
-        "document_length": settings.document_length.value,
-        "do_query_expansion": settings.do_query_expansion.value,
-        "attend_to_expansion_tokens": settings.attend_to_expansion_tokens.value,
-        "skiplist_words": list(settings.skiplist_words.value),
-    }
-
-
-def _check_backbone(backbone: Any, directory: Path) -> None:
-    """Raise EncoderError where a part of the backbone came from no file, random in silence, or was left out."""
-    names = [name for name, _ in backbone.named_parameters()]
-    check_all_layers(names, str(backbone.base_model_prefix), directory, "model")
-    if not unmatched(names, str(backbone.base_model_prefix), tensor_shapes(weights_file(directory))):
-        return
-    # Names may have been translated while loading: the loader itself knows.
-    _, found = type(backbone).from_pretrained(str(directory), local_files_only=True, output_loading_info=True)
-    random = [name for name in sorted(found["missing_keys"]) if not is_pooler(name)]
-    if random:
-        raise EncoderError(
-            f"The weights in {directory} lack {len(random)} tensors of its backbone (such as {random[0]}), which would "
-            "be random."
-        )
-
-
-def silence_loading() -> None:
-    """No progress bars and no reports of unused tensors on the terminal; errors still show."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    for name in ("pylate", "sentence_transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class ColBERTEncoder:

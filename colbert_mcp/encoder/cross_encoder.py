@@ -18,9 +18,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
 from colbert_mcp.encoder.batching import Batch, Budget, Waiting
-from colbert_mcp.encoder.colbert import silence_loading
 from colbert_mcp.encoder.hardware import choose_batch_tokens, choose_device, choose_dtype, is_out_of_memory
 from colbert_mcp.encoder.passes import THREADS, Sharing, at_once, share
+from colbert_mcp.encoder.pylate_loading import brief, silence_loading
 from colbert_mcp.encoder.reranking import CrossEncoderCheckpoint
 from colbert_mcp.encoder.weights import check_all_layers, check_vocabulary
 from colbert_mcp.errors import EncoderError
@@ -58,7 +58,7 @@ def load_cross_encoder(checkpoint: CrossEncoderCheckpoint, name: str, config: Mo
     except EncoderError:
         raise
     except Exception as error:  # a stranger's numbers reach every line of the loader
-        raise EncoderError(f"Cannot load the reranker in {directory}: {error}") from error
+        raise EncoderError(f"Cannot load the reranker in {directory}: {brief(error)}") from error
     return reranker
 
 

@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from colbert_mcp.config import BUILTIN, ModelConfig, expanded
 from colbert_mcp.encoder.checkpoint import LINEAR, SETTINGS, Checkpoint, inspect, plain_backbone
-from colbert_mcp.encoder.colbert import pylate_arguments
 from colbert_mcp.encoder.heads import SEED, orthogonal_head
 from colbert_mcp.encoder.json_files import read_json
 from colbert_mcp.encoder.loading import locate
+from colbert_mcp.encoder.pylate_loading import pylate_arguments
 from colbert_mcp.encoder.remote_code import remote_code
 from colbert_mcp.encoder.settings import METADATA, Setting, Settings, backbone_window, plain_settings, resolve
 from colbert_mcp.encoder.tokenizing import DOCUMENT_LENGTH, QUERY_LENGTH

@@ -32,6 +32,11 @@ def read_json(file: Path) -> object:
     return values
 
 
+def wrong_value(file: Path, key: str, value: object) -> EncoderError:
+    """The error for a value of a JSON file that its key cannot have."""
+    return EncoderError(f"{file} sets {key} to {json.dumps(value, ensure_ascii=False)[:80]}, which it cannot be.")
+
+
 def _is_deeper(value: object, levels: int) -> bool:
     """Whether lists and objects are nested in each other on more than so many levels."""
     inner = [value]

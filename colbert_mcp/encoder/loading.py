@@ -36,7 +36,7 @@ def load_encoder(config: ModelConfig) -> Encoder:
 
         return load_builtin(config)
     checkpoint, settings = judged(config)
-    from colbert_mcp.encoder.colbert import load_checkpoint  # as above
+    from colbert_mcp.encoder.pylate_loading import load_checkpoint  # as above
 
     return load_checkpoint(checkpoint, settings, config)
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.checkpoint import SETTINGS, Checkpoint
-from colbert_mcp.encoder.json_files import read_json
+from colbert_mcp.encoder.json_files import read_json, wrong_value
 from colbert_mcp.encoder.tokenizing import (
     DOCUMENT_LENGTH,
     QUERY_LENGTH,
@@ -299,33 +299,30 @@ class _Source:
         """A count above 0."""
         found = self._found(key, default)
         if isinstance(found.value, bool) or not isinstance(found.value, int) or found.value < 1:
-            raise self._wrong(key, found.value)
+            raise wrong_value(self.file, key, found.value)
         return Setting(found.value, found.source)
 
     def text(self, key: str, default: str) -> Setting[str]:
         """A string."""
         found = self._found(key, default)
         if not isinstance(found.value, str):
-            raise self._wrong(key, found.value)
+            raise wrong_value(self.file, key, found.value)
         return Setting(found.value, found.source)
 
     def flag(self, key: str, default: bool) -> Setting[bool]:
         """True or false."""
         found = self._found(key, default)
         if not isinstance(found.value, bool):
-            raise self._wrong(key, found.value)
+            raise wrong_value(self.file, key, found.value)
         return Setting(found.value, found.source)
 
     def words(self, key: str, default: tuple[str, ...]) -> Setting[tuple[str, ...]]:
         """A list of strings."""
         found = self._found(key, list(default))
         if not isinstance(found.value, list) or not all(isinstance(word, str) for word in found.value):
-            raise self._wrong(key, found.value)
+            raise wrong_value(self.file, key, found.value)
         return Setting(tuple(found.value), found.source)
 
     def _found(self, key: str, default: object) -> Setting[object]:
         value = self._values.get(key)
         return Setting(default, self._default) if value is None else Setting(value, f"{self.file.name}: {key}")
-
-    def _wrong(self, key: str, value: object) -> EncoderError:
-        return EncoderError(f"{self.file} sets {key} to {str(value)[:80]!r}, which it cannot be.")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from colbert_mcp.encoder.json_files import wrong_value
 from colbert_mcp.errors import EncoderError
 
 WEIGHTS = "model.safetensors"
@@ -23,6 +24,9 @@ _CONVERSION = (
 _LAYER = re.compile(r"(?P<stack>.*?)\.(?P<number>\d+)\.")
 _LARGEST_HEADER = 100_000_000
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "n_embd", "dim")
+_COUNTS = (*_LAYERS, *_SIZES, "num_attention_heads", "n_head", "n_heads")
+_ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 _MOST_LAYERS = 1_000
 _MOST_POSITIONS = 2**20
 
@@ -60,21 +64,29 @@ def tensor_shapes(weights: Path) -> dict[str, tuple[int, ...]]:
 
 
 def check_sizes(config: Mapping[str, object], weights: Path) -> None:
-    """Raise EncoderError where a backbone's config.json asks for no layers, or for far more than its weights hold.
+    """Raise EncoderError where a backbone's config.json sets a size or an activation to what none is, or asks for far
+    more than its weights hold.
 
-    What they lack would be made up while loading, in memory that a stranger's number decides.
+    What they lack would be made up while loading, in memory that a stranger's number decides. Lists are the loader's
+    to judge: some models have a size for each layer.
     """
+    file = weights.parent / "config.json"
+    for key in _COUNTS:
+        value = config.get(key)
+        if isinstance(value, (bool, float, str)) or (isinstance(value, int) and value < 1):
+            raise wrong_value(file, key, value)
+    for key in _ACTIVATIONS:
+        if not isinstance(value := config.get(key), str | None):
+            raise wrong_value(file, key, value)
     largest = max((size for shape in tensor_shapes(weights).values() for size in shape), default=0)
     # A layer that is gated has twice its size in one tensor, and one tensor may hold several.
-    bounds = dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "n_embd", "dim"), 4 * largest)
+    bounds = dict.fromkeys((*_SIZES, "num_labels"), 4 * largest)
     bounds |= dict.fromkeys(_LAYERS, _MOST_LAYERS)
     bounds |= dict.fromkeys(("max_position_embeddings", "n_positions"), max(largest, _MOST_POSITIONS))
     for key, most in bounds.items():
         value = config.get(key)
-        if isinstance(value, int) and key in _LAYERS and value < 1:
-            raise EncoderError(f"{weights.parent / 'config.json'} sets {key} to {value}; a backbone has layers.")
         if isinstance(value, int) and value > most:
-            raise EncoderError(f"{weights.parent / 'config.json'} sets {key} to {value}, more than {WEIGHTS} can hold.")
+            raise EncoderError(f"{file} sets {key} to {value}, more than {WEIGHTS} can hold.")
 
 
 def unmatched(parameters: Iterable[str], prefix: str, names: Iterable[str]) -> list[str]:

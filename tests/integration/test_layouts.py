@@ -1,6 +1,7 @@
 """Models in every layout that users bring: where their settings come from, and that what is used is what they say."""
 
 import json
+import math
 import os
 import re
 import string
@@ -258,6 +259,7 @@ def test_models_that_count_positions_from_their_padding_read_less_than_their_tab
         (miniature.pylate, "config.json", {"transformers_weights": "other.safetensors"}, "names other weights"),
         (miniature.pylate, "config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers to 1000000000"),
         (miniature.stanford, "config.json", {"vocab_size": 10**12}, "more than model.safetensors can hold"),
+        (miniature.pylate, "config.json", {"num_labels": 10**9}, "more than model.safetensors can hold"),
         (
             miniature.stanford,
             "config.json",
@@ -424,8 +426,8 @@ def test_weights_that_are_missing_are_refused_and_not_made_up(tmp_path: Path) ->
     ("layers", "reason"),
     [
         (1, r"fewer layers than model.safetensors holds: 16 tensors \(such as .*encoder\.layer\.1\."),
-        (0, "to 0; a"),
-        (-3, "to -3; a"),
+        (0, "to 0, which"),
+        (-3, "to -3, which"),
     ],
 )
 def test_layers_that_would_be_left_out_are_refused(
@@ -454,14 +456,57 @@ def test_heads_and_buffers_beside_the_backbones_layers_are_left_out(tmp_path: Pa
 
 @pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
 @pytest.mark.parametrize(
-    "values", [{"num_attention_heads": 0}, {"pad_token_id": 10**9}, {"model_type": ["a"]}, {"vocab_size": 0}]
+    "values",
+    [
+        {"num_attention_heads": 3},
+        {"pad_token_id": 10**9},
+        {"pad_token_id": True},
+        {"model_type": ["a"]},
+        {"hidden_act": "x"},
+        {"hidden_act": None},
+        {"hidden_size": None},
+        {"hidden_dropout_prob": math.nan},
+        {"layer_norm_eps": "x"},
+        {"add_cross_attention": True},
+        {"chunk_size_feed_forward": 5},
+    ],
 )
-def test_numbers_that_no_model_has_are_told_as_an_error_of_the_model(
+def test_values_that_no_model_has_are_told_as_an_error_of_the_model(
     tmp_path: Path, layout: Callable[[Path], Path], values: dict[str, object]
 ) -> None:
     layout(tmp_path)
     edit(tmp_path / "config.json", **values)
-    with pytest.raises(EncoderError, match="Cannot load the model in"):
+    with pytest.raises(EncoderError, match="Cannot load the model in") as caught:
+        load(tmp_path)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 400
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+@pytest.mark.parametrize("key", ["num_attention_heads", "hidden_size", "vocab_size", "num_hidden_layers"])
+@pytest.mark.parametrize("value", ["2", -1, 0, 1.5, True])
+def test_a_size_that_is_no_count_is_named(
+    tmp_path: Path, layout: Callable[[Path], Path], key: str, value: object
+) -> None:
+    layout(tmp_path)
+    edit(tmp_path / "config.json", **{key: value})
+    with pytest.raises(EncoderError, match=f"config.json sets {key} to {json.dumps(value)}, which it cannot be"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, 1, True])
+def test_an_activation_that_is_no_name_is_told(tmp_path: Path, value: object) -> None:
+    miniature.pylate(tmp_path)
+    edit(tmp_path / "config.json", hidden_act=value)
+    with pytest.raises(EncoderError, match=re.escape(f"sets hidden_act to {json.dumps(value)}, which it cannot be")):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("layout", [miniature.pylate, miniature.stanford])
+def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path, layout: Callable[[Path], Path]) -> None:
+    layout(tmp_path)
+    edit(tmp_path / "config.json", layer_norm_eps=-1)
+    with pytest.raises(EncoderError, match=r"gives no numbers in float32; set \[model\] dtype"):
         load(tmp_path)
 
 

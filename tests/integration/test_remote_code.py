@@ -255,7 +255,7 @@ def test_code_that_fails_is_an_error_of_the_model(tmp_path: Path, canary: Path) 
     model = miniature.with_code(tmp_path / "model", canary)
     with (model / "modeling_mini.py").open("a") as file:
         file.write("raise ZeroDivisionError('of the model')\n")
-    with pytest.raises(EncoderError, match="code of the model .* failed: of the model"):
+    with pytest.raises(EncoderError, match="code of the model .* failed: ZeroDivisionError: of the model"):
         load_encoder(config(model, trust_remote_code=True))
 
 

@@ -23,7 +23,6 @@ from transformers import T5Config
 
 import colbert_mcp.encoder.reranking
 import colbert_mcp.engine
-import colbert_mcp.measuring.comparing
 import colbert_mcp.measuring.evaluating
 from colbert_mcp.cli import main
 from colbert_mcp.config import Config, IndexConfig, ModelConfig, SearchConfig, StoreConfig, load_config
@@ -474,9 +473,10 @@ REFUSED = {
     "a layer left out": (with_config(num_hidden_layers=1), r"fewer layers than .*bert\.encoder\.layer\.1\."),
     "no layers": (with_config(num_hidden_layers=0), "sets num_hidden_layers to 0"),
     "fewer than no layers": (with_config(num_hidden_layers=-3), "sets num_hidden_layers to -3"),
-    "no attention heads": (with_config(num_attention_heads=0), "Cannot load the reranker"),
+    "no attention heads": (with_config(num_attention_heads=0), "sets num_attention_heads to 0"),
+    "an activation that is no name": (with_config(hidden_act=["a"]), "sets hidden_act to"),
     "padding beyond the vocabulary": (with_config(pad_token_id=10**9), "Cannot load the reranker"),
-    "an empty vocabulary": (with_config(vocab_size=0), "Cannot load the reranker"),
+    "an empty vocabulary": (with_config(vocab_size=0), "sets vocab_size to 0"),
     "a type that is none": (with_config(model_type=["a"]), "Cannot load the reranker"),
     "a token beyond the embedding": (with_token, "has the token 'mill' with the id 100000, and the embedding has"),
     "a tokenizer that is none": (lambda model: (model / "tokenizer.json").write_text("{}"), "Cannot load the reranker"),
@@ -561,7 +561,7 @@ def test_a_search_in_the_terminal_shows_its_score(
 @pytest.fixture
 def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A labelled set, its encoder being a fake one."""
-    for module in (colbert_mcp.engine, colbert_mcp.measuring.evaluating, colbert_mcp.measuring.comparing):
+    for module in (colbert_mcp.engine, colbert_mcp.measuring.evaluating):
         monkeypatch.setattr(module, "load_encoder", lambda _: FakeEncoder())
     folder = tmp_path / "set"
     (folder / "qrels").mkdir(parents=True)
