@@ -16,6 +16,7 @@ from colbert_mcp.documents.document import (
     os_reason,
     read_document,
     read_regular_file,
+    seems_readable,
     text_span,
 )
 from colbert_mcp.documents.extraction import Extractor
@@ -45,5 +46,6 @@ __all__ = [
     "read_document",
     "read_regular_file",
     "real_path",
+    "seems_readable",
     "text_span",
 ]

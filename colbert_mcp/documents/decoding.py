@@ -32,7 +32,7 @@ _ERA = chardet.EncodingEra.MODERN_WEB
 # One sentence of real text scores from 0.06 upwards, random bytes above 127 below 0.05.
 _LEAST_CONFIDENCE = 0.05
 _SAMPLE = 262_144
-_SNIFF = 8_192
+SNIFF = 8_192
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
@@ -86,6 +86,11 @@ def decode(raw: bytes) -> Decoded:
     return Decoded(text, encoding, 0, offsets)
 
 
+def seems_binary(head: bytes) -> bool:
+    """Whether a file that begins with these bytes, SNIFF of them if it has so many, is refused as binary."""
+    return not has_mark(head) and _utf16_without_mark(head) is None and b"\0" in head
+
+
 def has_mark(raw: bytes) -> bool:
     """Whether the bytes begin with a byte order mark."""
     return any(raw.startswith(mark) for mark, _ in _MARKS)
@@ -127,12 +132,12 @@ def _stateful(raw: bytes) -> tuple[str, str] | None:
 
 
 def _without_mark(raw: bytes) -> tuple[str, str]:
-    wide = _utf16_without_mark(raw[:_SNIFF])
+    wide = _utf16_without_mark(raw[:SNIFF])
     if wide is not None:
         text = _strict(raw, wide)
         if text is not None:
             return wide, text
-    if b"\0" in raw[:_SNIFF]:
+    if b"\0" in raw[:SNIFF]:
         raise UnsupportedFormatError("binary")
     text = _strict(raw, "utf-8")
     if text is not None:

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 
 from colbert_mcp.config import DocumentsConfig
 from colbert_mcp.documents import code, html, markdown, notebook, restructuredtext
-from colbert_mcp.documents.decoding import Decoded, decode, line_and_column, line_starts, newline_style
+from colbert_mcp.documents.decoding import (
+    SNIFF,
+    Decoded,
+    decode,
+    line_and_column,
+    line_starts,
+    newline_style,
+    seems_binary,
+)
 from colbert_mcp.documents.extraction import Extracted, Extractor
 from colbert_mcp.documents.outline import nest
 from colbert_mcp.documents.policy import credential_content
@@ -120,7 +128,7 @@ def read_document(path: bytes, max_bytes: int, extractor: Extractor | None = Non
     Raises UnreadableDocumentError, UnsupportedFormatError or PathNotAllowedError; the message is the reason alone,
     fit to stand after the path.
     """
-    suffix = os.path.splitext(os.fsdecode(path))[1].lower()
+    suffix = _suffix(path)
     if suffix in _UNSUPPORTED:
         raise UnsupportedFormatError(f"format not supported: {suffix}")
     raw, stamp = read_regular_file(path, max_bytes)
@@ -140,6 +148,22 @@ def read_document(path: bytes, max_bytes: int, extractor: Extractor | None = Non
     if decoded.stateful:
         return Document(record, text, sections, is_code, [], b"", None, line_starts(text))
     return Document(record, text, sections, is_code, [], raw, decoded, line_starts(text))
+
+
+def seems_readable(path: bytes) -> bool:
+    """Whether ``read_document`` is likely to read a file, by its name and its first bytes alone."""
+    suffix = _suffix(path)
+    if suffix in _UNSUPPORTED or suffix in _EXTRACTED:
+        return suffix in _EXTRACTED
+    try:
+        with os.fdopen(_opened(path), "rb") as file:
+            return not seems_binary(file.read(SNIFF))
+    except OSError:
+        return False
+
+
+def _suffix(path: bytes) -> str:
+    return os.path.splitext(os.fsdecode(path))[1].lower()
 
 
 def _extracted_document(
@@ -204,7 +228,7 @@ def read_regular_file(path: bytes, max_bytes: int) -> tuple[bytes, FileStamp]:
     """
     for _ in range(_READ_ATTEMPTS):
         try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            descriptor = _opened(path)
         except OSError as error:
             raise UnreadableDocumentError(os_reason(error)) from None
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -224,6 +248,11 @@ def read_regular_file(path: bytes, max_bytes: int) -> tuple[bytes, FileStamp]:
         if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and len(raw) == before.st_size:
             return raw, FileStamp(before.st_size, before.st_mtime_ns)
     raise UnreadableDocumentError("it kept changing while it was read")
+
+
+def _opened(path: bytes) -> int:
+    """A descriptor of a file, which follows no link and waits for no pipe; raises OSError."""
+    return os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 def _structure(suffix: str, text: str) -> tuple[str, list[Section], bool]:

@@ -1,7 +1,8 @@
 """What passages of different lengths cost, measured by indexing a sample of the user's files with each.
 
-The sample is copied, and each index is made in a temporary folder by the code that makes any index. Knows the engine;
-nothing of terminals.
+The sample is copied, and each index is made in a temporary folder by the code that makes any index. What counts are
+files that would be indexed: those of the sample have been read, the others are judged by their names and first bytes.
+Knows the engine; nothing of terminals.
 """
 
 import os
@@ -14,12 +15,22 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from colbert_mcp.config import Config, IndexConfig
-from colbert_mcp.documents import Discovery, Found, discover, display_path, real_path
+from colbert_mcp.config import Config, DocumentsConfig, IndexConfig
+from colbert_mcp.documents import (
+    Discovery,
+    Extractor,
+    Found,
+    discover,
+    display_path,
+    is_within,
+    read_document,
+    real_path,
+    seems_readable,
+)
 from colbert_mcp.encoder import Encoder, LazyReranker, Reranker, load_encoder
 from colbert_mcp.encoder.loading import settings_of
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import EncoderError, QueryError, UnreadableDocumentError
+from colbert_mcp.errors import DocumentError, EncoderError, QueryError, UnreadableDocumentError
 from colbert_mcp.indexing.indexer import check_indexable
 from colbert_mcp.measuring.asking import Asker, held
 from colbert_mcp.measuring.corpus import write_documents
@@ -67,8 +78,9 @@ def measure(
     root = real_path(path)
     check_indexable(root, ())
     how = Discovery(max_file_bytes=config.documents.max_file_bytes, hidden=config.documents.hidden)
-    files = [found for found in discover(root, how) if isinstance(found, Found)]
-    chosen = _drawn(files, sample.bytes)
+    own_index = real_path(config.index_path)
+    found = [item for item in discover(root, how) if isinstance(item, Found) and not is_within(item.path, own_index)]
+    chosen, files = _drawn([file for file in found if seems_readable(file.path)], sample.bytes, config.documents)
     if not chosen:
         raise UnreadableDocumentError(f"There is no file to be indexed under {display_path(root)}.")
     rows: list[LengthRow] = []
@@ -107,16 +119,32 @@ def measure(
     )
 
 
-def _drawn(files: Sequence[Found], limit: int) -> list[Found]:
-    """Files in an order drawn with a fixed seed, as far as the limit allows; the smallest one if none fits."""
+def _drawn(files: Sequence[Found], limit: int, documents: DocumentsConfig) -> tuple[list[Found], list[Found]]:
+    """Files in an order drawn with a fixed seed, as far as the limit allows, or the smallest one if none fits; and all
+    files but those that were read meanwhile and have no text.
+    """
     shuffled = list(files)
     random.Random(0).shuffle(shuffled)  # noqa: S311  # a sample that is the same each time
-    chosen, size = [], 0
-    for found in shuffled:
-        if size + found.stamp.size <= limit:
-            chosen.append(found)
-            size += found.stamp.size
-    return chosen or sorted(files, key=lambda found: found.stamp.size)[:1]
+    chosen, size, without = [], 0, set()
+    with Extractor(documents) as extractor:
+        for found in shuffled:
+            if size + found.stamp.size > limit:
+                continue
+            if _has_text(found, documents, extractor):
+                chosen.append(found)
+                size += found.stamp.size
+            else:
+                without.add(found.path)
+    left = [found for found in files if found.path not in without]
+    return chosen or sorted(left, key=lambda found: found.stamp.size)[:1], left
+
+
+def _has_text(file: Found, documents: DocumentsConfig, extractor: Extractor) -> bool:
+    """Whether there is anything in a file to be indexed."""
+    try:
+        return bool(read_document(file.path, documents.max_file_bytes, extractor).text.strip())
+    except DocumentError:
+        return False
 
 
 def _copy(files: Sequence[Found], folder: Path) -> None:

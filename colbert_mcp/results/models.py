@@ -70,7 +70,7 @@ class LengthsOutput(Result):
     window: int | None
     sample_files: int
     sample_bytes: int
-    total_files: int
+    total_files: int = Field(description="files that would be indexed, by their names and first bytes")
     total_bytes: int
     labelled: str | None = Field(description="what of the labelled set was used")
     rows: list[LengthRow]

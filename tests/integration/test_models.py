@@ -445,6 +445,29 @@ def test_lengths_are_measured_on_files_of_the_user(
     assert "nDCG@10" in shown
 
 
+def test_lengths_count_only_what_would_be_indexed(tmp_path: Path, notes: Path) -> None:
+    (notes / "picture.dat").write_bytes(b"\x89PNG\0" * 100_000)
+    (notes / "wide.txt").write_text("Bread of the field.", encoding="utf-16")
+    (notes / "slides.pptx").write_text("Bread." * 100_000)
+    (notes / "broken.pdf").write_bytes(b"%PDF")
+    (notes / "empty.txt").touch()
+    (notes / "link").symlink_to("bees.txt")
+    (notes / "index").mkdir()
+    (notes / "index" / "catalog.sqlite").write_text("Bread." * 100_000)
+    config = Config(
+        index=IndexConfig(path=str(notes / "index")),
+        model=ModelConfig(name=str(miniature.pylate(tmp_path / "model", window=300)), device="cpu"),
+        store=StoreConfig(chroma=False),
+    )
+    output = measure(config, notes, None, Sample())
+    assert (output.sample_files, output.total_files) == (4, 4)
+    assert output.sample_bytes == output.total_bytes < 1_000
+    (notes / "large.txt").write_text("Bread of the field. " * 50_000)
+    output = measure(config, notes, None, Sample())
+    assert (output.sample_files, output.total_files) == (4, 5)
+    assert 1_000_000 < output.total_bytes < 1_001_000
+
+
 def test_lengths_beyond_the_window_are_left_out_and_said(tmp_path: Path, notes: Path) -> None:
     model = miniature.pylate(tmp_path / "model", window=600)
     config = Config(model=ModelConfig(name=str(model), device="cpu"), store=StoreConfig(chroma=False))
