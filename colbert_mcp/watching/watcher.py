@@ -11,12 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from colbert_mcp.config import DocumentsConfig
-from colbert_mcp.documents import Discovery, Relevance, display_path, in_scope, real_path
+from colbert_mcp.documents import Discovery, Relevance, display_path, in_scope, is_within, real_path
 from colbert_mcp.errors import ColbertMCPError
 from colbert_mcp.indexing.running import Runs, Task
 from colbert_mcp.results import IndexOutput, WatchedRoot, WatchState
@@ -29,6 +29,7 @@ _MANY = 10_000
 _CATCHING_UP = (
     "Changes from before the folders were watched are being looked for: what is new is not found yet. Ask again."
 )
+_AROUND = "as part of a folder around it"
 _log = logging.getLogger("colbert_mcp.watching.watcher")
 _Identity = tuple[int, int]
 
@@ -105,21 +106,22 @@ class Watcher:
             self._wake.notify_all()
 
     def outputs(self, scope: Sequence[bytes]) -> list[WatchedRoot]:
-        """How the roots in ``scope`` are watched."""
+        """How the roots in ``scope`` are watched, and what is in it of others."""
         with self._wake:
-            return [
-                WatchedRoot(
-                    path=display_path(path),
-                    state=watch.state,
-                    reason=watch.reason,
-                    last_run=watch.last_at,
-                    last_state=None if watch.last is None else watch.last.state,
-                    indexed=0 if watch.last is None else watch.last.indexed,
-                    removed=0 if watch.last is None else watch.last.removed,
-                )
-                for path, watch in sorted(self._watches.items())
-                if in_scope(path, scope)
-            ]
+            watches = sorted(self._watches.items())
+            inside = [_output(watch) for path, watch in watches if in_scope(path, scope)]
+        around = (self._around(path, [watch for root, watch in watches if is_within(path, root)]) for path in scope)
+        return [*inside, *filter(None, around)]
+
+    def _around(self, path: bytes, watches: Sequence[_Watch]) -> WatchedRoot | None:
+        """How a path below roots is watched, the innermost being the last; None where it is a root, or left out.
+
+        Nothing is told of what else they hold, not even when something changed.
+        """
+        if any(watch.root.path == path for watch in watches):
+            return None
+        watch = next((watch for watch in reversed(watches) if self._matter(watch.root, [path])), None)
+        return None if watch is None else _output(_Watch(replace(watch.root, path=path), watch.state, _AROUND))
 
     def notice(self) -> str | None:
         """What a searcher should know: roots whose changes of before the watching are not looked for yet."""
@@ -310,6 +312,18 @@ class Watcher:
             if task.error is not None:
                 _log.warning("%s is not brought up to date: %s", display_path(root), task.error)
             self._finished(output)
+
+
+def _output(watch: _Watch) -> WatchedRoot:
+    return WatchedRoot(
+        path=display_path(watch.root.path),
+        state=watch.state,
+        reason=watch.reason,
+        last_run=watch.last_at,
+        last_state=None if watch.last is None else watch.last.state,
+        indexed=0 if watch.last is None else watch.last.indexed,
+        removed=0 if watch.last is None else watch.last.removed,
+    )
 
 
 def _identity(root: bytes) -> _Identity | None:

@@ -74,6 +74,28 @@ def test_nobody_watches_unless_asked(open_engine: EngineFactory) -> None:
     assert open_engine().index_status().watching is None
 
 
+def test_a_folder_below_a_watched_root_is_told_as_watched_without_a_word_of_the_root(
+    watched: Watched, notes: Path
+) -> None:
+    def told(*scope: Path) -> list[tuple[str, str, str | None, str | None]]:
+        status = watched.engine.index_status(scope=[bytes(path) for path in scope])
+        return [(root.path, root.state, root.reason, root.last_run) for root in status.watching or []]
+
+    ((path, state, reason, last_run),) = told()
+    assert (path, state, reason) == (str(notes), "watched", None)
+    assert last_run is not None
+    deep, file = notes / "deep", notes / "bees.txt"
+    around = "as part of a folder around it"
+    assert told(deep, file) == [(str(deep), "watched", around, None), (str(file), "watched", around, None)]
+    assert told(notes.parent / "else") == []
+    (notes / ".gitignore").write_text("bees.txt\n")
+    (notes / ".git").mkdir()
+    assert told(file) == []
+    watched.engine.index_path(deep)
+    watched.until(lambda: len(told()) == 2)
+    assert [(root[0], root[2]) for root in told(deep)] == [(str(deep), None)]
+
+
 def test_what_a_run_skipped_that_nobody_asked_for_is_told_by_the_next_that_somebody_does(
     watched: Watched, notes: Path
 ) -> None:
