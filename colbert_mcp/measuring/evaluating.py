@@ -148,6 +148,8 @@ def _questions(config: Config, file: Path, how: Evaluation, step: Step, load: Lo
     questions = read_questions(file, how.queries)
     for question in questions:
         check_query(question.text, how.mode, f"{question.place.file}, line {question.place.line}")
+    with held([config]):
+        pass  # one that somebody has, or that cannot be opened, is told before the model is loaded
     encoder = None
     if how.mode != "lexical":
         if config.model.trust_remote_code:

@@ -35,6 +35,7 @@ from colbert_mcp.measuring.questions import read_questions
 from colbert_mcp.measuring.reading import MAX_LINE_BYTES
 from colbert_mcp.render.measuring import eval_lines
 from colbert_mcp.results.measuring import CompareOutput, EvalOutput, EvalRow, EvalRows, Judged
+from colbert_mcp.store.lock import IndexLock
 
 Run = Callable[..., tuple[int, str, str]]
 CORPUS = {
@@ -614,6 +615,26 @@ def test_questions_are_asked_of_the_users_own_index(tmp_path: Path, run: Run, no
     assert lexical[0] == 0
     assert "mode lexical; no model loaded" in lexical[1]
     assert "--keep is for a labelled set" in run("eval", file, "--keep", tmp_path / "kept")[2]
+
+
+def test_an_index_that_an_engine_has_is_told_with_what_ends_it_before_a_model_is_loaded(
+    tmp_path: Path, run: Run, notes: Path, loaded: list[FakeEncoder]
+) -> None:
+    run("index", notes)
+    loaded.clear()
+    file = tmp_path / "questions.jsonl"
+    file.write_text(json.dumps({"question": "a queen cell", "expected": [{"path": "bees.txt"}]}))
+    owner = {"pid": 1, "command": "colbert-mcp engine", "since": "now"}
+    lock = IndexLock(tmp_path / "index")
+    lock.acquire()
+    try:
+        (tmp_path / "index" / "owner.json").write_text(json.dumps(owner))
+        for command in (["eval", file], ["compare", "default", "default", "--on", file]):
+            code, _, err = run(*command)
+            assert (code, f"colbert-mcp --index {tmp_path / 'index'} engine stop" in err) == (6, True)
+    finally:
+        lock.release()
+    assert not loaded
 
 
 def test_questions_about_what_is_not_indexed_are_told(tmp_path: Path, run: Run, notes: Path) -> None:
