@@ -21,9 +21,9 @@ import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import Field
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from pydantic import Field, ValidationError
 
 from colbert_mcp import __version__
 from colbert_mcp.attach import Attachment
@@ -41,6 +41,7 @@ from colbert_mcp.results import (
 from colbert_mcp.types import Mode
 
 _POLL_SECONDS = 0.5
+_TOLD_ARGUMENTS = 5
 ERROR_META = "colbert-mcp/error"
 INSTRUCTIONS = """\
 Searches the user's own files and returns passages that can be quoted and proved.
@@ -61,6 +62,34 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _Server(MCPServer[None]):
+    """Names the arguments that are wrong on one line, where the SDK passes on what its library says."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """See MCPServer."""
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            cause = error.__cause__
+            if isinstance(error, UnexpectedToolError) or not isinstance(cause, ValidationError):
+                raise
+            raise ToolError(f"{name}: {_wrong_arguments(cause)}.") from cause
+
+
+def _wrong_arguments(error: ValidationError) -> str:
+    """Which arguments are missing, and what others must be; a few of them, since a list may hold any number."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [
+        ".".join(map(str, detail["loc"]))
+        + (" is missing" if detail["type"] == "missing" else " " + detail["msg"].replace("Input should", "must", 1))
+        for detail in details[:_TOLD_ARGUMENTS]
+    ]
+    left = len(details) - len(told)
+    return "; ".join(told) + (f"; and {left} more" if left else "")
+
+
 def build_server(attachment: Attachment) -> MCPServer[None]:
     """The server with its tools; they reach the index through ``attachment``."""
 
@@ -79,7 +108,7 @@ def build_server(attachment: Attachment) -> MCPServer[None]:
             attachment.start()
         return result
 
-    server: MCPServer[None] = MCPServer(
+    server = _Server(
         "colbert-mcp",
         title="ColBERT passages",
         version=__version__,

@@ -85,6 +85,32 @@ async def error_of(client: Client, tool: str, **arguments: object) -> str:
     return str(result.content[0].text)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("search", {}, "search: query is missing."),
+        ("get_passage", {"passage_id": "x"}, "get_passage: id is missing."),
+        ("search", {"query": 5}, "search: query must be a valid string."),
+        ("search", {"query": "x", "mode": "fast"}, "search: mode must be 'hybrid', 'semantic' or 'lexical'."),
+        ("search", {"query": "x", "types": "md"}, "search: types must be a valid list."),
+        ("index_path", {"wait_seconds": []}, "index_path: path is missing; wait_seconds must be a valid number."),
+        (
+            "search",
+            {"query": "x", "types": [1] * 9},
+            "search: " + "; ".join(f"types.{n} must be a valid string" for n in range(5)) + "; and 4 more.",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named_on_one_line(
+    open_engine: EngineFactory, tool: str, arguments: dict[str, object], told: str
+) -> None:
+    async def body() -> None:
+        async with connected(open_engine()) as client:
+            assert await error_of(client, tool, **arguments) == told
+
+    run(body)
+
+
 def test_tools_have_schemas_descriptions_and_truthful_annotations(open_engine: EngineFactory) -> None:
     async def body() -> None:
         async with connected(open_engine()) as client:
