@@ -2,9 +2,9 @@
 
 ``base`` is what everyone else sees. ``checkpoint`` judges a model directory before anything in it is loaded, over
 ``weights`` and ``remote_code``; ``settings`` says how it encodes, and why; ``loading`` goes from the configuration to
-an encoder. ``builtin`` assembles the embedded default, ``colbert`` encodes with PyLate, ``hardware`` chooses what that
-runs on. ``tokenizing`` counts tokens without them. ``reranking`` and ``cross_encoder`` are the same for a reranker.
-Knows nothing of files or the index.
+an encoder. ``builtin`` assembles the embedded default, ``pylate_loading`` loads a checkpoint and tries it, ``colbert``
+encodes with PyLate, ``hardware`` chooses what that runs on. ``tokenizing`` counts tokens without them. ``reranking``
+and ``cross_encoder`` are the same for a reranker. Knows nothing of files or the index.
 """
 
 from colbert_mcp.encoder.base import Encoded, Encoder, Fingerprint, Query, Reranker, Tokenized
