@@ -15,7 +15,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -79,26 +79,31 @@ def row(name: str, queries: str, means: np.ndarray) -> str:
 
 def measured(config: Config, encoder: Encoder, labelled: Labelled, folder: Path) -> np.ndarray:
     """Mean nDCG@10 of a set in the order of RANKINGS."""
-    folder.mkdir(exist_ok=True)
-    documents = folder / "documents"
-    names = {
-        os.fsencode(documents / path): name for path, name in write_documents(labelled.documents, documents).items()
-    }
-    own = config.model_copy(update={"index": IndexConfig(path=str(folder / "index"))})
-    with closing(Engine.open(own, create_missing=True, encoder=encoder)) as engine:
-        engine.index_path(documents)
-    with closing(Store.open(own.index_path, own.store, create_missing=False)) as store, store.snapshot() as snapshot:
-        owners = {stored.id: names[stored.record.path] for stored in snapshot.reader.documents()}
+    with indexed(config, encoder, labelled.documents, folder) as (store, snapshot, names):
         store.vectors.start()
         rankings: dict[str, list[list[str]]] = {name: [] for name in RANKINGS}
         for text in labelled.queries.values():
-            for name, positions in ranked(store, snapshot, encoder, own, text):
-                rankings[name].append(
-                    list(dict.fromkeys(map(owners.__getitem__, snapshot.documents[positions].tolist())))
-                )
+            for name, positions in ranked(store, snapshot, encoder, config, text):
+                rankings[name].append(list(dict.fromkeys(map(names.__getitem__, positions.tolist()))))
     relevance = [labelled.relevance[query] for query in labelled.queries]
     at = METRICS.index("ndcg_at_10")
     return np.array([per_query(rankings[name], relevance)[:, at].mean() for name in RANKINGS])
+
+
+@contextmanager
+def indexed(
+    config: Config, encoder: Encoder, documents: Mapping[str, str], folder: Path
+) -> Iterator[tuple[Store, Snapshot, list[str]]]:
+    """An index, below ``folder``, of documents as files; and the ids of these by the position of a passage."""
+    folder.mkdir(exist_ok=True)
+    files = folder / "documents"
+    ids = {os.fsencode(files / path): name for path, name in write_documents(documents, files).items()}
+    own = config.model_copy(update={"index": IndexConfig(path=str(folder / "index"))})
+    with closing(Engine.open(own, create_missing=True, encoder=encoder)) as engine:
+        engine.index_path(files)
+    with closing(Store.open(own.index_path, own.store, create_missing=False)) as store, store.snapshot() as snapshot:
+        owners = {stored.id: ids[stored.record.path] for stored in snapshot.reader.documents()}
+        yield store, snapshot, [owners[document] for document in snapshot.documents.tolist()]
 
 
 def ranked(
