@@ -12,7 +12,8 @@ and ``np.maximum.reduceat``; recall is the share of its ten best passages that a
 mode semantic. Everything is timed on one thread, by processor time, in one run, and without encoding the query:
 *ranking* is filters, scan and exact scores, *search* the whole answer with citations and quotes. At the size of
 ``--plaid`` the index is built again from the files with these embeddings, which is what it costs but for encoding;
-fast-plaid's index is built over them through PyLate, unless a former run has done so, and asked the same.
+fast-plaid's index is built over them through PyLate, unless a former run has done so, and asked the same at several
+settings, as is ours with fewer candidates.
 """
 
 import argparse
@@ -32,7 +33,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from colbert_mcp.config import Config, IndexConfig
+from colbert_mcp.config import Config, IndexConfig, SearchConfig
 from colbert_mcp.encoder import Encoded, Query, Tokenized, load_encoder
 from colbert_mcp.engine import Engine
 from colbert_mcp.measuring.labelled import read_labelled
@@ -41,7 +42,7 @@ from colbert_mcp.retrieval.request import Request
 from colbert_mcp.store import Snapshot
 
 TOP, BLOCK, EQUAL, WORDS, FOLDER = 10, 65_536, 1e-6, 12, 250
-PROBES, DEPTHS = (1, 2, 4, 8), (256, 512, 1024, 4096)
+PROBES, DEPTHS, CANDIDATES = (1, 2, 4, 8), (256, 512, 1024, 4096), (50, 100, 200)
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -183,12 +184,21 @@ def recall(exact: Floats, best: Sequence[int]) -> float:
     return min(TOP, sum(float(exact[position]) >= least for position in best[:TOP])) / TOP
 
 
+def ranked(
+    engine: Engine, snapshot: Snapshot, recording: Recording, query: str, config: SearchConfig | None = None
+) -> list[int]:
+    """The positions of what a search in the mode semantic ranks, best first."""
+    request = Request(query, 5, (), (), "semantic", 10**6)
+    question = Question(recording.encode_query(query), recording.scorer)
+    allowed = allowed_by(snapshot, request)
+    found = rank(engine._store, snapshot, question, request, config or SearchConfig(), allowed)
+    return found.positions.tolist()
+
+
 def measured(engine: Engine, recording: Recording, folder: Path, queries: Sequence[str]) -> dict[str, float]:
     """Recall and processor times at the present size of an index."""
-    store = engine._store
-    config = Config()
     rows: dict[str, list[float]] = {name: [] for name in ("exhaustive", "ranking", "search", "recall", "hybrid")}
-    with store.snapshot() as snapshot:
+    with engine._store.snapshot() as snapshot:
         exhaustive = Exhaustive(folder, snapshot, recording)
         for query in queries[:3]:  # files are opened and code is loaded by what is asked first
             engine.search(query, mode="semantic")
@@ -196,18 +206,10 @@ def measured(engine: Engine, recording: Recording, folder: Path, queries: Sequen
         for query in queries:
             encoded = recording.encode_query(query)
             exact, brute = timed(partial(exhaustive.scores, encoded.token_embeddings))
-            request = Request(query, 5, (), (), "semantic", 10**6)
-            question = Question(encoded, recording.scorer)
-
-            def ranked(request: Request = request, question: Question = question) -> Any:
-                return rank(store, snapshot, question, request, config.search, allowed_by(snapshot, request))
-
-            scores, ranking = timed(ranked)
+            positions, ranking = timed(partial(ranked, engine, snapshot, recording, query))
             _, whole = timed(partial(engine.search, query, mode="semantic"))
             _, hybrid = timed(partial(engine.search, query))
-            for name, value in zip(
-                rows, (brute, ranking, whole, recall(exact, scores.positions.tolist()), hybrid), strict=True
-            ):
+            for name, value in zip(rows, (brute, ranking, whole, recall(exact, positions), hybrid), strict=True):
                 rows[name].append(value)
         size = len(snapshot)
         tokens = int(exhaustive.offsets[-1])
@@ -274,19 +276,28 @@ def plaid(folder: Path, engine: Engine, recording: Recording, queries: Sequence[
     print(f"fast-plaid over {count:,} passages: {built.read_text()}", flush=True)
     asked = [torch.from_numpy(recording.encode_query(query).token_embeddings)[None] for query in queries]
     exact = [exhaustive.scores(embeddings[0].numpy()) for embeddings in asked]
+
+    def compare(name: str, ask: Callable[[int], Sequence[int]]) -> None:
+        ask(0)
+        answers = [timed(partial(ask, number)) for number in range(len(queries))]
+        found = statistics.fmean(recall(scores, answer) for scores, (answer, _) in zip(exact, answers, strict=True))
+        spent = statistics.fmean(milliseconds for _, milliseconds in answers)
+        print(f"  {name}: recall@10 {found:.3f}, {spent:.1f} ms", flush=True)
+
+    with engine._store.snapshot() as snapshot:
+        for candidates in CANDIDATES:
+            config = SearchConfig(min_candidates=candidates, candidate_growth=0)
+            compare(
+                f"ours, {candidates} candidates",
+                lambda number, config=config: ranked(engine, snapshot, recording, queries[number], config),
+            )
     for probes in PROBES:
         for depth in DEPTHS:
             index = indexes.PLAID(**options, n_ivf_probe=probes, n_full_scores=depth)
-            index(queries_embeddings=asked[0], k=TOP)
-            found, spent = [], []
-            for embeddings, scores in zip(asked, exact, strict=True):
-                answer, milliseconds = timed(partial(index, queries_embeddings=embeddings, k=TOP))
-                spent.append(milliseconds)
-                found.append(recall(scores, [int(hit["id"]) for hit in answer[0]]))
-            print(
-                f"  {probes} probes, {depth} full scores: recall@10 {statistics.fmean(found):.3f}, "
-                f"{statistics.fmean(spent):.1f} ms", flush=True,
-            )  # fmt: skip
+            compare(
+                f"fast-plaid, {probes} probes, {depth} full scores",
+                lambda number, index=index: [int(hit["id"]) for hit in index(asked[number], k=TOP)[0]],
+            )
 
 
 def size_of(folder: Path) -> float:
