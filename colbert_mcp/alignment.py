@@ -28,19 +28,23 @@ class Alignment:
     tokens: tuple[str, ...]
 
 
-def quote_span(alignment: Alignment, sentences: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def quote_span(
+    alignment: Alignment, sentences: Sequence[tuple[int, int]], held: Sequence[int] | None = None
+) -> tuple[int, int]:
     """The characters of the passage's text to be quoted: a run of neighbouring sentences.
 
     It grows from the sentence with the highest MaxSim of its own, over its neighbours while theirs stands at least
     ``_NEAR`` of the way from the passage's mean sentence to the best. ``sentences`` are sorted ``[start, end)``, at
-    least one, and do not overlap. Without a token in any of them it is the first.
+    least one, and do not overlap. Without a token in any of them it is the first. ``held`` is how many exact texts of
+    the query each of them holds: only those with most can be the best.
     """
     scores = _sentence_scores(alignment, sentences)
     if np.isneginf(scores).all():
         return sentences[0]
-    best, mean = int(scores.argmax()), float(scores[~np.isneginf(scores)].mean())
-    least = mean + _NEAR * (float(scores[best]) - mean)
-    near = (scores >= least) & (scores > mean)
+    most = np.zeros(len(scores), np.int64) if held is None else np.array(held)
+    best, mean = int(np.lexsort((-scores, -most))[0]), float(scores[~np.isneginf(scores)].mean())
+    least = mean + _NEAR * max(0.0, float(scores[best]) - mean)
+    near = (scores >= least) & (scores > mean) & (scores[best] > mean)
     first = last = best
     while first > 0 and near[first - 1]:
         first -= 1

@@ -116,9 +116,15 @@ class ExactText:
     space, quotation marks and dashes, not as a part of a longer word. ``quoted``: the query has it in quotation marks.
     """
 
+    text: str
     expression: str
     pattern: re.Pattern[str]
     quoted: bool
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a word like any other, and exact only because it is asked for alone."""
+        return not self.quoted and self.text.isalpha() and self.text[1:].islower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +249,7 @@ def _is_name(word: str) -> bool:
 
 def _exact_text(text: str, *, quoted: bool) -> Iterator[ExactText]:
     if _WORD.search(text):
-        yield ExactText(_all_of(text), _pattern(text), quoted)
+        yield ExactText(text, _all_of(text), _pattern(text), quoted)
 
 
 def _all_of(text: str) -> str:

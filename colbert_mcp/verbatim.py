@@ -6,6 +6,7 @@ passages that may hold an exact text, and those are read. Knows the catalogue an
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from colbert_mcp.lexical import ExactText
 from colbert_mcp.store import Reader
@@ -15,28 +16,41 @@ _COUNTED = 10_000
 _READ = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """{chunk: weight} of the chunks that hold any of some exact texts, the sum of the weights of those that they hold;
+    and the texts that no chunk holds.
+    """
+
+    weights: dict[int, float]
+    missing: tuple[ExactText, ...]
+
+
 def held(
     reader: Reader,
     exact: Sequence[ExactText],
     bm25: Mapping[int, float],
     among: Callable[[Sequence[int]], Sequence[int]],
     passages: int,
-) -> dict[int, float]:
-    """{chunk: weight} of the chunks that hold any of some exact texts: the sum of the weights of those that they hold.
+) -> Held:
+    """Which chunks hold some exact texts.
 
     A quoted phrase weighs 1. A name weighs what it tells, 0 to 1: its inverse document frequency, as a share of that of
     one in a single passage. ``bm25``: scores of the chunks for the whole query, whose best are read first; ``among``:
     those of some chunks that the filters let through; ``passages``: how many there are.
     """
     found: dict[int, float] = {}
+    missing = []
     for text in exact:
         matching = reader.matching_chunks(text.expression, _COUNTED)
         weight = 1.0 if text.quoted else _rarity(len(matching), passages)
         likely = sorted(among(matching), key=lambda chunk: (-bm25.get(chunk, 0.0), chunk))[:_READ]
-        for chunk, read in reader.texts(likely):
-            if text.pattern.search(read):
-                found[chunk] = found.get(chunk, 0.0) + weight
-    return found
+        holding = [chunk for chunk, read in reader.texts(likely) if text.pattern.search(read)]
+        for chunk in holding:
+            found[chunk] = found.get(chunk, 0.0) + weight
+        if not holding and len(matching) < _COUNTED and len(likely) < _READ:
+            missing.append(text)
+    return Held(found, tuple(missing))
 
 
 def _rarity(count: int, passages: int) -> float:

@@ -56,7 +56,7 @@ _UNSUPPORTED = frozenset(
 )
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _READ_ATTEMPTS = 3
-_CREDENTIAL = "holds what looks like a private key or an access token"
+_CREDENTIAL = "holds what looks like a private key, an access token or password hashes"
 
 
 @dataclass(frozen=True, slots=True)

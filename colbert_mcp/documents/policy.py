@@ -14,12 +14,14 @@ CREDENTIAL_NAMES = (
     ".env",
     ".env.*",
     "*.env",
-    ".netrc",
-    "_netrc",
+    *(f"{start}netrc" for start in ("", ".", "_")),
+    *(f"{name}{rest}" for name in ("shadow", "gshadow") for rest in ("", "-")),
+    *(f"{start}{name}" for name in ("htpasswd", "htdigest") for start in ("", ".")),
+    "master.passwd",
+    "opasswd",
     ".pgpass",
     ".npmrc",
     ".pypirc",
-    ".htpasswd",
     ".git-credentials",
     ".dockercfg",
     ".envrc",
@@ -68,6 +70,9 @@ _CREDENTIAL_CONTENT = re.compile(
     rb"|\bhf_[A-Za-z0-9]{34}\b"
     rb"|\bAIza[0-9A-Za-z_-]{35}\b"
 )
+# ``name:hash`` as in shadow and htpasswd files, with or without fields behind; ``name:*`` tells nothing but is a record.
+_PASSWORD_HASH = re.compile(rb":!{0,2}(?:\$[a-z0-9-]{1,12}\$|\{S?SHA\d*\})[^\s:]{20,}")
+_PASSWORD_RECORD = re.compile(rb"[^\s:]+:[^\s:]*(?::|\Z)")
 
 
 def credential_name(path: bytes) -> bool:
@@ -96,8 +101,17 @@ def credential_file(name: str, *, in_credentials: bool) -> bool:
 
 
 def credential_content(raw: bytes) -> bool:
-    """Whether the bytes hold a private key or a token of a well-known form."""
-    return _CREDENTIAL_CONTENT.search(raw) is not None
+    """Whether the bytes hold a private key or a token of a well-known form, or are a file of password hashes."""
+    return _CREDENTIAL_CONTENT.search(raw) is not None or _is_password_file(raw)
+
+
+def _is_password_file(raw: bytes) -> bool:
+    """Whether most lines are records of passwords, and one has a hash; a text that shows such a record is none."""
+    if _PASSWORD_HASH.search(raw) is None:
+        return False
+    lines = [line for line in raw.splitlines() if line.strip() and not line.startswith(b"#")]
+    records = [line for line in lines if _PASSWORD_RECORD.match(line)]
+    return 2 * len(records) > len(lines) and any(_PASSWORD_HASH.search(line) for line in records)
 
 
 def is_within(path: bytes, root: bytes) -> bool:
@@ -123,5 +137,6 @@ def check_root(path: bytes, allowed: Sequence[bytes]) -> None:
             raise PathNotAllowedError(f"{shown} is outside the allowed roots ({names}); add it to [index] roots.")
     elif path in (b"/", os.fsencode(os.path.realpath(Path.home()))):
         raise PathNotAllowedError(f"{shown} is too wide to index as a whole; name a folder inside it.")
-    if credential_name(path):
+    # A folder may be called like a file of credentials: ``shadow``.
+    if credential_folder(path) if os.path.isdir(path) else credential_name(path):
         raise PathNotAllowedError(f"{shown} looks like a credential by its name and is never indexed.")

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from colbert_mcp.documents import is_within, path_matches
 from colbert_mcp.encoder import Query
 from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.evidence import strength, telling_words
-from colbert_mcp.lexical import LexicalQuery, lexical_query
+from colbert_mcp.lexical import ExactText, LexicalQuery, lexical_query
 from colbert_mcp.retrieval.request import Request
 from colbert_mcp.scoring import Scorer
 from colbert_mcp.store import POOLED, Snapshot, Store
@@ -48,7 +49,8 @@ class Scores:
     """Scores of the candidates at ``positions``, best first; a part is None where the mode does not use it.
 
     ``matches``: float32 [q, n], the best similarity of each token of the query with each candidate; q is 0 without a
-    model. ``verbatim``: float32 [n], what was added to each for holding exact texts of the query, 0 for none.
+    model. ``verbatim``: float32 [n], what was added to each for holding exact texts of the query, 0 for none. ``exact``
+    are these texts, ``missing`` those that no passage holds; none in the mode ``semantic``.
     ``evidence``: see ``evidence.strength``; None without a model. ``reranker``: float64 [n], what a cross-encoder gives
     those it has read, NaN for the others; None without one.
     """
@@ -61,6 +63,8 @@ class Scores:
     matches: Floats
     verbatim: Floats
     evidence: float | None = None
+    exact: tuple[ExactText, ...] = ()
+    missing: tuple[ExactText, ...] = ()
     reranker: npt.NDArray[np.float64] | None = None
 
 
@@ -94,12 +98,14 @@ def rank(
     """The candidates among the chunks that are ``allowed``, scored and in order; no ``question`` without a model."""
     lexical: dict[int, float] = {}
     verbatim: dict[int, float] = {}
+    texts: dict[str, Any] = {}
     if request.mode != "semantic":
         asked = lexical_query(request.query)
         lexical = _lexical(snapshot, asked, allowed)
-        verbatim = _verbatim(snapshot, asked, lexical, allowed)
+        verbatim, missing = _verbatim(snapshot, asked, lexical, allowed)
+        texts = {"exact": asked.exact, "missing": missing}
     if question is None or not allowed.any():
-        return _by_words(lexical, verbatim)
+        return _by_words(lexical, verbatim, texts)
     query = question.query
     best = scanned(snapshot, question, np.flatnonzero(allowed), config)
     # What ranks highest by MaxSim alone the scan finds alone; Chroma would add a fifth to its time.
@@ -119,7 +125,7 @@ def rank(
     order = np.lexsort((positions, -exact, -fused))
     parts = {"fused": fused, "maxsim": exact, "bm25": bm25, "dense": dense, "verbatim": added}
     best_first = {name: values[order] for name, values in parts.items()}
-    return Scores(positions[order], **best_first, matches=matches[:, order], evidence=evidence)
+    return Scores(positions[order], **best_first, matches=matches[:, order], evidence=evidence, **texts)
 
 
 def scanned(snapshot: Snapshot, question: Question, positions: Ints, config: SearchConfig) -> Ints:
@@ -142,7 +148,7 @@ def _best(positions: Ints, scores: Floats, count: int) -> Ints:
     return positions[np.argpartition(-numbers(scores), count - 1)[:count]]
 
 
-def _by_words(lexical: dict[int, float], verbatim: dict[int, float]) -> Scores:
+def _by_words(lexical: dict[int, float], verbatim: dict[int, float], texts: dict[str, Any]) -> Scores:
     """Scores of a search without the model."""
     positions = np.array(sorted({*lexical, *verbatim}), np.int64)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
@@ -150,7 +156,7 @@ def _by_words(lexical: dict[int, float], verbatim: dict[int, float]) -> Scores:
     fused = with_verbatim(_share_of_best(bm25), added)
     order = np.lexsort((positions, -bm25, -fused))
     matches = np.zeros((0, len(positions)), np.float32)
-    return Scores(positions[order], fused[order], None, bm25[order], None, matches, added[order])
+    return Scores(positions[order], fused[order], None, bm25[order], None, matches, added[order], **texts)
 
 
 def _lexical(snapshot: Snapshot, asked: LexicalQuery, allowed: Mask) -> dict[int, float]:
@@ -164,14 +170,18 @@ def _lexical(snapshot: Snapshot, asked: LexicalQuery, allowed: Mask) -> dict[int
     return dict(zip(positions[keep][:_LEXICAL_DEPTH].tolist(), found[keep][:_LEXICAL_DEPTH, 1].tolist(), strict=True))
 
 
-def _verbatim(snapshot: Snapshot, asked: LexicalQuery, lexical: dict[int, float], allowed: Mask) -> dict[int, float]:
-    """{position: weight} of the allowed chunks that hold a quoted phrase, name or code of the query as it is."""
+def _verbatim(
+    snapshot: Snapshot, asked: LexicalQuery, lexical: dict[int, float], allowed: Mask
+) -> tuple[dict[int, float], tuple[ExactText, ...]]:
+    """{position: weight} of the allowed chunks that hold a quoted phrase, name or code of the query as it is; and those
+    that none holds.
+    """
     if not asked.exact:
-        return {}
+        return {}, ()
     scores = {int(snapshot.chunks[position]): score for position, score in lexical.items()}
     found = held(snapshot.reader, asked.exact, scores, partial(_allowed_chunks, snapshot, allowed), len(snapshot))
-    positions = _positions(snapshot, np.array(list(found), np.int64))
-    return dict(zip(positions.tolist(), found.values(), strict=True))
+    positions = _positions(snapshot, np.array(list(found.weights), np.int64))
+    return dict(zip(positions.tolist(), found.weights.values(), strict=True)), found.missing
 
 
 def _allowed_chunks(snapshot: Snapshot, allowed: Mask, chunks: Sequence[int]) -> list[int]:

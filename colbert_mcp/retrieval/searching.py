@@ -45,7 +45,7 @@ def search(
             words = telling_words(request.query, question.query)
             usual = background(question.query, question.scorer, snapshot, allowed)
             covered = cover(words, scores.matches[:, ranks], usual, [passage.text for passage in results])
-        notices = _notices(snapshot, query, allowed, request, bool(results))
+        notices = _notices(snapshot, query, allowed, request, scores, bool(results))
         if reranker is not None and (unread := reranker.unread(request.query)):
             notices.append(_left_out(unread, "reranker"))
         return within_budget(
@@ -74,7 +74,9 @@ def _is_weak(snapshot: Snapshot, scores: Scores) -> bool | None:
     return scores.evidence <= calibration.threshold
 
 
-def _notices(snapshot: Snapshot, query: Query | None, allowed: Mask, request: Request, found: bool) -> list[str]:
+def _notices(
+    snapshot: Snapshot, query: Query | None, allowed: Mask, request: Request, scores: Scores, found: bool
+) -> list[str]:
     notices = [request.notice] if request.notice else []
     if not len(snapshot):
         notices = notices or [
@@ -84,6 +86,9 @@ def _notices(snapshot: Snapshot, query: Query | None, allowed: Mask, request: Re
         notices.append("No indexed file matches the path and type filters; list the sources to see what is indexed.")
     elif not found:
         notices.append("No indexed passage holds any of these words as a whole word; the mode hybrid finds more.")
+    if found and (missing := [text.text for text in scores.missing if not text.is_plain]):
+        which = "No passage" if allowed.all() else "No passage that the filters let through"
+        notices.append(f"{which} holds {_listed(missing)} as it stands in the query.")
     if query is not None and query.unknown and len(snapshot):
         notices.append(_not_known(query.unknown))
     if query is not None and query.unread:
@@ -95,12 +100,15 @@ def _notices(snapshot: Snapshot, query: Query | None, allowed: Mask, request: Re
 
 def _not_known(parts: Sequence[str]) -> str:
     """What is told of words that the model has no tokens for."""
-    shown = ", ".join(f"“{part[:_SHOWN_CHARACTERS]}”" for part in parts[:_SHOWN_PARTS])
-    more = " and others" if len(parts) > _SHOWN_PARTS else ""
     return (
-        f"The model does not know {shown}{more}: such words count only where a passage holds them as they are (modes "
-        "hybrid and lexical)."
+        f"The model does not know {_listed(parts)}: such words count only where a passage holds them as they are "
+        "(modes hybrid and lexical)."
     )
+
+
+def _listed(parts: Sequence[str]) -> str:
+    shown = ", ".join(f"“{part[:_SHOWN_CHARACTERS]}”" for part in parts[:_SHOWN_PARTS])
+    return f"{shown} and others" if len(parts) > _SHOWN_PARTS else shown
 
 
 def _left_out(unread: str, reader: str) -> str:

@@ -216,3 +216,30 @@ def test_a_catalogue_is_refused_by_programs_of_another_format(engine: Engine, tm
     engine.close()
     with sqlite3.connect(tmp_path / "index" / "catalog.sqlite") as database:
         assert database.execute("PRAGMA user_version").fetchone()[0] == 5
+
+
+@pytest.mark.parametrize("query", ["E0117", 'what does "worn brush" mean', "remedy of error E0117"])
+def test_the_quote_is_the_line_that_holds_what_was_asked_for_as_it_is(
+    open_engine: EngineFactory, tmp_path: Path, query: str
+) -> None:
+    rows = [f"| E01{number:02} | what remedy of error does mean | loose cable |" for number in range(30)]
+    rows[17] = "| E0117 | memory | worn brush |"
+    (tmp_path / "codes.md").write_text("\n".join(rows) + "\n")
+    engine = open_engine()
+    engine.index_path(tmp_path)
+    best = engine.search(query, limit=1).results[0]
+    assert best.quote is not None
+    assert rows[17] in best.quote
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_search_tells_which_exact_texts_no_passage_holds(engine: Engine, mode: Mode) -> None:
+    def told(query: str, **filters: list[str]) -> str | None:
+        return engine.search(query, mode=mode, **filters).notice  # type: ignore[arg-type]
+
+    assert "No passage holds “tide leaves early”, “E0999”" in str(
+        told('E0999 ferry "tide leaves early" "ferry leaves"')
+    )
+    assert "filters let through holds “E0308”" in str(told("line E0308", types=["txt"]))
+    assert "holds “" not in str(told("line E0308"))
+    assert "holds “" not in str(told("ferries"))  # a word like any other, which stands there in another form

@@ -37,6 +37,14 @@ def test_a_quote_is_the_best_sentence_and_neighbours_nearly_as_good(
     assert quote_span(alignment(scores), SENTENCES) == expected
 
 
+def test_a_quote_begins_from_a_sentence_that_holds_most_of_what_is_asked_for_as_it_is() -> None:
+    scores = [0.1, 0.8, 0.9, 0.2, 0.3]
+    assert quote_span(alignment(scores), SENTENCES, [0, 0, 0, 0, 0]) == (10, 29)
+    assert quote_span(alignment(scores), SENTENCES, [1, 0, 0, 1, 0]) == (30, 39)
+    assert quote_span(alignment(scores), SENTENCES, [2, 0, 0, 1, 0]) == (0, 9)
+    assert quote_span(alignment(scores), SENTENCES, [0, 1, 1, 0, 0]) == (10, 29)
+
+
 def test_every_token_of_the_query_counts_and_not_only_those_of_the_sentence() -> None:
     similarities = np.full((2, 10), 0.0, np.float32)
     similarities[0, 0:2] = 0.9  # the first sentence says one thing twice
