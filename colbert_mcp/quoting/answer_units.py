@@ -1,9 +1,10 @@
 """An answer in Markdown, cut into the units within which a quotation and its citation belong together.
 
-Units are paragraphs, list items, table rows, and outermost block quotes; a callout is a paragraph. The text of a block
-quote is its lines as they stand, without the ``>`` before them, so that list marks, fences and numbers in it are
-compared as well. Quotation marks written as HTML (``&ldquo;``, ``<q>``, ``<blockquote>``) are put plainly first. Also
-says which characters of a unit are code or addresses, in which no quotation begins. Knows Markdown strings only.
+Units are paragraphs, list items, table rows, and outermost block quotes; a callout is a paragraph, unless it says that
+it is a quote. The text of a block quote is its lines as they stand, without the ``>`` before them, so that list marks,
+fences and numbers in it are compared as well. Quotation marks written as HTML (``&ldquo;``, ``<q>``, ``<blockquote>``)
+are put plainly first. Also says which characters of a unit are code or addresses, in which no quotation begins. Knows
+Markdown strings only.
 """
 
 import html
@@ -22,14 +23,14 @@ _ENTITY = regex.compile(
 )
 _TAGS = regex.compile(r"<(?P<end>/?)(?:(?P<q>q)|(?P<block>blockquote))\b[^<>]*>", regex.IGNORECASE)
 # Numbered sources as they are listed without Markdown's syntax for them: ``[1] docs/setup.md``, or below a title.
-_NUMBERED = regex.compile(r"^[ \t>*+-]*\[(\d{1,3})\][ \t]+(\S.*)$", regex.MULTILINE)
+_NUMBERED = regex.compile(r"^[ \t>*+-]*\[(\d{1,3})\]:?[ \t]+(\S.*)$", regex.MULTILINE)
 _LISTED = regex.compile(r"[ \t]*(\d{1,3})[.)][ \t]+(\S.*)(?:\n|\Z)")
 _BLANK = regex.compile(r"[ \t]*\n")
 _LIST_TITLE = regex.compile(
     r"^[#*_ \t]*+(?:sources?|references?|citations?|footnotes|quellen|出典|来源)[:：*_ \t]*+\n", regex.I | regex.M
 )
 _FOOTNOTE = regex.compile(r"^[ >]*\[\^([^\[\]\s]+)\]:[ \t]*(.+)$", regex.MULTILINE)
-_CALLOUT = regex.compile(r"\A\[!\w+\]")
+_CALLOUT = regex.compile(r"\A\[!(?:(?P<quote>quote|cite)|\w+)\][+-]?[ \t]*", regex.IGNORECASE)
 _ADDRESS = regex.compile(
     r"\]\(\s*(?:<[^<>\n]*>|[^()\s<>]*(?:\([^()\s]*\)[^()\s]*)*)"
     r"(?:\s+(?:\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|\([^()]*\)))?\s*\)"
@@ -179,7 +180,10 @@ def _gathered(tokens: list[Token], answer: list[str]) -> Iterator[Unit]:
         first, end = token.map or (0, 0)
         if quoted:
             text = "\n".join(_QUOTE_MARK.sub("", line, count=1) for line in answer[first:end])
-            yield Unit(not _CALLOUT.match(text), place.items, text, ((0, first + 1),))
+            callout = _CALLOUT.match(text)
+            if callout and callout["quote"]:
+                text, callout = text[callout.end() :], None
+            yield Unit(not callout, place.items, text, ((0, first + 1),))
             continue
         key, items, heading = place.key, place.items, in_heading
         lines.append((sum(map(len, texts[-1:])) + 2 + lines[-1][0] if lines else 0, first + 1))

@@ -15,7 +15,7 @@ import regex
 from markdown_it.common.utils import normalizeReference
 
 from colbert_mcp.quoting.answer_units import masked
-from colbert_mcp.quoting.file_names import file_names, is_clearly_a_file
+from colbert_mcp.quoting.file_names import PLACE_IN_WORDS, file_names, is_clearly_a_file
 
 IsIndexed: TypeAlias = Callable[[str], bool]
 
@@ -42,6 +42,10 @@ _OPENING = regex.compile(
     r"[\s\p{Ps}\p{Pd}\p{So}*_]*+(?:(?:sources?|see|from|cf\.?|via|quellen?|siehe|voir|fuente|出典|来源)\b)?[\s:：*_]*+",
     regex.IGNORECASE,
 )
+# What stands behind a link to a file, or ends its text, is a place in it: ``[a](a.md), line 3``, ``[a.md:3](a.md)``.
+_PLACED = regex.compile(r"#|:\d+(?:-\d+)?\Z|\Apassage:", regex.IGNORECASE)
+_PLACE_BEHIND = regex.compile(PLACE_IN_WORDS)
+_PLACE_INSIDE = regex.compile(rf"(?:(?<=\.\w+)(:\d+(?:-\d+)?)|({PLACE_IN_WORDS}))[*_`]*\]\(")
 _BRACKETED = regex.compile(r"\s?[(\[（][^()\[\]]{0,200}")
 _ENDING = regex.compile(r"[)\]*_]*+(?:[.,;:]|\s*\Z|\s*\n)")
 
@@ -156,7 +160,7 @@ class Citations:
 
 def citations(text: str, labels: Mapping[str, str], is_indexed: IsIndexed) -> list[Citation]:
     """The citations of a text, in order; ``is_indexed`` says whether an indexed file is called so."""
-    links = [Citation(match.start(), match.end(), _target(match)) for match in _CITATION.finditer(text)]
+    links = [_link(match) for match in _CITATION.finditer(text)]
     row = _Row(links)
     labelled = []
     plain = masked(text) if labels else text
@@ -169,6 +173,16 @@ def citations(text: str, labels: Mapping[str, str], is_indexed: IsIndexed) -> li
     unique = {citation.start: citation for citation in (*labelled, *links)}
     row = _Row(sorted(unique.values(), key=lambda c: c.start))
     return sorted([*row.found, *_names(text, row, is_indexed)], key=lambda c: c.start)
+
+
+def _link(match: "regex.Match[str]") -> Citation:
+    target, end = _target(match), match.end()
+    if match["id"] or _PLACED.search(target):
+        return Citation(match.start(), end, target)
+    behind = _PLACE_BEHIND.match(match.string, end)
+    inside = _PLACE_INSIDE.search(match.group())
+    place = behind[0] if behind else inside[1] or inside[2] if inside else ""
+    return Citation(match.start(), behind.end() if behind else end, target + place)
 
 
 def only_opens(text: str, start: int, end: int) -> bool:
@@ -194,11 +208,14 @@ def _encloses(pairs: Sequence[tuple[int, int]], opened: Sequence[int], citation:
 
 def _labelled(label: str, labels: Mapping[str, str], is_indexed: IsIndexed) -> str | None:
     named = labels.get(normalizeReference(label), "")
-    match = _CITATION.search(named) or _CITATION.search(f"[]({named})")
-    if match:
+    if match := _CITATION.search(named):
         return _target(match)
     names = [name for _, _, name in file_names(named)]
-    return next(filter(is_indexed, names), None) or next(filter(is_clearly_a_file, names), None)
+    if indexed := next(filter(is_indexed, names), None):
+        return indexed
+    if match := _CITATION.search(f"[]({named})"):
+        return _target(match)
+    return next(filter(is_clearly_a_file, names), None)
 
 
 def _target(match: "regex.Match[str]") -> str:

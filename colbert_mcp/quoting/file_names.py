@@ -9,14 +9,15 @@ import regex
 
 from colbert_mcp.quoting.answer_units import code_spans, masked
 
-_PLACE_IN_WORDS = r"(?:, (?:page|cell|lines?) \d+(?:[-–]\d+)?)"
-_PLACE = rf"(?:#[^\s<>()\[\]\"“”`,;]*\w|:\d+(?:-\d+)?|{_PLACE_IN_WORDS})?"
+_NUMBERED = r"(?i:pages?|pp?\.|cells?|lines?|ll?\.|l(?=\d)) ?\d+(?:(?:[-–]|\.\.| to | and )L?\d+)?"
+PLACE_IN_WORDS = rf"(?:,? {_NUMBERED}| \({_NUMBERED}\))"
+_PLACE = rf"(?:#[^\s<>()\[\]\"“”`,;]*\w|:\d+(?:-\d+)?|{PLACE_IN_WORDS})?"
 _SUFFIX = r"\.[A-Za-z][A-Za-z0-9]{0,9}"
 _NAME = regex.compile(
     rf"(?<![\w/.:@\\~+-])@?(?P<name>(?:~/)?(?:[\w.+-]{{1,100}}+/){{0,30}}+[\w.+-]{{1,100}}{_SUFFIX}(?!_?[^\W_]|[/@(]){_PLACE})"
 )
 _SPAN = regex.compile(
-    rf"(?P<span>`++\s*+(?P<name>[^`<>\"“”|*?\n]{{1,200}}{_SUFFIX}{_PLACE})\s*+`++)(?P<place>{_PLACE_IN_WORDS})?"
+    rf"(?P<span>`++\s*+(?P<name>[^`<>\"“”|*?\n]{{1,200}}{_SUFFIX}{_PLACE})\s*+`++)(?P<place>{PLACE_IN_WORDS})?"
 )
 # What is no name of a website, a library (``Node.js``) or an attribute, even if nothing indexed is called so.
 _CLEAR = regex.compile(

@@ -16,15 +16,17 @@ from urllib.request import url2pathname
 from colbert_mcp.citations import part_number
 from colbert_mcp.documents import in_scope, real_path
 from colbert_mcp.errors import PassageNotFoundError, UnreadableDocumentError
+from colbert_mcp.quoting.file_names import PLACE_IN_WORDS
 from colbert_mcp.store import Reader, StoredPassage
 from colbert_mcp.types import EXTRACTED
 
 _WHOLE = 2**62
 # How many files of one name are looked at.
 _MOST_FILES = 50
-_PLACE = re.compile(r"(?:#[^/#]*|:\d+(?:-\d+)?|, (?:page|cell|lines?) \d+(?:[-–]\d+)?)\Z")
-_PART = re.compile(r"(?:#|, )(page|cell)[= ](\d+)(?!\d)")
-_LINES = re.compile(r"(?:#L|:|, lines? )(\d+)(?:[-–]L?(\d+))?\Z")
+_PLACE = re.compile(rf"(?:#[^/#]*|:\d+(?:-\d+)?|{PLACE_IN_WORDS})\Z")
+_NUMBERS = r"(\d+)(?:(?:[-–]|\.\.| to | and )L?(\d+))?"
+_PART = re.compile(rf"(?:#|,? \(?)(?i:(p)(?:ages?|p?\.)|cells?)[= ]?{_NUMBERS}(?!\d)")
+_LINES = re.compile(rf"(?:#L|:|,? \(?(?i:lines?|ll?\.|l) ?){_NUMBERS}\)?\Z")
 _SCHEME = re.compile(r"\Afile:(?://(?:localhost)?(?=/))?", re.IGNORECASE)
 
 
@@ -79,7 +81,7 @@ def named_files(
 
 def _cited_place(written: str) -> CitedPlace | None:
     if part := _PART.match(written):
-        return CitedPlace("page" if part[1] == "page" else "cell", int(part[2]), int(part[2]))
+        return CitedPlace("page" if part[1] else "cell", int(part[2]), int(part[3] or part[2]))
     if lines := _LINES.match(written):
         return CitedPlace("line", int(lines[1]), int(lines[2] or lines[1]))
     return None

@@ -122,6 +122,11 @@ def notebook(open_engine: EngineFactory, tmp_path: Path) -> Engine:
         ("lab.ipynb, cell 2", "exact", None),
         ("lab.ipynb#page=7", "exact", None),
         ("lab.ipynb#L90", "exact", None),
+        ("lab.ipynb, cells 1-2", "exact", None),
+        ("lab.ipynb (cell 2)", "exact", None),
+        ("lab.ipynb Cells 1 to 3", "exact", None),
+        ("lab.ipynb, p. 7", "exact", None),
+        ("lab.ipynb (cell 1)", "misattributed", "at cell 2 and not at cell 1"),
         ("lab.ipynb#cell=1", "misattributed", "at cell 2 and not at cell 1"),
         ("lab.ipynb, cell 9", "misattributed", "at cell 2 and not at cell 9"),
     ],
@@ -418,6 +423,22 @@ def test_a_file_may_be_cited_by_its_name(engine: Engine, folder: Path) -> None:
         ("sources/bread.txt", "exact"),
         ("gone.txt", "misattributed"),
     ]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [", line {}", " line {}", " (lines {} to {})", ":{}", ", l. {}", " L{}", ", ll. {}–{}", ", lines {} and {}"],
+)
+def test_the_lines_that_a_citation_gives_are_compared_however_they_are_written(
+    engine: Engine, folder: Path, place: str
+) -> None:
+    quote = "“starter number 5 smells of varnish”"
+    url = (folder / "bread.txt").as_uri()
+    for line, verdict in ((11, "exact"), (19, "misattributed")):
+        for cited in (f"bread.txt{place}", f"[bread.txt{place}]({url})"):
+            (check,) = engine.verify_answer(f"{quote} ({cited.format(line, line)})").checks
+            assert check.output is not None
+            assert check.output.verdict == verdict, cited
 
 
 def test_a_quotation_that_cannot_be_read_is_not_verified(engine: Engine) -> None:

@@ -268,6 +268,7 @@ def test_apostrophes_alone_are_no_quotation() -> None:
     assert quotations("’Tis ‘90s rock ’n’ roll, the dogs’ and cats’ house, don't, 6'2\" and 5′.") == ([], 0)
 
 
+PLACES = [", line 7", ", lines 7-9", " lines 7 to 9", " (line 7)", ", p. 7", ", pp. 7–9", " L7", ", l. 7", " (Cell 7)"]
 INDEXED = {
     "docs/setup.md",
     "setup.md",
@@ -305,6 +306,19 @@ def test_the_name_of_a_file_is_a_citation(answer: str, citation: str) -> None:
     assert skipped == 0
 
 
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "written", ["setup.md{}", "`setup.md`{}", "[Set-up](setup.md){}", "[Set-up{}](setup.md)", "/n/setup.md{}"]
+)
+def test_the_place_in_a_file_belongs_to_its_citation(written: str, place: str) -> None:
+    indexed = {"setup.md", f"setup.md{place}"}
+    for answer in ("“One two three.” ({})", "> one two three.\n> — {}"):
+        ((quotation,), _) = quotations(answer.format(written.format(place)), indexed.__contains__)
+        assert (quotation.text.lower(), quotation.citation) in [
+            ("one two three.", f"{folder}setup.md{place}") for folder in ("", "/n/")
+        ]
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -324,6 +338,8 @@ def test_the_name_of_a_file_is_a_citation(answer: str, citation: str) -> None:
         ("“one two three” [1], “four five six” [2].\n\nSources:\n[1] setup.md\n[2] main.py", ["setup.md", "main.py"]),
         ("“one two three” in `items[1]` [2].\n\nSources:\n[1] setup.md\n[2] main.py", ["main.py"]),
         ("“one two three” [2].\n\n## Sources\n\n1. setup.md\n\n2. main.py\n", ["main.py"]),
+        ("“one two three” [2].\n\nSources\n\n1. `setup.md`\n2. `main.py`\n", ["main.py"]),
+        ("“one two three” [2].\n\n**Sources**\n[1]: setup.md\n[2]: main.py\n", ["main.py"]),
         ("メモには「one two three。」とある（setup.md）。", ["setup.md"]),
         ("“one two three” (_setup.md_) and “four five six” (@main.py)", ["setup.md", "main.py"]),
         ("“one two three” <setup.md>", ["setup.md"]),
@@ -393,6 +409,18 @@ S = "docs/setup.md"
         (f"> **{S}**\n> one two three", [S]),
         (f"> one two three *({S}, section 2)*", [S]),
         (f"> one two three — `{S}`", [S]),
+        (f"> one two three [docs > setup]({S})", [S]),
+        (f"> one two three [setup docs]({S})", [S]),
+        (f"> one two three [source]({S})", [S]),
+        (f"> one two three — [setup]({S})", [S]),
+        (f"> one two three ([its guide]({S}))", [S]),
+        (f"> one two three [1]({S})", [S]),
+        (f"> one two three [[1]]({S})", [S]),
+        (f"> one two three\n> [A Guide]({S})", [S]),
+        (f"> one two three\n> — Jane de la Tour, *Setup* ([a]({S}))", [S]),
+        (f"> one two three\n> — Setup docs, [Guide]({S})", [S]),
+        (f"> [!quote] {S}\n> one two three", [S]),
+        (f"> [!CITE]-\n> one two three\n> — {S}", [S]),
         (f"{S} is long. So it is:\n\n> one two three", [None]),
     ],
 )
@@ -422,12 +450,26 @@ def test_a_block_quote_has_the_citation_in_or_behind_it_or_that_which_introduces
         "one two\n[three](docs/setup.md)\nfour",
         "one two three\n— not there, as it says, of this",
         "one two three. [It is so because of me](docs/setup.md)",
+        "one two three [never](docs/setup.md)",
+        "one two three. [never](docs/setup.md)",
+        "one two three [Never](docs/setup.md)",
+        "one two three — [not](docs/setup.md)",
+        "one two three [and what is not there][1]",
+        "one two three [never][1]",
+        "one 2[0](docs/setup.md) three",
+        "one 2 [700](docs/setup.md) three",
+        "one two three\n— The rest is not there, [as ever](docs/setup.md)",
     ],
 )
 def test_what_may_be_words_of_a_block_quote_is_compared(text: str) -> None:
     quoted = "> " + text.replace("\n", "\n> ")
     ((quotation,), _) = quotations(f"{quoted}\n\n[1]: other.md", INDEXED.__contains__)
     assert (quotation.text, quotation.citation) == (text, None)
+
+
+def test_a_last_line_behind_a_dash_is_compared_unless_it_has_names_and_titles_alone() -> None:
+    ((quotation,), _) = quotations("> one two three\n> — Never on any Monday ([Setup](docs/setup.md))")
+    assert (quotation.text, quotation.citation) == ("one two three\n— Never on any Monday", "docs/setup.md")
 
 
 @pytest.mark.parametrize(
