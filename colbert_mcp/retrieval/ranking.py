@@ -21,7 +21,7 @@ from colbert_mcp.encoder import Query
 from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.evidence import strength, telling_words
 from colbert_mcp.lexical import ExactText, LexicalQuery, lexical_query
-from colbert_mcp.retrieval.request import Request
+from colbert_mcp.retrieval.request import MAX_LIMIT, Request
 from colbert_mcp.scoring import Scorer
 from colbert_mcp.store import POOLED, Snapshot, Store
 from colbert_mcp.verbatim import held
@@ -130,9 +130,15 @@ def rank(
 
 def scanned(snapshot: Snapshot, question: Question, positions: Ints, config: SearchConfig) -> Ints:
     """The candidates among chunks, by means and pooled vectors: ``min_candidates`` or, if more, ``candidate_growth``
-    times their root. ``positions``: int64 [n]; returned are some of them, in no order.
+    times their root. ``positions``: int64 [n], ascending; returned are some of them, in no order.
+
+    Equal passages are one candidate, with up to as many copies again beside all of them, so that they hide no others.
     """
     query, scorer = question.query.token_embeddings, question.scorer
+    rows = snapshot.rows(positions)
+    is_first = np.concatenate([[True], rows[1:] != rows[:-1]])
+    firsts, copies = positions[is_first], positions[~is_first]
+    positions = firsts
     wanted = max(config.min_candidates, int(config.candidate_growth * np.sqrt(len(positions))))
     if len(positions) > _SCANNED * wanted:
         positions = _best(positions, snapshot.mean_scores(scorer, query, positions), _SCANNED * wanted)
@@ -141,7 +147,8 @@ def scanned(snapshot: Snapshot, question: Question, positions: Ints, config: Sea
         # Of more tokens more is lost in as many pooled vectors.
         lost = np.log(np.maximum(1, snapshot.token_counts(positions) / POOLED)).astype(np.float32)
         positions = _best(positions, scores + _LOST * scores.std() * lost, wanted)
-    return positions
+    copies = copies[np.isin(firsts[np.searchsorted(firsts, copies) - 1], positions)]
+    return np.concatenate([positions, copies[:wanted]])
 
 
 def _best(positions: Ints, scores: Floats, count: int) -> Ints:
@@ -160,14 +167,21 @@ def _by_words(lexical: dict[int, float], verbatim: dict[int, float], texts: dict
 
 
 def _lexical(snapshot: Snapshot, asked: LexicalQuery, allowed: Mask) -> dict[int, float]:
-    """{position: BM25} of the best allowed chunks that share a word with the query."""
+    """{position: BM25} of the best allowed chunks that share a word with the query; copies only beside all others."""
     if not asked.terms:
         return {}
-    most = _LEXICAL_DEPTH if allowed.all() else None
-    found = np.array(snapshot.reader.bm25(asked.terms, most), np.float64).reshape(-1, 2)
-    positions = _positions(snapshot, found[:, 0].astype(np.int64))
-    keep = allowed[positions]
-    return dict(zip(positions[keep][:_LEXICAL_DEPTH].tolist(), found[keep][:_LEXICAL_DEPTH, 1].tolist(), strict=True))
+    for most in (_LEXICAL_DEPTH, None) if allowed.all() else (None,):
+        found = np.array(snapshot.reader.bm25(asked.terms, most), np.float64).reshape(-1, 2)
+        positions = _positions(snapshot, found[:, 0].astype(np.int64))
+        keep = allowed[positions]
+        positions, scores = positions[keep], found[keep, 1]
+        _, firsts = np.unique(snapshot.rows(positions), return_index=True)
+        if len(found) != most or len(firsts) >= MAX_LIMIT:
+            break
+    is_copy = np.ones(len(positions), np.bool_)
+    is_copy[firsts] = False
+    order = np.argsort(is_copy, kind="stable")[:_LEXICAL_DEPTH]
+    return dict(zip(positions[order].tolist(), scores[order].tolist(), strict=True))
 
 
 def _verbatim(

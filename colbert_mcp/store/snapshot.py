@@ -104,6 +104,11 @@ class Snapshot:
         known: Ints = positions[self._live.chunks[positions] == chunks]
         return known
 
+    def rows(self, positions: Ints) -> Ints:
+        """A number for what chunks are encoded as: equal passages share it, and it grows with positions; int64 [n]."""
+        numbers: Ints = (self._live.segments[positions] << 32) + self._live.rows[positions]
+        return numbers
+
     def mean_scores(self, scorer: Scorer, query: Floats, positions: Ints) -> Floats:
         """The mean similarity of query rows with the tokens of chunks, in the order given; float32 [n]."""
         mean: Floats = query.mean(axis=0, keepdims=True)

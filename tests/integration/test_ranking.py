@@ -23,6 +23,7 @@ from colbert_mcp.errors import QueryError, StoreError
 from colbert_mcp.results import SearchOutput
 from colbert_mcp.retrieval.ranking import Question, scanned
 from colbert_mcp.store import Snapshot
+from colbert_mcp.types import Mode
 
 FEW = SearchConfig(min_candidates=1, candidate_growth=0)
 
@@ -104,6 +105,9 @@ def test_the_scan_makes_up_for_what_pooling_loses_of_long_passages() -> None:
 
         def token_counts(self, positions: np.ndarray) -> np.ndarray:
             return np.array([16, 160, 160, 3])[positions]
+
+        def rows(self, positions: np.ndarray) -> np.ndarray:
+            return positions
 
     encoded = FakeEncoder().encode_query("otter")
     question = Question(encoded, FakeEncoder.scorer)
@@ -325,6 +329,20 @@ def test_exactly_as_many_results_as_asked_for_also_behind_many_equal_ones(
             assert len({result.text for result in found.results}) == limit
     scores = [result.maxsim for result in engine.search("otter4 river", limit=5).results]
     assert len(set(scores)) == 2
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "semantic", "lexical"])
+@pytest.mark.parametrize("filters", [{}, {"types": ["txt", "md"], "path": "*.*"}])
+def test_however_many_copies_match_best_they_hide_no_other_passage(
+    open_with: Callable[..., Engine], rivers: Path, mode: Mode, filters: dict[str, Any]
+) -> None:
+    paragraph = "Each otter of each river sleeps on a bank of pebbles. " * 3
+    (rivers / "copies.txt").write_text("\n\n".join([paragraph] * 1100))
+    engine = open_with(SearchConfig(min_candidates=12, candidate_growth=0))
+    engine.index_path(rivers)
+    found = engine.search("otter river sleeps bank pebbles", limit=10, mode=mode, max_tokens=10**6, **filters)
+    assert sorted(names(found)) == sorted([*(f"{n}.txt" for n in range(1, 9)), "0.MD", "copies.txt"])
+    assert found.candidates <= 1000 + 2 * 12
 
 
 @pytest.mark.parametrize("max_tokens", [100, 300, 600, 601, 1000])
