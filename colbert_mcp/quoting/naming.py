@@ -21,6 +21,7 @@ from colbert_mcp.store import Reader, StoredPassage
 from colbert_mcp.types import EXTRACTED
 
 _WHOLE = 2**62
+_MOST_DIGITS = 20
 # How many files of one name are looked at.
 _MOST_FILES = 50
 _PLACE = re.compile(rf"(?:#[^/#]*|:\d+(?:-\d+)?|{PLACE_IN_WORDS})\Z")
@@ -81,10 +82,15 @@ def named_files(
 
 def _cited_place(written: str) -> CitedPlace | None:
     if part := _PART.match(written):
-        return CitedPlace("page" if part[1] else "cell", int(part[2]), int(part[3] or part[2]))
+        return CitedPlace("page" if part[1] else "cell", _number(part[2]), _number(part[3] or part[2]))
     if lines := _LINES.match(written):
-        return CitedPlace("line", int(lines[1]), int(lines[2] or lines[1]))
+        return CitedPlace("line", _number(lines[1]), _number(lines[2] or lines[1]))
     return None
+
+
+def _number(digits: str) -> int:
+    # Python reads no number of thousands of digits; and no file has a line of so many.
+    return int(digits[:_MOST_DIGITS])
 
 
 def _paths(reader: Reader, name: str) -> Iterator[bytes]:

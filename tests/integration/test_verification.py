@@ -129,6 +129,7 @@ def notebook(open_engine: EngineFactory, tmp_path: Path) -> Engine:
         ("lab.ipynb (cell 1)", "misattributed", "at cell 2 and not at cell 1"),
         ("lab.ipynb#cell=1", "misattributed", "at cell 2 and not at cell 1"),
         ("lab.ipynb, cell 9", "misattributed", "at cell 2 and not at cell 9"),
+        pytest.param(f"lab.ipynb#cell={'9' * 5000}", "misattributed", "at cell 2 and not at cell 99", id="huge"),
     ],
 )
 def test_a_quote_of_another_cell_than_the_cited_one_is_told(
