@@ -20,6 +20,7 @@ from colbert_mcp.types import EmbeddingFormat
 APP = "colbert-mcp"
 INDEX_VARIABLE = "COLBERT_MCP_INDEX"
 BUILTIN = "builtin"
+_MOST_WEIGHT = 1e6  # scores are float32
 
 
 class _Section(BaseModel):
@@ -76,9 +77,9 @@ class SearchConfig(_Section):
 
     min_candidates: int = Field(default=400, ge=1)
     candidate_growth: float = Field(default=3.0, ge=0)
-    maxsim_weight: float = Field(default=0.4, ge=0)
-    bm25_weight: float = Field(default=0.3, ge=0)
-    dense_weight: float = Field(default=0.3, ge=0)
+    maxsim_weight: float = Field(default=0.4, ge=0, le=_MOST_WEIGHT)
+    bm25_weight: float = Field(default=0.3, ge=0, le=_MOST_WEIGHT)
+    dense_weight: float = Field(default=0.3, ge=0, le=_MOST_WEIGHT)
     reranker: str = ""
     reranker_revision: str = ""
     reranker_depth: int = Field(default=30, ge=1, le=200)

@@ -143,6 +143,7 @@ def test_an_unknown_key_is_named(tmp_path: Path, text: str, key: str) -> None:
         ("[documents]\nhidden = 'maybe'\n", "documents.hidden"),
         ("[search]\ncandidate_growth = -1.5\n", "search.candidate_growth"),
         ("[search]\nbm25_weight = -0.1\n", "search.bm25_weight"),
+        ("[search]\nmaxsim_weight = 1e39\n", "search.maxsim_weight"),
         ("[model]\ndevice = 'tpu'\n", "model.device"),
         ("[model]\nname = ''\n", "model.name"),
         ("[model]\ndocument_length = 70000\n", "model.document_length"),
