@@ -67,7 +67,8 @@ def compare(a: EvalRows, b: EvalRows) -> CompareOutput:
 def check_writable(file: Path, in_use: Iterable[Path]) -> None:
     """Raise ConfigError where rows cannot be written to a file, before they are computed; nothing is left there.
 
-    ``in_use`` are the files and folders that the evaluation reads or keeps: rows replace none of them.
+    ``in_use`` are the files and folders that the evaluation reads or keeps: rows replace none of them, and of other
+    files only those of an earlier evaluation.
     """
     try:
         target = _target(file)
@@ -75,6 +76,8 @@ def check_writable(file: Path, in_use: Iterable[Path]) -> None:
             raise _refused(file, "this evaluation reads or keeps it")
         if target.exists() and not os.access(target, os.W_OK):
             raise _refused(file, "it is read-only")
+        if target.exists() and target.stat().st_size and not _has_rows(target):
+            raise _refused(file, "it is there, and not what eval --rows writes")
         with _beside(target):
             pass
     except OSError as error:
@@ -108,6 +111,14 @@ def read_rows(file: Path) -> EvalRows:
         raise UnreadableDocumentError(f"Cannot read {file} ({error.strerror}). {_COMPARED}") from None
     except ValidationError:
         raise UnreadableDocumentError(f"{file} is not what eval --rows writes. {_COMPARED}") from None
+
+
+def _has_rows(file: Path) -> bool:
+    try:
+        read_rows(file)
+    except UnreadableDocumentError:
+        return False
+    return True
 
 
 def _refused(file: Path, reason: str) -> ConfigError:

@@ -915,6 +915,14 @@ def test_rows_replace_no_questions_settings_index_or_kept_folder(tmp_path: Path,
     assert run("eval", folder, "--keep", keep, "--rows", keep / "rows.json")[0] == 0
 
 
+def test_rows_replace_no_file_but_earlier_rows(tmp_path: Path, run: Run, notes: Path) -> None:
+    run("index", notes)
+    before = (notes / "bees.txt").read_bytes()
+    code, _, err = run("eval", dataset(tmp_path / "set"), "--rows", notes / "bees.txt")
+    assert (code, "it is there, and not what eval --rows writes" in err) == (3, True)
+    assert (notes / "bees.txt").read_bytes() == before
+
+
 def refused(tmp_path: Path, run: Run, dataset: Path, rows: Path, *options: object) -> None:
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     code, _, err = (
@@ -930,14 +938,15 @@ def test_an_evaluation_that_fails_leaves_no_rows_and_those_that_were(tmp_path: P
     rows = tmp_path / "rows.json"
     assert run("eval", tmp_path / "absent", "--rows", rows)[0] == 4
     assert list(tmp_path.iterdir()) == []
-    rows.write_text("earlier")
+    assert run("eval", dataset(tmp_path / "set"), "--rows", rows)[0] == 0
+    earlier = rows.read_bytes()
     assert run("eval", tmp_path / "absent", "--rows", rows)[0] == 4
-    assert rows.read_text() == "earlier"
+    assert rows.read_bytes() == earlier
 
 
 def test_rows_are_written_through_a_link_with_the_rights_that_were(tmp_path: Path, run: Run) -> None:
     rows, link = tmp_path / "rows.json", tmp_path / "link"
-    rows.write_text("earlier")
+    rows.touch()
     rows.chmod(0o640)
     link.symlink_to(rows)
     assert run("eval", dataset(tmp_path / "set"), "--rows", link)[0] == 0
