@@ -186,7 +186,12 @@ def _read_modules(directory: Path, modules: list[object]) -> _Modules:
 
 def _inside(directory: Path, name: str) -> Path:
     path = directory / name
-    if not path.resolve().is_relative_to(directory.resolve()):
+    try:
+        is_inside = path.resolve().is_relative_to(directory.resolve())
+        path.is_dir()
+    except (OSError, ValueError):
+        raise EncoderError(f"The model in {directory} names a module by what can be no path.") from None
+    if not is_inside:
         raise EncoderError(f"The model in {directory} names a module outside of its own directory.")
     return path
 

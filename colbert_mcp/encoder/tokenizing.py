@@ -79,7 +79,7 @@ class ExactTokenizer:
         try:
             encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # of the library's own; it is no Exception
+            if not _is_panic(error):
                 raise
             raise EncoderError(f"The model's tokenizer fails on a text: {error}.") from error
         if self._mender is None:
@@ -106,13 +106,20 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[npt.NDArray[np.int64], npt.NDA
     for probe in _PROBES:
         try:
             encoding = tokenizer.encode(probe)
-        except Exception as error:  # the library raises nothing narrower
+        except BaseException as error:  # the library raises nothing narrower
+            if not (isinstance(error, Exception) or _is_panic(error)):
+                raise
             raise EncoderError(f"The model's tokenizer fails on {probe!r}: {error}.") from error
         own = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
         if own:
             ids = np.array(encoding.ids, np.int64)
             return ids[: own[0]], ids[own[-1] + 1 :]
     raise EncoderError("The model's tokenizer makes no tokens of text.")
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether this is a panic of the library, which is no Exception."""
+    return type(error).__name__ == "PanicException"
 
 
 def _tokenized(encoding: Encoding, spans: Spans) -> Tokenized:

@@ -533,6 +533,25 @@ def test_a_token_that_was_added_beyond_the_embedding_is_refused(tmp_path: Path) 
         load(tmp_path)
 
 
+def test_a_tokenizer_whose_template_names_an_unknown_token_is_refused(tmp_path: Path) -> None:
+    file = miniature.pylate(tmp_path) / "tokenizer.json"
+    known = json.loads(file.read_text())
+    known["post_processor"]["single"][0]["SpecialToken"]["id"] = "windmill"
+    file.write_text(json.dumps(known))
+    with pytest.raises(EncoderError, match="The model's tokenizer fails on"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b"])
+def test_a_module_whose_folder_can_be_none_is_refused(tmp_path: Path, name: str) -> None:
+    file = miniature.pylate(tmp_path) / "modules.json"
+    modules = json.loads(file.read_text())
+    modules[0]["path"] = name
+    file.write_text(json.dumps(modules))
+    with pytest.raises(EncoderError, match="names a module by what can be no path"):
+        load(tmp_path)
+
+
 def test_former_names_of_parameters_are_known(tmp_path: Path) -> None:
     miniature.stanford(tmp_path / "a")
     miniature.stanford(tmp_path / "b")
