@@ -1,6 +1,7 @@
 """From ranked candidates to cited passages: equal ones collapsed, each with its status, quote and explanation."""
 
 import math
+from collections.abc import Sequence
 from itertools import compress
 
 import numpy as np
@@ -11,6 +12,7 @@ from colbert_mcp.duplicates import near_duplicates
 from colbert_mcp.encoder import Encoder, Query
 from colbert_mcp.errors import REPAIR, IndexCorruptError
 from colbert_mcp.explanation import explain
+from colbert_mcp.lexical import ExactText
 from colbert_mcp.maxsim import TokenMatrix, quantise, similarities
 from colbert_mcp.results import Passage
 from colbert_mcp.retrieval.ranking import Mask, Scores, numbers
@@ -56,7 +58,7 @@ def cited_passages(
         passage = passage.model_copy(update=_score_fields(scores, rank))
         if encoder is not None and query is not None:
             alignment = align(snapshot, encoder, query, best, named=request.explain)
-            passage = _pointed_out(passage, alignment, query, request)
+            passage = _pointed_out(passage, alignment, query, request, scores.exact)
         results.append(passage)
     repeated = near_duplicates([passage.text for passage in results])
     return [rank for rank, _ in chosen], [
@@ -65,14 +67,23 @@ def cited_passages(
     ]
 
 
-def _pointed_out(passage: Passage, alignment: Alignment | None, query: Query, request: Request) -> Passage:
+def _pointed_out(
+    passage: Passage, alignment: Alignment | None, query: Query, request: Request, exact: Sequence[ExactText]
+) -> Passage:
     """A passage with its quote and, where asked for, its explanation."""
     if alignment is None:
         return with_quote(passage, (0, len(passage.text)))
-    passage = with_quote(passage, quote_span(alignment, sentence_spans(passage.text)))
+    sentences = sentence_spans(passage.text)
+    passage = with_quote(passage, quote_span(alignment, sentences, _held(passage.text, sentences, exact)))
     if request.explain:
         passage = passage.model_copy(update={"explanation": explain(passage, request.query, query, alignment)})
     return passage
+
+
+def _held(text: str, sentences: Sequence[tuple[int, int]], exact: Sequence[ExactText]) -> list[int]:
+    """How many of some exact texts stand in each sentence, or partly so."""
+    places = [[match.span() for match in piece.pattern.finditer(text)] for piece in exact]
+    return [sum(any(s < end and start < e for s, e in spans) for spans in places) for start, end in sentences]
 
 
 def _standing_first(equal: list[StoredPassage], sources: Sources) -> tuple[StoredPassage, list[StoredPassage]]:
