@@ -70,7 +70,7 @@ _CREDENTIAL_CONTENT = re.compile(
     rb"|\bhf_[A-Za-z0-9]{34}\b"
     rb"|\bAIza[0-9A-Za-z_-]{35}\b"
 )
-# ``name:hash`` as in shadow and htpasswd files, with or without fields behind; ``name:*`` tells nothing but is a record.
+# ``name:hash`` as in shadow and htpasswd files, other fields behind it or not; ``name:*`` is a record without one.
 _PASSWORD_HASH = re.compile(rb":!{0,2}(?:\$[a-z0-9-]{1,12}\$|\{S?SHA\d*\})[^\s:]{20,}")
 _PASSWORD_RECORD = re.compile(rb"[^\s:]+:[^\s:]*(?::|\Z)")
 
