@@ -22,7 +22,7 @@ from colbert_mcp.encoder.base import Encoded, Fingerprint, Floats, Query, Tokeni
 from colbert_mcp.encoder.batching import Budget, Ints, Waiting, padded
 from colbert_mcp.encoder.hardware import choose_batch_tokens, choose_dtype, is_out_of_memory, release_memory
 from colbert_mcp.encoder.inputs import Frame
-from colbert_mcp.encoder.passes import Sharing, at_once, share
+from colbert_mcp.encoder.passes import Sharing, at_once, computing_on, query_threads, share
 from colbert_mcp.encoder.scoring import scorer_for
 from colbert_mcp.encoder.settings import Settings
 from colbert_mcp.encoder.tokenizing import ExactTokenizer
@@ -64,6 +64,7 @@ class ColBERTEncoder:
         if config.threads:
             torch.set_num_threads(config.threads)
         self._threads = torch.get_num_threads()
+        self._parameters = sum(parameter.numel() for parameter in self.backbone.parameters())
         # Foreign code may keep state in its modules, and a GPU is shared out by its driver.
         self._alone = None if self._device.type == "cpu" and not own_code else threading.Lock()
         self._tokens = _tokens_of(model)
@@ -148,9 +149,9 @@ class ColBERTEncoder:
                 uncovered_parts(tokens, text, self._is_unknown(tokens)),
             )
 
-        if self._device.type == "cpu":
-            torch.set_num_threads(self._threads)  # a thread made beside passes that run at once has theirs
-        return self._embedded(inputs, attentions, finished, Sharing(1, self._budget.tokens, self._threads), (1, 1))
+        threads = query_threads(self._parameters, sum(map(len, inputs)), self._threads)
+        with computing_on(threads) if self._device.type == "cpu" else nullcontext():
+            return self._embedded(inputs, attentions, finished, Sharing(1, self._budget.tokens, threads), (1, 1))
 
     def _embedded(
         self,

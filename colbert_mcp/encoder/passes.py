@@ -4,14 +4,17 @@ On a processor one pass a thread beats one pass over all threads: none waits for
 is not divided among threads runs beside another pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 # A thread's pass: longer ones pad more and leave its caches, shorter ones are not worth their calls.
 _THREAD_TOKENS = 1_024
+# Multiplications of a pass, by parameters and tokens: about ten milliseconds of one thread.
+_ALONE = 2e9
 # Read with the module: later, a thread that is made beside passes has their count, and not the process's.
 THREADS = torch.get_num_threads()
 
@@ -32,6 +35,24 @@ def share(batch_tokens: int, longest: int, threads: int) -> Sharing:
     passes = max(1, min(threads, batch_tokens // max(_THREAD_TOKENS, longest)))
     each = max(1, threads // passes)
     return Sharing(passes, min(batch_tokens // passes, max(_THREAD_TOKENS * each, longest)), each)
+
+
+def query_threads(parameters: int, tokens: int, threads: int) -> int:
+    """On how many threads a pass of a few tokens runs: what is soon done on one of them would wait for the others after
+    every operation, and for very long where another process has their processor.
+    """
+    return 1 if parameters * tokens < _ALONE else threads
+
+
+@contextmanager
+def computing_on(threads: int) -> Iterator[None]:
+    """Let torch compute on so many threads, called from this one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def at_once(work: Callable[[], None], sharing: Sharing, threads: int, stop: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from colbert_mcp.encoder.hardware import computes_in_int8, free_memory, is_out_of_memory, release_memory
+from colbert_mcp.encoder.passes import computing_on
 from colbert_mcp.maxsim import Floats, TokenMatrix
 from colbert_mcp.scoring import Ints, NumpyScorer, PooledMatrix, Scorer
 
@@ -23,6 +24,7 @@ _PLANE = 127  # a step of the first plane is as many of the second
 # Two planes of more dimensions could leave int32; and of one dimension torch misreads the layout.
 _DIMENSIONS = range(2, 1025)
 _BLOCK = 8192  # rows of vectors on a processor, whose products its caches hold
+_THREADS = 1  # a block is a tenth of a millisecond, which threads would spend on waiting for each other
 _DEVICE_PRODUCTS = 2**28  # numbers that products on a device may have at once (1 GiB)
 T = TypeVar("T")
 _SHARE = 0.5  # of a device's free memory
@@ -49,9 +51,10 @@ class Int8Scorer:
         taken = tokens if rows is None else tokens.take(rows)
         planes = _planes_of(query)
         matches = np.full((len(query), len(taken.offsets) - 1), -1.0, np.float32)
-        for first, end, chunks in taken.blocks(_BLOCK):
-            products = planes.products(taken.values[first:end], taken.scales[first:end])
-            matches[:, chunks] = np.maximum.reduceat(products.numpy(), taken.offsets[chunks] - first, axis=1)
+        with computing_on(_THREADS):
+            for first, end, chunks in taken.blocks(_BLOCK):
+                products = planes.products(taken.values[first:end], taken.scales[first:end])
+                matches[:, chunks] = np.maximum.reduceat(products.numpy(), taken.offsets[chunks] - first, axis=1)
         matches[:, np.diff(taken.offsets) > 0] *= planes.steps
         return matches
 
@@ -64,11 +67,12 @@ class Int8Scorer:
         planes = _planes_of(query)
         matches = np.empty((len(query), count), np.float32)
         step = max(1, _BLOCK // k)
-        for start in range(0, count, step):
-            chosen = slice(start, start + step) if rows is None else rows[start : start + step]
-            block = pooled.take(chosen)
-            products = planes.rough_products(block.values.reshape(-1, dimension), block.scales.reshape(-1))
-            matches[:, start : start + step] = products.reshape(len(query), -1, k).amax(dim=2).numpy()
+        with computing_on(_THREADS):
+            for start in range(0, count, step):
+                chosen = slice(start, start + step) if rows is None else rows[start : start + step]
+                block = pooled.take(chosen)
+                products = planes.rough_products(block.values.reshape(-1, dimension), block.scales.reshape(-1))
+                matches[:, start : start + step] = products.reshape(len(query), -1, k).amax(dim=2).numpy()
         matches *= planes.steps * _PLANE
         return matches
 

@@ -135,8 +135,8 @@ def scanned(snapshot: Snapshot, question: Question, positions: Ints, config: Sea
     Equal passages are one candidate, with up to as many copies again beside all of them, so that they hide no others.
     """
     query, scorer = question.query.token_embeddings, question.scorer
-    rows = snapshot.rows(positions)
-    is_first = np.concatenate([[True], rows[1:] != rows[:-1]])
+    texts = snapshot.texts(positions)
+    is_first = np.concatenate([[True], texts[1:] != texts[:-1]])
     firsts, copies = positions[is_first], positions[~is_first]
     positions = firsts
     wanted = max(config.min_candidates, int(config.candidate_growth * np.sqrt(len(positions))))
@@ -175,7 +175,7 @@ def _lexical(snapshot: Snapshot, asked: LexicalQuery, allowed: Mask) -> dict[int
         positions = _positions(snapshot, found[:, 0].astype(np.int64))
         keep = allowed[positions]
         positions, scores = positions[keep], found[keep, 1]
-        _, firsts = np.unique(snapshot.rows(positions), return_index=True)
+        _, firsts = np.unique(snapshot.texts(positions), return_index=True)
         if len(found) != most or len(firsts) >= MAX_LIMIT:
             break
     is_copy = np.ones(len(positions), np.bool_)

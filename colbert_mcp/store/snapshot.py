@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 class LiveRows:
     """Every live chunk, ordered by segment and row: int64 [n] each. A chunk's *position* is its index in these.
 
-    ``by_chunk`` are the positions in the order of chunk ids.
+    ``by_chunk`` are the positions in the order of chunk ids; ``texts`` number the rows: equal passages share one.
     """
 
     segments: Ints
@@ -31,6 +31,7 @@ class LiveRows:
     chunks: Ints
     documents: Ints
     by_chunk: Ints
+    texts: Ints
 
     @classmethod
     def of(cls, rows: Iterator[tuple[int, int, int, int]]) -> "LiveRows":
@@ -40,7 +41,9 @@ class LiveRows:
         except (TypeError, ValueError, OverflowError):  # what cannot be, but is there where bits have flipped
             raise IndexCorruptError(f"The catalogue is damaged: it holds rows that are no numbers; {REPAIR}") from None
         segments, places, chunks, documents = (np.ascontiguousarray(table[:, column]) for column in range(4))
-        return cls(segments, places, chunks, documents, np.argsort(chunks, kind="stable"))
+        is_new = np.ones(len(chunks), np.bool_)
+        is_new[1:] = (segments[1:] != segments[:-1]) | (places[1:] != places[:-1])
+        return cls(segments, places, chunks, documents, np.argsort(chunks, kind="stable"), np.cumsum(is_new))
 
     def check(self, segments: dict[int, Segment]) -> None:
         """Raise IndexCorruptError where a chunk has a row that no segment has."""
@@ -104,10 +107,9 @@ class Snapshot:
         known: Ints = positions[self._live.chunks[positions] == chunks]
         return known
 
-    def rows(self, positions: Ints) -> Ints:
-        """A number for what chunks are encoded as: equal passages share it, and it grows with positions; int64 [n]."""
-        numbers: Ints = (self._live.segments[positions] << 32) + self._live.rows[positions]
-        return numbers
+    def texts(self, positions: Ints) -> Ints:
+        """A number for what chunks say: equal passages share it, and it grows with positions; int64 [n]."""
+        return self._live.texts[positions]
 
     def mean_scores(self, scorer: Scorer, query: Floats, positions: Ints) -> Floats:
         """The mean similarity of query rows with the tokens of chunks, in the order given; float32 [n]."""

@@ -24,8 +24,9 @@ from colbert_mcp.encoder.batching import Budget
 from colbert_mcp.encoder.checkpoint import inspect
 from colbert_mcp.encoder.colbert import ColBERTEncoder
 from colbert_mcp.encoder.hardware import choose_device, hardware, release_memory
-from colbert_mcp.encoder.passes import share
+from colbert_mcp.encoder.passes import computing_on, share
 from colbert_mcp.errors import EncoderError, ModelNotFoundError
+from colbert_mcp.maxsim import TokenMatrix, quantise
 from colbert_mcp.types import Coverage
 
 TEXTS = ["The mill, by the water. Bread of the field is good!", "x", "Water & bread; " * 9, "of it"]
@@ -361,6 +362,26 @@ def test_a_query_does_not_wait_for_a_pass_over_documents(tmp_path: Path) -> None
         answered.set()
         documents.join()
     assert in_time == [True]
+
+
+def test_a_query_that_is_soon_encoded_and_its_search_take_one_thread(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        encoder = load(miniature.pylate(tmp_path), threads=3, device="cpu")
+        counts: list[int] = []
+        encoder.backbone.register_forward_pre_hook(lambda *_: counts.append(torch.get_num_threads()))
+        query = encoder.encode_query("bread")
+        encoder._parameters = 10**9
+        encoder.encode_query("bread")
+        assert counts == [1, 3]
+        tokens = TokenMatrix(*quantise(query.token_embeddings), np.array([0, len(query.token_embeddings)]))
+        encoder.scorer.best_matches(query.token_embeddings, tokens)
+        assert torch.get_num_threads() == 3
+        with pytest.raises(ZeroDivisionError), computing_on(1):
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_pass_that_fails_stops_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

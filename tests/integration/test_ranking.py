@@ -106,7 +106,7 @@ def test_the_scan_makes_up_for_what_pooling_loses_of_long_passages() -> None:
         def token_counts(self, positions: np.ndarray) -> np.ndarray:
             return np.array([16, 160, 160, 3])[positions]
 
-        def rows(self, positions: np.ndarray) -> np.ndarray:
+        def texts(self, positions: np.ndarray) -> np.ndarray:
             return positions
 
     encoded = FakeEncoder().encode_query("otter")
