@@ -53,7 +53,7 @@ class Int8Scorer:
         matches = np.full((len(query), len(taken.offsets) - 1), -1.0, np.float32)
         with computing_on(_THREADS):
             for first, end, chunks in taken.blocks(_BLOCK):
-                products = planes.products(taken.values[first:end], taken.scales[first:end])
+                products = planes.products(_tensor(taken.values[first:end]), _tensor(taken.scales[first:end]))
                 matches[:, chunks] = np.maximum.reduceat(products.numpy(), taken.offsets[chunks] - first, axis=1)
         matches[:, np.diff(taken.offsets) > 0] *= planes.steps
         return matches
@@ -71,8 +71,10 @@ class Int8Scorer:
             for start in range(0, count, step):
                 chosen = slice(start, start + step) if rows is None else rows[start : start + step]
                 block = pooled.take(chosen)
-                products = planes.rough_products(block.values.reshape(-1, dimension), block.scales.reshape(-1))
-                matches[:, start : start + step] = products.reshape(len(query), -1, k).amax(dim=2).numpy()
+                # The first vectors of all chunks, then the second ones: their maxima are taken row by row.
+                values, scales = (_tensor(part).transpose(0, 1) for part in (block.values, block.scales))
+                products = planes.rough_products(values.reshape(-1, dimension), scales.reshape(-1))
+                matches[:, start : start + step] = products.reshape(len(query), k, -1).amax(dim=1).numpy()
         matches *= planes.steps * _PLANE
         return matches
 
@@ -102,15 +104,15 @@ class _Planes:
         self._first = torch.from_numpy(first.astype(np.int8))
         self._both = torch.from_numpy(np.concatenate([first, whole - first * _PLANE]).astype(np.int8))
 
-    def products(self, values: npt.NDArray[Any], scales: npt.NDArray[np.float16]) -> torch.Tensor:
-        """Inner products of the query's rows with rows, in steps; float32 [q, t]."""
-        both = torch._int_mm(self._both, _tensor(values).T)
+    def products(self, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        """Inner products of the query's rows with rows (int8 [t, d], float16 [t]), in steps; float32 [q, t]."""
+        both = torch._int_mm(self._both, values.T)
         whole = both[: self._count].mul_(_PLANE).add_(both[self._count :])
-        return whole.float().mul_(_tensor(scales).float())
+        return whole.float().mul_(scales.float())
 
-    def rough_products(self, values: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> torch.Tensor:
+    def rough_products(self, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         """The same of the first plane alone, in steps of it."""
-        return torch._int_mm(self._first, _tensor(values).T).float().mul_(_tensor(scales).float())
+        return torch._int_mm(self._first, values.T).float().mul_(scales.float())
 
 
 class ResidentScorer:
