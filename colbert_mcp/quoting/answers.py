@@ -43,7 +43,8 @@ class Quotation:
 
 
 def quotations(answer: str, is_indexed: IsIndexed = lambda name: False) -> tuple[list[Quotation], int]:
-    """The quotations of an answer in order, and how many were skipped: one or two words with no citation after them.
+    """The quotations of an answer in order, and how many were skipped: one or two words of a sentence
+    without a citation.
 
     ``is_indexed`` says whether an indexed file is called so. Takes time linear in the length of the answer.
     """
@@ -87,9 +88,9 @@ def _quoted(unit: Unit, cited_in: CitedIn, around: Citation | None) -> Iterator[
         if (start, end) in names:
             continue
         quoted = unit.text[start : end - 1] if unit.text[end - 1] == "\\" else unit.text[start:end]
-        # One or two words after the citation are rather a manner of speaking than a quotation from it.
+        # One or two words that their own sentence gives no citation are rather a manner of speaking than a quotation.
         long = _words(quoted) > _SCARE_WORDS
-        citation = cited.of(start, end, before=long) or (around if long else None)
+        citation = cited.of(start, end, far=long) or (around if long else None)
         found.append((start, _quotation(unit.line_at(start), quoted.strip(), citation)))
     for at in marks.alone:
         shown = unit.text[at : at + _SHOWN].split("\n\n")[0]

@@ -1,9 +1,11 @@
 """Which citation a quotation belongs to: links to files and passages, passage ids, labels that stand for them, and
 names of files as they are.
 
-In the quotation's own sentence the nearest citation after it counts, else the nearest before it; then one that the next
-sentence opens with; then the nearest before it in its unit. A plain name reaches no further than that sentence, and one
-that no indexed file has counts only where nothing but a citation can stand: behind the quotation. Knows strings only.
+What stands right behind the quotation counts; else in its own sentence what stands behind the next one, else what is
+before it, unless that is behind another quotation, else what is after it; then what the next sentence opens with; then
+the nearest link before it in its unit. Brackets behind a full stop are of the sentence that has ended. A plain name
+reaches no further than that sentence, and one that no indexed file has counts only where nothing but a citation can
+stand: behind the quotation. Knows strings only.
 """
 
 from bisect import bisect_left, bisect_right
@@ -38,8 +40,12 @@ _STOP = regex.compile(
     r"[.!?…][\p{Pf}\p{Pi}\p{Pe}\"'*_`]*+\s++(?=[^\s\p{Ll}\p{Nd}\-—–])|[。！？][」』”’\"]*+(?!(?<=[」』])\p{Hiragana})",
     regex.VERSION1,
 )
+# A sentence may also begin with the name of a file in lower case.
+_STOP_BEFORE_NAME = regex.compile(
+    r"(?<!\b(?:\p{L}|cf|vgl|ca|incl|bzw|resp|no|nr|pp))[.!?…][\p{Pf}\p{Pi}\p{Pe}\"'*_`]*+\s++\Z", regex.IGNORECASE
+)
 _OPENING = regex.compile(
-    r"[\s\p{Ps}\p{Pd}\p{So}*_]*+(?:(?:sources?|see|from|cf\.?|via|quellen?|siehe|voir|fuente|出典|来源)\b)?[\s:：*_]*+",
+    r"[\s\p{Ps}\p{Pd}\p{So}*_<]*+(?:(?:sources?|see|from|cf\.?|via|quellen?|siehe|voir|fuente|出典|来源)\b)?[\s:：*_]*+",
     regex.IGNORECASE,
 )
 # What stands behind a link to a file, or ends its text, is a place in it: ``[a](a.md), line 3``, ``[a.md:3](a.md)``.
@@ -47,7 +53,11 @@ _PLACED = regex.compile(r"#|:\d+(?:-\d+)?\Z|\Apassage:", regex.IGNORECASE)
 _PLACE_BEHIND = regex.compile(PLACE_IN_WORDS)
 _PLACE_INSIDE = regex.compile(rf"(?:(?<=\.\w+)(:\d+(?:-\d+)?)|({PLACE_IN_WORDS}))[*_`]*\]\(")
 _BRACKETED = regex.compile(r"\s?[(\[（][^()\[\]]{0,200}")
-_ENDING = regex.compile(r"[)\]*_]*+(?:[.,;:]|\s*\Z|\s*\n)")
+_ENDING = regex.compile(r"[)\]>*_]*+(?:[.;]|(?P<clause>[,:])|\s*\Z|\s*\n|\s+(?=\p{Lu}))")
+_BRACKET = regex.compile(r"[\p{Ps}<]")
+# Of a footnote or list of sources.
+_NUMBER = regex.compile(r"\[(?:\^|\d+\])")
+_NEXT_SENTENCE = regex.compile(r"[\p{Pe}>*_`]*+\s++(?=[^\s\p{Ll}\p{Nd}\-—–])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,32 +110,31 @@ class Citations:
         self._pairs = [end for _, end in pairs]
         self._stops = [0, *self._sentence_ends(plain, pairs, opened)]
 
-    def of(self, start: int, end: int, *, before: bool = True, far: bool = True) -> Citation | None:
-        """The citation of the quotation ``[start, end)``; ``before``: one that stands before it may be its own, and the
-        name of a file that its sentence goes on to; ``far``: also a link in a sentence before.
-        """
+    def of(self, start: int, end: int, *, far: bool = True) -> Citation | None:
+        """The citation of the quotation ``[start, end)``; ``far``: also one in another sentence than its own."""
         if enclosing := self._links.around(start, end):
             return enclosing
         sentence = bisect_right(self._stops, start)
         low = self._stops[sentence - 1]
         high = self._stops[sentence] if sentence < len(self._stops) else len(self._text) + 1
         behind = self._all.after(end)
-        if behind and behind.start < high and only_opens(self._text, end + 1, behind.start):
+        near = behind is not None and (behind.start < high or behind.kind == "link")
+        if behind and near and only_opens(self._text, end + 1, behind.start):
             return behind
         after = self._sure.after(end)
-        if after and (after.start >= high or not (before or after.kind == "link")):
+        if after and (after.start >= high or not (far or self._goes_on(end, after))):
             after = None
-        prior = self._sure.before(start) if before else None
+        prior = self._sure.before(start)
         if prior and prior.start < low:
             prior = None
-        if after and (prior is None or self._follows_quotation(after)):
+        if after and (prior is None or self._follows_quotation(after) or self._follows_quotation(prior)):
             return after
         if prior:
             return prior
         opening = self._all.after(high)
-        if opening and only_opens(self._text, high, opening.start) and (opening.kind == "link" or self._ends(opening)):
+        if opening and self._reaches(high, opening, far):
             return opening
-        return self._links.before(start) if before and far else None
+        return self._links.before(start) if far else None
 
     def _follows_quotation(self, citation: Citation) -> bool:
         """Whether a citation stands right behind a quotation, or in brackets there."""
@@ -133,29 +142,50 @@ class Citations:
         if index < 0:
             return False
         behind = self._pairs[index] + 1
-        bracketed = _BRACKETED.fullmatch(self._text, behind, max(behind, citation.start))
-        return bracketed is not None or only_opens(self._text, behind, citation.start)
+        return self._bracketed(behind, citation) or only_opens(self._text, behind, citation.start)
+
+    def _goes_on(self, end: int, after: Citation) -> bool:
+        """Whether the sentence of a quotation goes on to a citation after it, which no other sentence begins with."""
+        return _STOP_BEFORE_NAME.search(self._text, max(end, after.start - 20), after.start) is None
 
     def _sentence_ends(self, plain: str, pairs: Sequence[tuple[int, int]], opened: Sequence[int]) -> Iterator[int]:
         for stop in _STOP.finditer(plain):
             inside = bisect_right(opened, stop.start()) - 1
-            if (
-                inside >= 0
-                and stop.start() < pairs[inside][1]
-                and (stop.end() <= pairs[inside][1] or self._belongs(stop.end()))
-            ):
-                continue
+            if inside >= 0 and stop.start() < pairs[inside][1]:
+                if stop.end() <= pairs[inside][1]:
+                    continue
+                following = self._all.after(stop.end())
+                if following and self._belongs(stop.end(), following):
+                    # Of ``“He left.” (a.md) She …`` the next sentence begins behind the citation.
+                    if begins := _NEXT_SENTENCE.match(self._text, following.end):
+                        yield begins.end()
+                    continue
             if self._all.around(stop.start(), stop.end()) is None:
                 yield stop.end()
 
-    def _belongs(self, at: int) -> bool:
-        """Whether nothing but a citation follows: ``“He left.” [a].``"""
-        following = self._all.after(at)
-        return following is not None and only_opens(self._text, at, following.start) and self._ends(following)
+    def _reaches(self, at: int, citation: Citation, far: bool) -> bool:
+        """Whether the sentence at ``at`` opens with a citation that a quotation of the one before may have."""
+        return self._belongs(at, citation, far=far) or (
+            far and citation.kind == "link" and only_opens(self._text, at, citation.start)
+        )
 
-    def _ends(self, citation: Citation) -> bool:
-        """Whether a citation ends its sentence."""
-        return _ENDING.match(self._text, citation.end) is not None
+    def _belongs(self, at: int, citation: Citation, *, far: bool = True) -> bool:
+        """Whether a citation behind a full stop is of the sentence that ends there, at ``at``: ``“He left.” [a].``
+
+        It stands in brackets, or is a number in them, or all of its sentence, and no ``See a.md.``; ``far``: or all of
+        a clause, or has other words beside it in brackets.
+        """
+        if not only_opens(self._text, at, citation.start):
+            return far and citation.kind != "likely" and self._bracketed(at, citation)
+        if _BRACKET.search(self._text, at, citation.start) or _NUMBER.match(self._text, citation.start):
+            return True
+        ended = _ENDING.match(self._text, citation.end)
+        worded = self._text[at : citation.start].rstrip()[-1:].isalpha()
+        return ended is not None and (far or (ended["clause"] is None and not worded))
+
+    def _bracketed(self, at: int, citation: Citation) -> bool:
+        """Whether a citation stands in brackets that open at ``at``, with whatever words."""
+        return _BRACKETED.fullmatch(self._text, at, max(at, citation.start)) is not None
 
 
 def citations(text: str, labels: Mapping[str, str], is_indexed: IsIndexed) -> list[Citation]:

@@ -29,9 +29,11 @@ _CLOSERS = {
 _MARK = regex.compile(r"\n\n|[“”„«»‚‹›「」『』＂\"]|[‘’'](?!\d\ds\b)")
 # Marks that open whatever stands before them, and those that are no apostrophes, inches or the like.
 _OPENERS = frozenset("“„«‚「『")
-_STRICT = frozenset("“”„«»「」『』")
+_STRICT = frozenset("“”„«»「」『』＂")
 _BEFORE_OPENING = regex.compile(r"[\s\p{Ps}\p{Pi}\p{Pf}\p{Pd}\"'*_~>:|/\0]")
 _POSSESSIVE = regex.compile(r"[^‘\n]{1,400}?(?<!\s)’(?!\w)")
+# Inches are behind a number, also over a space; ditto is alone in its line or cell.
+_INCHES_OR_DITTO = regex.compile(r"(?<=\p{N}[ \u00a0\u202f]?\\?)\"|(?<!.)\"(?!.)")
 _DEEPEST = 20
 
 
@@ -47,7 +49,7 @@ class Marks:
 class _Open:
     mark: str
     at: int
-    inner: list[tuple[int, int]] = field(default_factory=list)
+    inner: Marks = field(default_factory=Marks)
 
 
 def quotation_marks(text: str) -> Marks:
@@ -63,12 +65,12 @@ def quotation_marks(text: str) -> Marks:
         if level is not None:
             _abandon(stack, level + 1, marks)
             closed = stack.pop()
-            (stack[-1].inner if stack else marks.pairs).append((closed.at + 1, at))
+            (stack[-1].inner if stack else marks).pairs.append((closed.at + 1, at))
         elif _opens(mark, before, after):
             if len(stack) < _DEEPEST:
                 stack.append(_Open(mark, at))
-        elif not stack and _stray(mark, before, after):
-            marks.alone.append(at)
+        elif _stray(text, at, before, after):
+            (stack[-1].inner if stack else marks).alone.append(at)
     _abandon(stack, 0, marks)
     return Marks(sorted(marks.pairs), sorted(marks.alone))
 
@@ -112,19 +114,22 @@ def _is_possessive(text: str, at: int, before: str, after: str) -> bool:
     return before in "sS" and after.isspace() and text[at] == "’" and _POSSESSIVE.match(text, at + 1) is not None
 
 
-def _stray(mark: str, before: str, after: str) -> bool:
+def _stray(text: str, at: int, before: str, after: str) -> bool:
     """Whether a mark that neither opens nor closes anything must be half of a quotation."""
-    if mark == '"':
-        return not _is_alphanumeric(before + after) and not before.isspace() and before != "\0"
-    return mark in _STRICT
+    if text[at] == '"':
+        within = _is_alphanumeric(before) and _is_alphanumeric(after)
+        return not within and _INCHES_OR_DITTO.match(text, at) is None
+    return text[at] in _STRICT
 
 
 def _abandon(stack: list[_Open], level: int, marks: Marks) -> None:
-    """Give up what is open from a level on: what was closed inside of it counts."""
+    """Give up what is open from a level on: what was closed inside of it counts, and what has no partner there."""
+    outer = stack[level - 1].inner if level else marks
     for opened in _popped(stack, level):
         if opened.mark in _STRICT or opened.mark == '"':
-            marks.alone.append(opened.at)
-        (stack[level - 1].inner if level else marks.pairs).extend(opened.inner)
+            outer.alone.append(opened.at)
+        outer.pairs.extend(opened.inner.pairs)
+        outer.alone.extend(opened.inner.alone)
 
 
 def _popped(stack: list[_Open], level: int) -> Iterator[_Open]:

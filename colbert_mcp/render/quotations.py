@@ -10,7 +10,9 @@ from colbert_mcp.results import VERIFIED, AnswerOutput, QuoteEdit, VerifyOutput
 
 
 def verify_lines(output: VerifyOutput) -> Iterator[Text]:
-    """The verdict with its place, or with what differs; then what an ellipsis leaves out, and further places."""
+    """The verdict with its place, or with what differs or is written otherwise; then what an ellipsis leaves out, and
+    further places.
+    """
     first = output.matches[0] if output.matches else None
     standing = "" if output.status in (None, "current") else f"  [{reasoned(output.status, output.status_reason)}]"
     yield Text.assemble(
@@ -23,6 +25,8 @@ def verify_lines(output: VerifyOutput) -> Iterator[Text]:
     if output.diff and first:
         yield Text.assemble("   ", *_diff(output.diff))
         yield Text(f"   closest: “{one_line(first.text)}”")
+    if output.verdict == "normalised" and first:
+        yield Text(f"   source: “{one_line(first.text)}”")
     for omitted in output.omitted:
         yield Text(f"   leaves out: {one_line(omitted)}", style="dim")
     for other in output.matches[1:]:

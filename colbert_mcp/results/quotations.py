@@ -73,4 +73,4 @@ class AnswerOutput(Result):
 
     checks: list[QuoteCheck]
     verified: int
-    skipped: int = Field(description="one or two words between quotation marks, no citation after them")
+    skipped: int = Field(description="one or two words between quotation marks, no citation in their sentence")

@@ -244,6 +244,10 @@ def test_a_quotation_is_verified_with_its_place_or_its_difference(indexed: Run, 
     assert (code, err) == (0, "")
     assert out.startswith(f"exact  {notes / 'bread.md'}:3  id ")
     assert "   “smells of varnish”\n" in out
+    assert "source:" not in out
+    code, out, _ = indexed("verify", "--quote", "Smells of Varnish,")
+    assert (code, out.startswith("normalised")) == (0, True)
+    assert "   “Smells of Varnish,”\n   source: “smells of varnish”\n" in out
     code, out, _ = indexed("verify", "--quote", "Feed it four times.", "--path", notes / "bread.md")
     assert code == NOT_VERIFIED
     assert out.startswith("altered")
@@ -256,7 +260,7 @@ def test_an_answer_is_verified_from_a_file_or_standard_input(
     indexed: Run, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = (notes / "bread.md").as_uri()
-    good = f"It “smells of varnish when it is hungry” ([Bread]({url}#L3-L3)), a “scary” thing.\n"
+    good = f"It “smells of varnish when it is hungry” ([Bread]({url}#L3-L3)). A “scary” thing.\n"
     (tmp_path / "good.md").write_text(good)
     code, out, _ = indexed("verify", tmp_path / "good.md")
     assert code == 0

@@ -230,6 +230,20 @@ def test_the_closest_text_may_stand_elsewhere(engine: Engine, folder: Path) -> N
     assert output.notice == "The closest text stands elsewhere than in what was named."
 
 
+@pytest.mark.parametrize(
+    ("quote", "verdict"),
+    [("negotiable", "not_found"), ("is negotiable", "altered"), ("5", "not_found"), ("costs 5", "altered"),
+     ("You can", "altered"), ("non-negotiable", "exact")],
+)  # fmt: skip
+def test_a_part_of_a_word_is_altered_or_without_half_of_the_words_not_found(
+    open_engine: EngineFactory, tmp_path: Path, quote: str, verdict: str
+) -> None:
+    (tmp_path / "price.txt").write_text("It costs 1.5 million. You can't haggle: it is non-negotiable.")
+    engine = open_engine()
+    engine.index_path(tmp_path / "price.txt")
+    assert engine.verify_quote(quote, path="price.txt").verdict == verdict
+
+
 def test_what_is_nowhere_is_not_found(engine: Engine) -> None:
     output = engine.verify_quote("Quantum computers will bake all bread", passage_id=passage(engine, 5))
     assert (output.verdict, output.matches, output.status) == ("not_found", [], "current")
@@ -388,7 +402,7 @@ def test_no_quote_breaks_the_full_text_query(engine: Engine, quote: str) -> None
 def test_an_answer_is_verified_quotation_by_quotation(engine: Engine, folder: Path) -> None:
     url = (folder / "bread.txt").as_uri()
     answer = (
-        f"It says “starter number 5 smells of varnish” ([Bread]({url}#L11-L11)) and a “scare” word.\n\n"
+        f"It says “starter number 5 smells of varnish” ([Bread]({url}#L11-L11)). A “scare” word.\n\n"
         f"- “starter number 5 smells of vinegar” [Bread]({url})\n"
         f"- “starter number 7 smells of varnish” {passage(engine, 5)}\n"
         f"- “A queen cell means swarming” [Bees](file:///gone.txt)\n"
@@ -424,6 +438,31 @@ def test_a_file_may_be_cited_by_its_name(engine: Engine, folder: Path) -> None:
         ("sources/bread.txt", "exact"),
         ("gone.txt", "misattributed"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("cited", "verdict"),
+    [("bees.txt", "misattributed"), ("`bees.txt`", "misattributed"), ("bread.txt:19", "misattributed"),
+     ("bread.txt, line 11", "exact")],
+)  # fmt: skip
+@pytest.mark.parametrize("behind", [" She left.", " and left", " Then she left, and"])
+def test_a_wrong_name_in_brackets_is_told_also_behind_a_full_stop_within_the_marks(
+    engine: Engine, cited: str, verdict: str, behind: str
+) -> None:
+    (check,) = engine.verify_answer(
+        f"She said “It is fed 5 times every day by the baker of house 5.” ({cited}){behind}"
+    ).checks
+    assert check.output is not None
+    assert (check.citation, check.output.verdict) == (cited.strip("`"), verdict)
+
+
+def test_one_or_two_words_are_verified_where_their_sentence_cites(engine: Engine) -> None:
+    answer = (
+        "A queen cell means “swarming”, says bees.txt. By bread.txt it is fed “50 times” every day. A “scare” word."
+    )
+    output = engine.verify_answer(answer)
+    assert [check.output.verdict for check in output.checks if check.output] == ["exact", "altered"]
+    assert (output.verified, output.skipped) == (1, 1)
 
 
 @pytest.mark.parametrize(

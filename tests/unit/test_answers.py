@@ -98,6 +98,8 @@ def test_scare_quotes_are_skipped_and_counted() -> None:
 
 def test_inches_and_apostrophes_are_no_quotation_marks() -> None:
     assert quotations("A 5\" pipe and a 6\" pipe, it's what the dogs' owner said.") == ([], 0)
+    assert quotations('| 5 cm | x |\n|---|---|\n| " | y |') == ([], 0)
+    assert quotations('5 " by 6½", 7\\" or 8\u00a0" wide, and in Hebrew צה"ל.') == ([], 0)
 
 
 def test_a_block_quote_is_one_quotation_without_its_attribution() -> None:
@@ -170,6 +172,8 @@ def test_a_list_item_is_on_its_own(answer: str, expected: list[str | None]) -> N
         (f"In [b]({B}) is more. “One two three.” [a]({A})", [A]),
         (f"As e.g. “one two three”, p. 5 of [a]({A}). Not [b]({B}).", [A]),
         (f"他说「一二三四五六」[a]({A})。另见「一二三四五七」[b]({B})。", [A, B]),
+        (f"Per [b]({B}), “one two three.” ([a]({A})) Then more.", [A]),
+        (f"“One two three.” ([a]({A})) He says “four five six” in [b]({B}).", [A, B]),
     ],
 )
 def test_a_citation_belongs_to_the_quotation_of_its_own_sentence(answer: str, expected: list[str | None]) -> None:
@@ -251,6 +255,12 @@ def test_the_outer_quotation_is_the_one(answer: str, text: str) -> None:
         ("“one two three\n\nfour five six” [a](file:///a.md)", [1, 3]),
         ("It says “one two three and [a](file:///a.md)", [1]),
         ('It says "one two three and [a](file:///a.md)', [1]),
+        ('It says " one two three " [a](file:///a.md)', [1, 1]),
+        ('It says one two three" and more', [1]),
+        ('It says one two `three`" and more', [1]),
+        ('A 5" pipe\nand one two three " of it', [2]),
+        ("It’s ‘one “two” three” four", [1]),
+        ("He says ＂one two three", [1]),
         ("It says one two three” [a](file:///a.md)", [1]),
         ("「one two three", [1]),
         ("He “opens and “one two three” file:///a.md", [1]),
@@ -304,6 +314,30 @@ def test_the_name_of_a_file_is_a_citation(answer: str, citation: str) -> None:
     found, skipped = quotations(answer, INDEXED.__contains__)
     assert [(q.text.lower().strip("."), q.citation, q.path) for q in found] == [("one two three", citation, citation)]
     assert skipped == 0
+
+
+@pytest.mark.parametrize("behind", [" She left.", " and left", " Then she left", " “Four five six,” she said."])
+@pytest.mark.parametrize("quoted", ["“One two three.”", "“One two three!”", "“one two three”."])
+def test_a_name_in_brackets_behind_a_quotation_is_its_citation_whatever_follows(quoted: str, behind: str) -> None:
+    for citation in ("setup.md", "setup.md, line 7", "docs/setup.md:7", "docs/missing.md"):
+        for written in ("({})", "(see {})", "[{}]", "({} has it)", "(`{}`)", "<{}>"):
+            found, _ = quotations(f"She said {quoted} {written.format(citation)}{behind}", INDEXED.__contains__)
+            # What is between backticks is a name, and its place stands behind them.
+            assert found[0].citation == citation or (written, citation) == ("(`{}`)", "setup.md, line 7")
+
+
+def test_a_name_behind_a_quotation_is_its_citation_also_with_words_beside_it_or_before_a_capital() -> None:
+    for written in ("(p. 2 of setup.md)", "(The guide, setup.md, has it)", "**setup.md**", "`setup.md`"):
+        for quoted in ("“One two three.”", "“one two three”."):
+            ((quotation,), _) = quotations(f"She said {quoted} {written} She left.", INDEXED.__contains__)
+            assert quotation.citation == "setup.md", written
+
+
+def test_a_sentence_behind_a_citation_in_brackets_is_another() -> None:
+    found, _ = quotations(
+        "“One two three.” (setup.md) She says “four five six” in main.py. But “seven eight nine.”", INDEXED.__contains__
+    )
+    assert [q.citation for q in found] == ["setup.md", "main.py", None]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -378,9 +412,36 @@ def test_what_is_merely_mentioned_is_no_citation(answer: str) -> None:
     assert ("one two three", None) in [(q.text.lower().strip("."), q.citation) for q in found]
 
 
-def test_one_or_two_words_are_quoted_of_a_file_only_if_its_name_follows_at_once() -> None:
-    found, skipped = quotations("A “two words” (setup.md), “some more” as in setup.md.", INDEXED.__contains__)
-    assert ([(q.text, q.citation) for q in found], skipped) == ([("two words", "setup.md")], 1)
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("It is “5 bar”, says setup.md.", ["setup.md"]),
+        ("In [setup](docs/setup.md) the pump turns off at “5 bar”.", ["docs/setup.md"]),
+        ('The guide says: "E0117" is a fault (setup.md).', ["setup.md"]),
+        ("A “two words” (setup.md), “some more” as in main.py.", ["setup.md", "main.py"]),
+        ("At “5 bar” it stops and “one two three” (setup.md).", ["setup.md", "setup.md"]),
+        ("| “5 bar” | setup.md |\n|---|---|", ["setup.md"]),
+        ("It is “5 bar.” (setup.md) Then it stops.", ["setup.md"]),
+        ("It is “5 bar”. (see setup.md) Then it stops.", ["setup.md"]),
+        (f"It is “5 bar.” [a]({A}) says so.", [A]),
+        (f"It is “5 bar”. [a]({A})", [A]),
+        (f"It is “5 bar”. Source: [a]({A}).", [A]),
+        ('The guide says: "E0117" is a fault (setup.md). See main.py, “one two three”.', ["setup.md", "main.py"]),
+        ('The guide says: "E0117" is a fault. See main.py, “one two three”.', ["main.py"]),
+        (f"A “quick win”. See [a]({A}).", []),
+        (f"A “quick win”. [a]({A}) has more.", []),
+        (f"[a]({A}) has more. A “quick win”.", []),
+        ("A “quick win”.\n\n— setup.md", []),
+        ("### setup.md\n\nA “quick win”.", []),
+        ("A “quick win” of docs/missing.md.", []),
+    ],
+)
+def test_one_or_two_words_have_the_citation_of_their_own_sentence_and_no_other(
+    answer: str, expected: list[str]
+) -> None:
+    found, skipped = quotations(answer, INDEXED.__contains__)
+    assert [q.citation for q in found] == expected
+    assert skipped == (len(expected) < answer.count("“") + answer.count('"') // 2)
 
 
 S = "docs/setup.md"
@@ -475,7 +536,7 @@ def test_a_last_line_behind_a_dash_is_compared_unless_it_has_names_and_titles_al
 @pytest.mark.parametrize(
     "piece",
     ["> [x](file:/x)\n", "[", "“", '"', "`", "[x](", "“a” [x](file:/x). ", "<q>", "<blockquote>", "s’ ", "‘", "&quot;", "\\", "*a ", "](x \"",
-     "- > a\n", "[^1]: a\n", "a.md ", "`a.md` ", "“a b c” a.md ", "a/", "a.b", "a.md:\n\n> a\n\n", "> a.md\n\n", "file:/", "<a ", "[a] ", "\n\n> a", "「a」。", "_a", "(", "[[x]"],
+     "- > a\n", "[^1]: a\n", "a.md ", "`a.md` ", "“a b c” a.md ", "a/", "a.b", "a.md:\n\n> a\n\n", "> a.md\n\n", "file:/", "<a ", "[a] ", "\n\n> a", "「a」。", "_a", "(", "[[x]", "“a.” (a.md) B ", 'x" ', "‘x” "],
 )  # fmt: skip
 def test_a_long_answer_takes_linear_time(piece: str) -> None:
     # Anything quadratic in this length would not come to an end in the time of a test run.
