@@ -118,8 +118,7 @@ class Citations:
         low = self._stops[sentence - 1]
         high = self._stops[sentence] if sentence < len(self._stops) else len(self._text) + 1
         behind = self._all.after(end)
-        near = behind is not None and (behind.start < high or behind.kind == "link")
-        if behind and near and only_opens(self._text, end + 1, behind.start):
+        if behind and behind.start < high and only_opens(self._text, end + 1, behind.start):
             return behind
         after = self._sure.after(end)
         if after and (after.start >= high or not (far or self._goes_on(end, after))):
@@ -132,7 +131,7 @@ class Citations:
         if prior:
             return prior
         opening = self._all.after(high)
-        if opening and self._reaches(high, opening, far):
+        if opening and self._reaches(high, opening, far or only_opens(self._text, end + 1, opening.start)):
             return opening
         return self._links.before(start) if far else None
 

@@ -30,7 +30,7 @@ _MARK = regex.compile(r"\n\n|[“”„«»‚‹›「」『』＂\"]|[‘’']
 # Marks that open whatever stands before them, and those that are no apostrophes, inches or the like.
 _OPENERS = frozenset("“„«‚「『")
 _STRICT = frozenset("“”„«»「」『』＂")
-_BEFORE_OPENING = regex.compile(r"[\s\p{Ps}\p{Pi}\p{Pf}\p{Pd}\"'*_~>:|/\0]")
+_BEFORE_OPENING = regex.compile(r"[\s\p{Ps}\p{Pi}\p{Pf}\p{Pd}\"'*_~>:|/=,\0]")
 _POSSESSIVE = regex.compile(r"[^‘\n]{1,400}?(?<!\s)’(?!\w)")
 # Inches are behind a number, also over a space; ditto is alone in its line or cell.
 _INCHES_OR_DITTO = regex.compile(r"(?<=\p{N}[ \u00a0\u202f]?\\?)\"|(?<!.)\"(?!.)")

@@ -173,6 +173,7 @@ def test_a_list_item_is_on_its_own(answer: str, expected: list[str | None]) -> N
         (f"As e.g. “one two three”, p. 5 of [a]({A}). Not [b]({B}).", [A]),
         (f"他说「一二三四五六」[a]({A})。另见「一二三四五七」[b]({B})。", [A, B]),
         (f"Per [b]({B}), “one two three.” ([a]({A})) Then more.", [A]),
+        (f"Per [b]({B}), “one two three.” [a]({A}) covers other things.", [B]),
         (f"“One two three.” ([a]({A})) He says “four five six” in [b]({B}).", [A, B]),
     ],
 )
@@ -217,6 +218,8 @@ def test_a_citation_belongs_to_the_quotation_of_its_own_sentence(answer: str, ex
         f"[a]({A}) says <blockquote>one two three</blockquote> and more.",
         f"<p>“one two three” [a]({A})</p>",
         f"> [!NOTE]\n> “one two three” [a]({A})",
+        f'name="one two three" [a]({A})',
+        f'name,"one two three" [a]({A})',
     ],
 )
 def test_whatever_a_quotation_and_its_citation_are_written_with_they_are_seen(answer: str) -> None:
