@@ -525,7 +525,8 @@ def test_documents_that_the_index_refuses_are_told(tmp_path: Path, run: Run) -> 
     code, out, _ = run("eval", folder)
     assert code == 0
     assert (
-        "were not indexed, and count as not found: holds what looks like a private key or an access token (1)." in out
+        "were not indexed, and count as not found: holds what looks like a private key, an access token or password hashes (1)."
+        in out
     )
 
 

@@ -294,6 +294,13 @@ def test_names_that_are_not_utf8_or_hold_special_characters_are_found(tmp_path: 
         "/a/prod.env",
         "/a/.ENV",
         "/a/.netrc",
+        "/a/netrc",
+        "/a/_netrc",
+        "/etc/shadow",
+        "/etc/shadow-",
+        "/etc/gshadow",
+        "/a/.htpasswd",
+        "/a/htpasswd",
         "/a/id_rsa",
         "/a/id_ed25519",
         "/a/server.pem",
@@ -327,6 +334,9 @@ def test_a_credential_is_known_by_its_name_or_folder(path: str) -> None:
         "/a/ssh/config",
         "/a/secrets.md",
         "/a/keynote",
+        "/a/shadow.md",
+        "/a/htpasswd.md",
+        "/a/shadow/notes.md",
     ],
 )
 def test_a_file_that_is_only_called_similarly_is_no_credential(path: str) -> None:
@@ -380,6 +390,14 @@ def test_a_root_that_is_a_credential_is_refused_wherever_it_is() -> None:
             check_root(b"/data/.env", allowed)
         with pytest.raises(PathNotAllowedError, match="credential"):
             check_root(b"/data/.ssh/config", allowed)
+
+
+def test_a_folder_may_be_called_like_a_file_of_credentials(tmp_path: Path) -> None:
+    for name in ("shadow", ".ssh"):
+        (tmp_path / name).mkdir()
+    check_root(os.fsencode(tmp_path / "shadow"), [])
+    with pytest.raises(PathNotAllowedError, match="credential"):
+        check_root(os.fsencode(tmp_path / ".ssh"), [])
 
 
 @pytest.mark.parametrize(

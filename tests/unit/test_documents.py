@@ -206,7 +206,7 @@ def test_a_container_of_text_is_refused_by_its_suffix(tmp_path: Path, name: str)
 @pytest.mark.parametrize("secret", CREDENTIALS, ids=lambda secret: secret[:15].strip())
 def test_a_file_that_holds_a_credential_is_refused(tmp_path: Path, secret: str) -> None:
     path = written(tmp_path, "notes.md", f"# Notes\n\nkey: {secret}\n".encode())
-    with pytest.raises(PathNotAllowedError, match="private key or an access token") as caught:
+    with pytest.raises(PathNotAllowedError, match="private key, an access token or password hashes") as caught:
         read_document(path, MB)
     assert secret not in str(caught.value)
 
@@ -222,6 +222,44 @@ def test_a_file_that_holds_a_credential_is_refused(tmp_path: Path, secret: str) 
     ],
 )
 def test_a_file_that_only_speaks_of_credentials_is_read(tmp_path: Path, text: str) -> None:
+    assert read_document(written(tmp_path, "notes.md", text.encode()), MB).text == text
+
+
+_SHADOW = "root:$y$j9T$" + "a1B2" * 6 + "$" + "c3D4" * 11 + ":19000:0:99999:7:::"
+_HTPASSWD = "bob:$apr1$" + "a1B2c3D4$" + "e5F6" * 5 + "./"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _SHADOW,
+        f"{_SHADOW}\ndaemon:*:19000:0:99999:7:::\nbin:*:19000:0:99999:7:::\n",
+        f"daemon:*:19000:0:99999:7:::\r\n\r\n{_SHADOW.replace(':$', ':!$')}\r\n",
+        f"staff:{_SHADOW.split(':')[1]}:root:bob\n",
+        f"# who may enter\n{_HTPASSWD}\n",
+        f"{_HTPASSWD}\neve:{{SHA}}{'a1B2' * 7}\n",
+        f"bob:$2y$05${'a1B2' * 13}\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_file_of_password_hashes_is_refused(tmp_path: Path, text: str, encoding: str) -> None:
+    with pytest.raises(PathNotAllowedError, match="password hashes"):
+        read_document(written(tmp_path, "backup.txt", text.encode(encoding)), MB)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"The line of a user is\n\n    {_SHADOW}\n\nwhere the second field is the hash.",
+        f"Add this line:\n\n{_HTPASSWD}\n",
+        f"# Passwords\n\nA file of users:\n\n```\n{_HTPASSWD}\n```\n",
+        f'USERS = """\n{_HTPASSWD}\n{_SHADOW}\n"""\n\ndef read():\n    return USERS\n',
+        "root:*:19000:0:99999:7:::\nbin:!:19000:0:99999:7:::\n",
+        "root:x:0:0:root:/root:/bin/bash\n",
+        "price:$5$ or more, as the customer likes it\n",
+    ],
+)
+def test_a_file_that_shows_a_record_of_a_password_is_read(tmp_path: Path, text: str) -> None:
     assert read_document(written(tmp_path, "notes.md", text.encode()), MB).text == text
 
 
