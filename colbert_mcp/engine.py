@@ -184,9 +184,10 @@ class Engine:
     ) -> SearchOutput:
         """Passages that answer the query, best first. Raises QueryError, StoreError or EncoderError.
 
-        ``path``: gitignore-style patterns, absolute or relative to an indexed root; ``types``: file suffixes or format
-        names; ``max_tokens``: size of the answer's compact JSON in cl100k_base tokens; ``explain``: say which token of
-        each passage matched which of the query, and which words of the query no passage is about.
+        ``path``: gitignore-style patterns, absolute or relative to an indexed root, whose name may stand before;
+        ``types``: file suffixes or format names; ``max_tokens``: size of the answer's compact JSON in cl100k_base
+        tokens; ``explain``: say which token of each passage matched which of the query, and which words of the query no
+        passage is about.
         """
         paths = (path,) if isinstance(path, str) else tuple(path or ())
         request = Request(

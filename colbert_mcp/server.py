@@ -141,7 +141,10 @@ def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
         limit: Annotated[int, Field(description="how many passages, 1 to 50")] = 5,
         path: Annotated[
             str | None,
-            Field(description="only files matching this gitignore-style pattern, e.g. docs/**/*.md or /abs/folder"),
+            Field(
+                description="only files matching this gitignore-style pattern, e.g. docs/**/*.md or /abs/folder; "
+                "relative to an indexed folder, whose name may stand before"
+            ),
         ] = None,
         types: Annotated[
             list[str] | None, Field(description="only these file suffixes or formats, e.g. ['md', 'python']")

@@ -45,8 +45,15 @@ def command_parser() -> argparse.ArgumentParser:
 
     index = _add_command(commands, "index", keeping.index, "index folders or files, or bring them up to date")
     index.add_argument("path", nargs="+", help="folder or file")
-    index.add_argument("--include", action="append", metavar="GLOB", help="only files matching GLOB (repeatable)")
-    index.add_argument("--exclude", action="append", metavar="GLOB", help="no files matching GLOB (repeatable)")
+    index.add_argument(
+        "--include",
+        action="append",
+        metavar="GLOB",
+        help="only files matching GLOB, relative to the folder (repeatable)",
+    )
+    index.add_argument(
+        "--exclude", action="append", metavar="GLOB", help="no files matching GLOB, relative to the folder (repeatable)"
+    )
     index.add_argument("--list-skipped", action="store_true", help="list every skipped file")
     index.add_argument("--dry-run", action="store_true", help="only say what would be indexed, and what it would cost")
     index.add_argument("--verify", action="store_true", help="read and hash files of unchanged size and time too")
@@ -124,7 +131,13 @@ def command_parser() -> argparse.ArgumentParser:
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("query", nargs="+", help="a question or words")
     parser.add_argument("-n", "--limit", type=int, default=5, help="how many passages (default 5, at most 50)")
-    parser.add_argument("--path", action="append", metavar="GLOB", help="only files matching GLOB (repeatable)")
+    parser.add_argument(
+        "--path",
+        action="append",
+        metavar="GLOB",
+        help="only files matching GLOB: an absolute path, or one below an indexed folder, with or without the "
+        "folder's name before it (repeatable)",
+    )
     parser.add_argument(
         "--type", action="append", metavar="TYPE", help="only files of this suffix or format (repeatable)"
     )

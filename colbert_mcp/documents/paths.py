@@ -6,6 +6,8 @@ from pathlib import Path
 from colbert_mcp.documents.patterns import compile_patterns, selected
 from colbert_mcp.errors import UnreadableDocumentError
 
+_NO_NAME = "\0"
+
 
 def real_path(path: str | os.PathLike[str]) -> bytes:
     """The absolute path with links resolved, in the file system's own bytes: the identity of a document.
@@ -35,21 +37,27 @@ def path_matches(patterns: list[str], path: bytes, roots: list[bytes]) -> bool:
     """Whether any gitignore-style pattern selects the path or a folder above it.
 
     A pattern that starts with ``/`` is matched against the absolute path, any other against the path relative to each
-    indexed root that holds it, or to the folder of a root that is a single file.
+    indexed root that holds it, with the root's own name before it or not; a root that is a single file is its name.
     """
     absolute = display_path(path)
-    relative = [_below(path, root) for root in roots]
     for pattern in patterns:
         if pattern.startswith("/"):
             if pattern.rstrip("/") in ("", absolute) or selected(compile_patterns([pattern]), absolute.lstrip("/")):
                 return True
-        elif any(selected(compile_patterns([pattern]), name) for name in relative if name):
+        elif any(_selects(pattern, path, root) for root in roots):
             return True
     return False
 
 
-def _below(path: bytes, root: bytes) -> str | None:
-    if path == root:
-        return os.path.basename(display_path(path))
+def _selects(pattern: str, path: bytes, root: bytes) -> bool:
     prefix = root.rstrip(b"/") + b"/"
-    return display_path(path[len(prefix) :]) if path.startswith(prefix) else None
+    if path != root and not path.startswith(prefix):
+        return False
+    compiled, name = compile_patterns([pattern]), os.path.basename(display_path(root))
+    if path == root:
+        return selected(compiled, name)
+    below = display_path(path[len(prefix) :])
+    # ``*/*.md`` matches any name before: only a pattern that names the root selects by its name.
+    return selected(compiled, below) or (
+        selected(compiled, f"{name}/{below}") and not selected(compiled, f"{_NO_NAME}/{below}")
+    )

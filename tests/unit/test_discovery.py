@@ -429,10 +429,33 @@ def test_a_pattern_selects_by_absolute_path_or_below_a_root(pattern: str, expect
     assert path_matches([pattern], b"/data/repo/docs/guide.md", [b"/elsewhere", b"/data/repo"]) is expected
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("repo", True),
+        ("repo/", True),
+        ("repo/**", True),
+        ("repo/docs/**", True),
+        ("repo/docs/guide.md", True),
+        ("re*/docs", True),
+        ("**/repo/**", True),
+        ("**/repo/docs/*.md", True),
+        ("repo/*.md", False),
+        ("repo/guide.md", False),
+        ("other/**", False),
+        ("data/repo/**", False),
+        ("*/*/*.md", False),
+        ("!repo", False),
+    ],
+)
+def test_a_pattern_may_begin_with_the_name_of_a_root(pattern: str, expected: bool) -> None:
+    assert path_matches([pattern], b"/data/repo/docs/guide.md", [b"/elsewhere", b"/data/repo"]) is expected
+
+
 def test_a_pattern_selects_if_any_root_that_holds_the_path_says_so() -> None:
     path, roots = b"/data/repo/docs/guide.md", [b"/data/repo", b"/data/repo/docs"]
-    assert path_matches(["docs/*.md"], path, roots)
-    assert not path_matches(["docs/*.md"], path, roots[1:])
+    assert path_matches(["repo/docs/*.md"], path, roots)
+    assert not path_matches(["repo/docs/*.md"], path, roots[1:])
     assert not path_matches(["*.md"], path, [b"/data/rep"])
     assert not path_matches([], path, roots)
     assert path_matches(["*.txt", "*.md"], path, roots)
