@@ -251,12 +251,16 @@ class Engine:
         return check_answer(answer, lambda quote, **target: self.verify_quote(quote, **target, scope=scope))
 
     def list_sources(self, path: str | None = None, *, limit: int = 100, scope: Sequence[bytes] = ()) -> SourcesOutput:
-        """The indexed roots, and the files under ``path`` (default: all); at most ``limit`` files are listed."""
+        """The indexed roots, and the files in them; at most ``limit`` files are listed.
+
+        With ``path``, the files there, and the roots that lie there or hold it. Raises UnreadableDocumentError if
+        nothing indexed lies there.
+        """
         if not 0 <= limit <= 10_000:
             raise QueryError(f"limit is {limit}; it must be between 0 and 10000.")
-        within = [*scope] if path is None else [real_path(path)]
+        target = None if path is None else real_path(path)
         with self._store.snapshot() as snapshot:
-            return sources(snapshot, within, scope, limit)
+            return sources(snapshot, target, scope, limit)
 
     def remove_path(self, path: str | os.PathLike[str], *, scope: Sequence[bytes] = ()) -> RemoveOutput:
         """Take a root, or a folder or file below one, out of the index at once, former passages included.

@@ -204,7 +204,7 @@ def _add_reading_tools(server: MCPServer[None], attachment: Attachment) -> None:
 
     @add_tool(server, "List what is indexed", READS)
     async def list_sources(
-        path: Annotated[str | None, Field(description="only files under this absolute folder")] = None,
+        path: Annotated[str | None, Field(description="only what lies at this absolute folder or file")] = None,
         limit: Annotated[int, Field(description="how many files to list, 0 to 10000")] = 100,
     ) -> Annotated[CallToolResult, SourcesOutput]:
         """List the indexed folders, and the files in them."""

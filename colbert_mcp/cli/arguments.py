@@ -98,7 +98,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_command(commands, "status", keeping.status, "show what the index holds and its model")
 
     sources = _add_command(commands, "sources", keeping.sources, "list what is indexed")
-    sources.add_argument("path", nargs="?", help="only files under this folder")
+    sources.add_argument("path", nargs="?", help="only what lies at this folder or file")
     sources.add_argument("-n", "--limit", type=int, default=100, help="how many files to list (default 100)")
 
     engine = _add_command(

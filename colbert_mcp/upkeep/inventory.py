@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from colbert_mcp.documents import display_path, in_scope
+from colbert_mcp.documents import display_path, in_scope, is_within
 from colbert_mcp.encoder import Encoder
+from colbert_mcp.errors import UnreadableDocumentError
 from colbert_mcp.results import (
     IndexOutput,
     Ledger,
@@ -17,27 +18,30 @@ from colbert_mcp.results import (
 from colbert_mcp.store import Snapshot, Store
 
 
-def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes], limit: int) -> SourcesOutput:
-    """The roots inside ``scope``, and at most ``limit`` of the files there and in ``within``; () is anywhere."""
+def sources(snapshot: Snapshot, target: bytes | None, scope: Sequence[bytes], limit: int) -> SourcesOutput:
+    """The roots inside ``scope``, and at most ``limit`` of the files there; () is anywhere.
+
+    With a ``target``, the files at it, and the roots that it holds or lies in. Raises UnreadableDocumentError where
+    nothing indexed lies there.
+    """
     reader = snapshot.reader
     counts, passages = reader.root_counts(), reader.passages_per_document()
+    within = () if target is None else (target,)
     roots = [
-        SourceRoot(
-            path=display_path(root.path),
-            include=list(root.include),
-            exclude=list(root.exclude),
-            documents=counts.get(root.id, (0, 0))[0],
-            passages=counts.get(root.id, (0, 0))[1],
-            indexed_at=root.indexed_at,
-        )
+        root
         for root in reader.roots()
         if in_scope(root.path, scope)
+        and (in_scope(root.path, within) or any(is_within(at, root.path) for at in within))
     ]
     documents = [
         document
         for document in reader.documents()
         if in_scope(document.record.path, scope) and in_scope(document.record.path, within)
     ]
+    if target is not None and not documents and not any(in_scope(root.path, within) for root in roots):
+        raise UnreadableDocumentError(
+            f"Nothing indexed lies at {display_path(target)}; without a path, all sources are listed."
+        )
     listed = [
         SourceDocument(
             path=display_path(document.record.path),
@@ -52,7 +56,17 @@ def sources(snapshot: Snapshot, within: Sequence[bytes], scope: Sequence[bytes],
         for document in documents[:limit]
     ]
     return SourcesOutput(
-        roots=roots,
+        roots=[
+            SourceRoot(
+                path=display_path(root.path),
+                include=list(root.include),
+                exclude=list(root.exclude),
+                documents=counts.get(root.id, (0, 0))[0],
+                passages=counts.get(root.id, (0, 0))[1],
+                indexed_at=root.indexed_at,
+            )
+            for root in roots
+        ],
         documents=listed,
         total_documents=len(documents),
         truncated=len(documents) > limit,

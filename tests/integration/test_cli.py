@@ -196,6 +196,7 @@ def test_search_options_reach_the_engine(indexed: Run) -> None:
         (["verify", "--path", "/no/such/file"], errors.QueryError, "belong to a --quote"),
         (["verify", "/no/such/file"], errors.DocumentError, "cannot be read"),
         (["remove", "/no/such/folder"], errors.DocumentError, "Nothing indexed"),
+        (["sources", "/no/such/folder"], errors.DocumentError, "Nothing indexed"),
     ],
 )
 def test_a_mistake_is_one_line_on_standard_error_with_its_branch_as_exit_code(

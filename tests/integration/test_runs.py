@@ -292,6 +292,31 @@ def test_a_scope_holds_for_former_passages_and_lists_too(open_engine: EngineFact
     assert [Path(d.path).name for d in engine.list_sources(str(notes / "bees.txt")).documents] == ["bees.txt"]
 
 
+def test_a_list_of_sources_is_of_what_lies_at_its_path(open_engine: EngineFactory, notes: Path, tmp_path: Path) -> None:
+    engine = open_engine()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other" / "moss.txt").write_text("Moss has no roots.\n")
+    for root in (notes, notes / "deep", tmp_path / "other", tmp_path / "empty"):
+        engine.index_path(root)
+
+    def listed(path: Path | None, **given: Any) -> tuple[set[str], set[str]]:
+        sources = engine.list_sources(None if path is None else str(path), **given)
+        return {Path(root.path).name for root in sources.roots}, {Path(file.path).name for file in sources.documents}
+
+    everything = {"bread.md", "bees.txt", "tide.py"}
+    assert listed(notes) == ({notes.name, "deep"}, everything)
+    assert listed(notes / "deep") == ({notes.name, "deep"}, {"tide.py"})
+    assert listed(notes / "bees.txt") == ({notes.name}, {"bees.txt"})
+    assert listed(tmp_path / "empty") == ({"empty"}, set())
+    assert listed(tmp_path) == listed(None) == ({notes.name, "deep", "other", "empty"}, {*everything, "moss.txt"})
+    for path in (notes / "none.txt", tmp_path / "othe"):
+        with pytest.raises(UnreadableDocumentError, match="Nothing indexed lies at"):
+            engine.list_sources(str(path))
+    with pytest.raises(UnreadableDocumentError, match="Nothing indexed lies at"):
+        engine.list_sources(str(tmp_path / "other"), scope=(os.fsencode(notes),))
+
+
 def test_a_list_of_files_is_cut_and_says_so(open_engine: EngineFactory, notes: Path) -> None:
     engine = open_engine()
     engine.index_path(notes)

@@ -213,6 +213,7 @@ def test_descriptions_do_not_depend_on_what_is_indexed(open_engine: EngineFactor
         ("index_path", {"path": "/no/such/folder"}, "There is no file or folder"),
         ("index_path", {"path": "/"}, "too wide"),
         ("remove_path", {"path": "/no/such/folder"}, "Nothing indexed lies at"),
+        ("list_sources", {"path": "/no/such/folder"}, "Nothing indexed lies at"),
     ],
 )
 def test_a_mistake_is_answered_with_the_sentence_that_mends(

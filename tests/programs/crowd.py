@@ -300,7 +300,12 @@ class Client:
         self._see(output.generation)
 
     def _list(self) -> None:
-        output = self._index.list_sources(str(self._folder.path), limit=1000)
+        try:
+            output = self._index.list_sources(str(self._folder.path), limit=1000)
+        except ColbertMCPError as error:
+            if self._folder.is_root or self._folder.indexed or "Nothing indexed lies at" not in str(error):
+                raise
+            return
         listed = {Path(document.path).name: document for document in output.documents}
         assert listed.keys() == self._folder.indexed.keys()
         for name, text in self._folder.indexed.items():

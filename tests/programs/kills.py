@@ -17,7 +17,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from wholeness import (
 import colbert_mcp.indexing.indexer
 from colbert_mcp.config import Config, IndexConfig, SearchConfig, StoreConfig
 from colbert_mcp.engine import Engine
-from colbert_mcp.errors import IndexNotFoundError
+from colbert_mcp.errors import IndexNotFoundError, UnreadableDocumentError
 from colbert_mcp.retrieval import count_tokens
 from colbert_mcp.store.catalog_writer import Writer
 
@@ -120,7 +120,7 @@ class Scenario:
     def take_out(self, engine: Engine) -> None:
         """Take a folder and another root out of the index, as far as they are in."""
         for path in (self.tree / "out", self.other) if self.second else ():
-            if engine.list_sources(str(path)).documents:
+            with suppress(UnreadableDocumentError):
                 engine.remove_path(path)
 
 
