@@ -123,8 +123,8 @@ def command_parser() -> argparse.ArgumentParser:
 
     measuring.add_measuring_commands(commands, _add_command)
 
-    remove = _add_command(commands, "remove", keeping.remove, "take a folder or file out of the index")
-    remove.add_argument("path", help="folder or file; it is not deleted from disk")
+    remove = _add_command(commands, "remove", keeping.remove, "take folders or files out of the index")
+    remove.add_argument("path", nargs="+", help="folder or file; it is not deleted from disk")
     return parser
 
 

@@ -10,7 +10,7 @@ from colbert_mcp.cli.output import INTERRUPTED, print_json, print_lines, print_n
 from colbert_mcp.cli.progress import progress_bar, spinner
 from colbert_mcp.config import Config
 from colbert_mcp.errors import UnreadableDocumentError
-from colbert_mcp.results import IndexOutput
+from colbert_mcp.results import IndexOutput, RemoveOutput
 
 
 def serve(options: argparse.Namespace, config: Config) -> int:
@@ -90,12 +90,18 @@ def sources(options: argparse.Namespace, config: Config) -> int:
 
 
 def remove(options: argparse.Namespace, config: Config) -> int:
-    """Take a folder or file out of the index."""
+    """Take folders or files out of the index."""
     from colbert_mcp.render.upkeep import remove_lines
 
+    outputs: list[RemoveOutput] = []
     with Index.open(config=config, create=False) as index:
-        output = index.remove_path(options.path)
-    return show_result(output, options, remove_lines)
+        for path in options.path:
+            outputs.append(index.remove_path(path))
+            if not options.json:
+                print_lines(remove_lines(outputs[-1]))
+    if options.json:
+        print_json(outputs)
+    return 0
 
 
 def gc(options: argparse.Namespace, config: Config) -> int:

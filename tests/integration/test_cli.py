@@ -164,7 +164,8 @@ def test_every_command_prints_json_of_its_result(run: Run, notes: Path) -> None:
     assert StatusOutput.model_validate_json(run("status", "--json")[1]).documents == 3
     assert SourcesOutput.model_validate_json(run("sources", "--json")[1]).total_documents == 3
     assert GcOutput.model_validate_json(run("gc", "--former-days", "0", "--json")[1]).parts["catalogue"].after > 0
-    assert RemoveOutput.model_validate_json(run("remove", notes, "--json")[1]).removed_documents == 3
+    removed = json.loads(run("remove", notes / "bread.md", notes, "--json")[1])
+    assert [RemoveOutput.model_validate(output).removed_documents for output in removed] == [1, 2]
 
 
 def test_status_sources_gc_and_remove_read_well(indexed: Run, notes: Path) -> None:
@@ -374,6 +375,14 @@ def test_every_option_reaches_the_index(run: Run, tmp_path: Path) -> None:
 def test_several_folders_are_indexed_one_after_the_other(run: Run, notes: Path) -> None:
     runs = json.loads(run("index", notes / "deep", notes / "bees.txt", "--json")[1])
     assert [Path(output["path"]).name for output in runs] == ["deep", "bees.txt"]
+
+
+def test_several_folders_are_taken_out_one_after_the_other_up_to_one_that_is_not_in(indexed: Run, notes: Path) -> None:
+    code, out, err = indexed("remove", notes / "deep", notes / "none", notes)
+    assert (code, out.count("removed from the index")) == (errors.DocumentError.exit_code, 1)
+    assert f"Nothing indexed lies at {notes / 'none'}" in err
+    code, out, _ = indexed("remove", notes / "bread.md", notes)
+    assert (code, out.count("removed from the index")) == (0, 2)
 
 
 def test_serve_is_given_its_roots_and_whether_it_stands_alone(
