@@ -95,27 +95,35 @@ def _segments(config: Config, reader: "Reader") -> Iterator[Finding]:
 
 
 def _sources(reader: "Reader") -> Iterator[Finding]:
-    from colbert_mcp.documents import display_path, file_stamp
+    from colbert_mcp.documents import display_path, file_stamp, is_within
 
     roots = [root.path for root in reader.roots()]
-    gone = [root for root in roots if not os.path.exists(root)]
+    there = [root for root in roots if os.path.exists(root)]
+    gone = [root for root in roots if root not in there]
     for root in gone:
         named = display_path(root)
         what = f"the indexed folder {named} is not there; what is indexed of it stays until it is back"
         remedy = f"mount it or put it back, or let go of it: colbert-mcp remove {shlex.quote(named)}"
         yield Finding(topic="sources", state="warning", what=what, mends=remedy)
     changed = missing = 0
+    stale: set[bytes] = set()
     for document in reader.documents():
+        path = document.record.path
+        holding = [root for root in there if is_within(path, root)]
+        if not holding:  # a folder that is gone holds it, and was told
+            continue
         try:
-            changed += file_stamp(document.record.path) != document.record.stamp
+            if file_stamp(path) == document.record.stamp:
+                continue
+            changed += 1
         except OSError:
             missing += 1
-    present = [shlex.quote(display_path(root)) for root in roots if root not in gone]
-    if changed or missing:
-        mends = f"colbert-mcp index {' '.join(present)}" if present else None
+        stale.update(holding)
+    if stale:
+        named = " ".join(shlex.quote(display_path(root)) for root in there if root in stale)
         what = f"since they were indexed, files have changed ({changed:,}) or are gone ({missing:,})"
-        yield Finding(topic="sources", state="warning", what=what, mends=mends)
-    else:
+        yield Finding(topic="sources", state="warning", what=what, mends=f"colbert-mcp index {named}")
+    elif not gone:
         yield Finding(topic="sources", state="ok", what="no file has changed its size or time since it was indexed")
 
 

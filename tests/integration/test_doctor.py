@@ -1,12 +1,14 @@
 """The doctor: each trouble is told with what mends it, and none hides the others."""
 
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import miniature
@@ -105,6 +107,29 @@ def test_each_trouble_is_told_with_what_mends_it(index: Path, notes: Path, name:
     found = examined(index)[topic, state][0]
     assert what in found.what
     assert mends in str(found.mends)
+
+
+def test_only_what_mends_a_folder_that_is_gone_is_advised_for_it(
+    open_engine: EngineFactory, notes: Path, tmp_path: Path, index: Path
+) -> None:
+    roots = [tmp_path / name for name in ("same", "changed", "gone")]
+    for root in roots:
+        root.mkdir()
+        (root / "a.txt").write_text(f"{root.name} words")
+    with closing(open_engine(store=StoreConfig())) as engine:
+        for root in roots:
+            engine.index_path(root)
+    shutil.rmtree(tmp_path / "gone")
+    (gone,) = examined(index)["sources", "warning"]
+    command = str(gone.mends).partition("let go of it: ")[2]
+    assert command.endswith(f" remove {tmp_path / 'gone'}")
+    (tmp_path / "changed" / "a.txt").write_text("other words")
+    (notes / "bees.txt").unlink()
+    gone, stale = examined(index)["sources", "warning"]
+    assert "changed (1) or are gone (1)" in stale.what
+    assert str(stale.mends).endswith(f" index {tmp_path / 'changed'} {notes}")
+    assert main(shlex.split(command)[1:]) == 0
+    assert examined(index)["sources", "warning"] == [stale]
 
 
 def test_a_full_disk_a_foreign_file_system_and_a_folder_of_others_are_told(
