@@ -2,9 +2,10 @@
 
 ColbertMCPError
 ├── ConfigError                  a configuration file, option or variable is wrong
-├── DocumentError                a file or folder cannot be indexed
+├── DocumentError                a file or folder cannot be indexed, read or written
 │   ├── UnsupportedFormatError   its format has no reader
 │   ├── UnreadableDocumentError  it cannot be read or decoded
+│   ├── UnwritableFileError      what a command makes cannot be written to it
 │   └── PathNotAllowedError      policy forbids it (roots, credentials)
 ├── EncoderError                 the model cannot encode
 │   └── ModelNotFoundError       the model is not there
@@ -38,7 +39,7 @@ class ConfigError(ColbertMCPError):
 
 
 class DocumentError(ColbertMCPError):
-    """A file or folder cannot be indexed."""
+    """A file or folder cannot be indexed, read or written."""
 
     exit_code = 4
 
@@ -49,6 +50,10 @@ class UnsupportedFormatError(DocumentError):
 
 class UnreadableDocumentError(DocumentError):
     """The file cannot be read or decoded."""
+
+
+class UnwritableFileError(DocumentError):
+    """What a command makes cannot be written to the file."""
 
 
 class PathNotAllowedError(DocumentError):

@@ -24,7 +24,7 @@ def command_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="colbert-mcp",
         description="Passages from your own files that an assistant can quote and prove.",
-        epilog="Exit codes: 2 usage, 3 configuration, 4 documents, 5 model, 6 index, 7 query, "
+        epilog="Exit codes: 2 usage, 3 configuration, 4 documents and other files, 5 model, 6 index, 7 query, "
         "8 a quotation not verified, 9 damage found (check), an error (doctor) or other embeddings (model check), "
         "130 interrupted.",
     )

@@ -11,7 +11,7 @@ from colbert_mcp.attach import Index
 from colbert_mcp.cli.output import print_line, show_result
 from colbert_mcp.cli.progress import spinner
 from colbert_mcp.config import Config
-from colbert_mcp.errors import ConfigError, QueryError, UnreadableDocumentError
+from colbert_mcp.errors import QueryError, UnreadableDocumentError, UnwritableFileError
 from colbert_mcp.results import VERIFIED, Passage, SearchOutput
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def report(options: argparse.Namespace, config: Config) -> int:
     try:
         options.output.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"Cannot write {options.output} ({error.strerror}); choose another file with -o.") from None
+        raise UnwritableFileError(
+            f"Cannot write {options.output} ({error.strerror}); choose another file with -o."
+        ) from None
     print_line(str(options.output))
     return 0
 

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from colbert_mcp.config import Config
-from colbert_mcp.errors import ConfigError, UnreadableDocumentError
+from colbert_mcp.errors import ConfigError, UnreadableDocumentError, UnwritableFileError
 from colbert_mcp.measuring.evaluating import Evaluation, evaluate_all
 from colbert_mcp.measuring.metrics import METRICS, interval
 from colbert_mcp.measuring.reading import open_regular
@@ -65,10 +65,10 @@ def compare(a: EvalRows, b: EvalRows) -> CompareOutput:
 
 
 def check_writable(file: Path, in_use: Iterable[Path]) -> None:
-    """Raise ConfigError where rows cannot be written to a file, before they are computed; nothing is left there.
+    """Raise UnwritableFileError where rows cannot be written to a file, before they are computed.
 
-    ``in_use`` are the files and folders that the evaluation reads or keeps: rows replace none of them, and of other
-    files only those of an earlier evaluation.
+    Nothing is left there. ``in_use`` are the files and folders that the evaluation reads or keeps: rows replace none of
+    them, and of other files only those of an earlier evaluation.
     """
     try:
         target = _target(file)
@@ -85,7 +85,7 @@ def check_writable(file: Path, in_use: Iterable[Path]) -> None:
 
 
 def write_rows(rows: EvalRows, file: Path) -> None:
-    """Write an evaluation with all of its queries, whole or not at all; raises ConfigError where that fails."""
+    """Write an evaluation with all of its queries, whole or not at all; raises UnwritableFileError where that fails."""
     try:
         target = _target(file)
         with _beside(target) as written:
@@ -121,12 +121,15 @@ def _has_rows(file: Path) -> bool:
     return True
 
 
-def _refused(file: Path, reason: str) -> ConfigError:
-    return ConfigError(f"Cannot write {file} ({reason}); choose another file with --rows.")
+def _refused(file: Path, reason: str) -> UnwritableFileError:
+    return UnwritableFileError(f"Cannot write {file} ({reason}); choose another file with --rows.")
 
 
 def _target(file: Path) -> Path:
-    """The file itself, or the one that it links to; raises ConfigError where that is no regular file, and OSError."""
+    """The file itself, or the one that it links to.
+
+    Raises UnwritableFileError where that is no regular file, and OSError.
+    """
     try:
         status = file.stat()
     except FileNotFoundError:

@@ -479,9 +479,10 @@ def test_report_writes_a_page_of_what_is_found(indexed: Run, notes: Path, tmp_pa
 
 
 def test_a_report_that_cannot_be_written_is_one_line(indexed: Run, tmp_path: Path) -> None:
-    code, out, err = indexed("report", "varnish", "-o", tmp_path)
-    assert (code, out) == (3, "")
-    assert err.startswith(f"colbert-mcp: Cannot write {tmp_path} (")
+    for file in (tmp_path, tmp_path / "none" / "page.html"):
+        code, out, err = indexed("report", "varnish", "-o", file)
+        assert (code, out) == (errors.DocumentError.exit_code, "")
+        assert err.startswith(f"colbert-mcp: Cannot write {file} (")
 
 
 def test_show_marks_the_words_of_a_question(indexed: Run) -> None:

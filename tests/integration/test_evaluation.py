@@ -876,7 +876,7 @@ def test_rows_that_cannot_be_written_are_told_before_anything_is_evaluated(
     tmp_path: Path, run: Run, loaded: list[FakeEncoder]
 ) -> None:
     code, _, err = run("eval", dataset(tmp_path / "set"), "--rows", tmp_path / "absent" / "rows.json")
-    assert (code, "choose another file with --rows" in err) == (3, True)
+    assert (code, "choose another file with --rows" in err) == (4, True)
     assert not loaded
 
 
@@ -920,7 +920,7 @@ def test_rows_replace_no_file_but_earlier_rows(tmp_path: Path, run: Run, notes: 
     run("index", notes)
     before = (notes / "bees.txt").read_bytes()
     code, _, err = run("eval", dataset(tmp_path / "set"), "--rows", notes / "bees.txt")
-    assert (code, "it is there, and not what eval --rows writes" in err) == (3, True)
+    assert (code, "it is there, and not what eval --rows writes" in err) == (4, True)
     assert (notes / "bees.txt").read_bytes() == before
 
 
@@ -931,7 +931,7 @@ def refused(tmp_path: Path, run: Run, dataset: Path, rows: Path, *options: objec
         if "--config" in options
         else run("eval", dataset, "--rows", rows, *options)
     )
-    assert (code, "this evaluation reads or keeps it" in err) == (3, True), err
+    assert (code, "this evaluation reads or keeps it" in err) == (4, True), err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -965,7 +965,7 @@ def test_rows_go_to_regular_files_alone(tmp_path: Path, run: Run, loaded: list[F
     elif kind != "name too long":
         in_the_way(rows, kind)
     code, _, err = run("eval", dataset(tmp_path / "set"), "--rows", rows)
-    assert (code, "choose another file with --rows" in err) == (3, True)
+    assert (code, "choose another file with --rows" in err) == (4, True)
     assert not loaded
     assert not (tmp_path / "nothing").exists()
 
