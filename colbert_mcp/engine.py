@@ -327,10 +327,10 @@ class Engine:
             return output(index, found, after, done, named=self._config.for_index)
 
     def index_status(self, *, scope: Sequence[bytes] = ()) -> StatusOutput:
-        """The index, the model as far as it is loaded, and the runs of this process."""
+        """The index, the model as far as it is loaded, the configured reranker, and the runs of this process."""
         watching = None if (watcher := self._watcher) is None else watcher.outputs(scope)
         runs = self._runs.outputs(scope)
-        return status(self._store, self._encoder, self._config.model.name, runs, watching, scope)
+        return status(self._store, self._encoder, self._config, runs, watching, scope)
 
     def _checked_root(
         self,

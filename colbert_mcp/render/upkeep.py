@@ -89,10 +89,11 @@ def status_lines(output: StatusOutput) -> Iterator[Text]:
         "disk": size,
         "model": f"{safe(output.model)}, document_length {output.document_length or 'not known yet'}",
         "device": safe(f"{output.device}, {output.dtype}") if output.device else "not loaded",
+        **({"reranker": safe(output.reranker)} if output.reranker else {}),
         "version": safe(output.version),
     }
     for name, value in facts.items():
-        yield Text.assemble((f"{name:8}", "bold"), value)
+        yield Text.assemble((f"{name:9}", "bold"), value)
     for root in output.watching or ():
         yield _watch_line(root)
     for run in output.runs:

@@ -162,6 +162,7 @@ class StatusOutput(Result):
     device: str | None = Field(description="null until the model has been needed")
     dtype: str | None
     document_length: int | None
+    reranker: str | None = Field(description="the configured one; null if there is none")
     chroma: str
     read_only: bool
     runs: list[IndexOutput]

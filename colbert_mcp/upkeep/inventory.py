@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from colbert_mcp.config import Config
 from colbert_mcp.documents import display_path, in_scope, is_within
 from colbert_mcp.encoder import Encoder
 from colbert_mcp.errors import UnreadableDocumentError
@@ -77,12 +78,12 @@ def sources(snapshot: Snapshot, target: bytes | None, scope: Sequence[bytes], li
 def status(
     store: Store,
     encoder: Encoder | None,
-    model: str,
+    config: Config,
     runs: list[IndexOutput],
     watching: list[WatchedRoot] | None,
     scope: Sequence[bytes],
 ) -> StatusOutput:
-    """The index and the model as far as it is loaded; ``model`` is the configured one's name."""
+    """The index, the model as far as it is loaded, and the configured reranker."""
     with store.snapshot() as snapshot:
         inside = _inside(snapshot, scope)
         counts = _totals(snapshot, inside, scope)
@@ -103,10 +104,11 @@ def status(
         kept_otherwise=kept_otherwise,
         bytes=store.bytes_on_disk(),
         roots=counts["roots"],
-        model=str(fingerprint.get("model", model)),
+        model=str(fingerprint.get("model", config.model.name)),
         device=encoder.device if encoder else None,
         dtype=encoder.dtype if encoder else None,
         document_length=length if isinstance(length, int) else None,
+        reranker=config.search.reranker or None,
         chroma=store.vectors.state,
         read_only=store.read_only,
         runs=runs,

@@ -176,6 +176,15 @@ def test_status_sources_gc_and_remove_read_well(indexed: Run, notes: Path) -> No
     assert "3 files and" in indexed("remove", notes)[1]
 
 
+def test_status_names_the_configured_reranker(indexed: Run, tmp_path: Path) -> None:
+    assert "reranker" not in indexed("status")[1]
+    assert json.loads(indexed("status", "--json")[1])["reranker"] is None
+    (tmp_path / "settings.toml").write_text('[search]\nreranker = "someone/reads-pairs"\n')
+    with_reranker = ("--config", tmp_path / "settings.toml", "status")
+    assert "\nreranker someone/reads-pairs\n" in indexed(*with_reranker)[1]
+    assert json.loads(indexed(*with_reranker, "--json")[1])["reranker"] == "someone/reads-pairs"
+
+
 def test_search_options_reach_the_engine(indexed: Run) -> None:
     output = SearchOutput.model_validate_json(
         indexed("search", "tide", "-n", "2", "--type", "py", "--path", "deep", "--mode", "lexical", "--json")[1]
@@ -328,7 +337,7 @@ def test_token_embeddings_that_are_kept_otherwise_than_configured_are_told_and_t
 ) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[store]\nembedding_format = "float16"\n')
-    assert "tokens  kept in int8\n" in indexed("status")[1]
+    assert "tokens   kept in int8\n" in indexed("status")[1]
     otherwise = "kept in float16; those of 4 passages in another format, which gc converts\n"
     assert otherwise in indexed("--config", config, "status")[1]
     assert (
