@@ -83,7 +83,8 @@ def processor(config: ModelConfig) -> Iterator[Finding]:
 def model(config: Config) -> Iterator[Finding]:
     """Whether the model loads, what it is, and whether the index was made with it."""
     from colbert_mcp.encoder import check_outside, load_encoder
-    from colbert_mcp.store import roots_of
+    from colbert_mcp.indexing.indexer import fingerprint
+    from colbert_mcp.store import encoder_differences, roots_of
 
     started = time.monotonic()
     try:
@@ -103,10 +104,7 @@ def model(config: Config) -> Iterator[Finding]:
     yield Finding(topic="model", state="ok", what=what)
     yield from _encoding(config.model)
     stored = stored_fingerprint(config.index_path)
-    different = sorted(
-        key for key, value in own.as_json().items() if key != "model" and stored.get(key, value) != value
-    )
-    if different:
+    if stored and (different := encoder_differences(stored, fingerprint(encoder))):
         made = f"the index was made with {stored.get('model')}, which differs in {', '.join(different)}"
         yield Finding(topic="model", state="error", what=made, mends="set [model] back, or choose another --index")
 

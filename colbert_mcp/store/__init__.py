@@ -13,6 +13,7 @@ from colbert_mcp.store.catalog import Reader
 from colbert_mcp.store.catalog_writer import Writer
 from colbert_mcp.store.clock import now
 from colbert_mcp.store.database import FORMAT_VERSION
+from colbert_mcp.store.opening import encoder_differences
 from colbert_mcp.store.rows import Root, StoredDocument, StoredPassage, not_whole, skipped_key
 from colbert_mcp.store.snapshot import Snapshot
 from colbert_mcp.store.store import Store
@@ -36,6 +37,7 @@ __all__ = [
     "StoredPassage",
     "Writer",
     "audit",
+    "encoder_differences",
     "not_whole",
     "now",
     "roots_of",

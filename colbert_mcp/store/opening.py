@@ -70,20 +70,29 @@ def is_read_only(directory: Path) -> bool:
 def require_same_encoder(
     directory: Path, stored: Mapping[str, object] | None, fingerprint: Mapping[str, object]
 ) -> None:
-    """Raise IndexMismatchError where an index was made with another encoder; one without a fingerprint takes any.
-
-    The ``model`` in it is a name for people and is not compared.
-    """
-    if stored is None:
-        return
-    keys = stored.keys() | fingerprint.keys()
-    different = sorted(key for key in keys - {"model"} if stored.get(key) != fingerprint.get(key))
-    if different:
+    """Raise IndexMismatchError where an index was made with another encoder; one without a fingerprint takes any."""
+    if stored is not None and (different := encoder_differences(stored, fingerprint)):
         raise IndexMismatchError(
             f"The index {directory} was made with the model {stored.get('model')}, and the configured model "
             f"{fingerprint['model']} differs in {', '.join(different)}. Set [model] back, or use another index "
             "with --index."
         )
+
+
+def encoder_differences(stored: Mapping[str, object], fingerprint: Mapping[str, object]) -> list[str]:
+    """In what the encoder of an index differs from another, with the values of both where these are short.
+
+    The ``model`` in a fingerprint is a name for people and is not compared.
+    """
+    keys = sorted((stored.keys() | fingerprint.keys()) - {"model"})
+    return [_difference(key, stored, fingerprint) for key in keys if stored.get(key) != fingerprint.get(key)]
+
+
+def _difference(key: str, stored: Mapping[str, object], fingerprint: Mapping[str, object]) -> str:
+    own, other = stored.get(key), fingerprint.get(key)
+    if isinstance(own, int) and isinstance(other, int):
+        return f"{key} ({own} in the index, {other} now)"
+    return key
 
 
 def open_writer(directory: Path) -> Writer | None:

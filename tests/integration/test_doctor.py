@@ -1,6 +1,7 @@
 """The doctor: each trouble is told with what mends it, and none hides the others."""
 
 import os
+import re
 import shlex
 import shutil
 import sqlite3
@@ -215,6 +216,8 @@ def test_the_model_is_loaded_and_compared_with_that_of_the_index(index: Path, mo
     other = model(lambda _: FakeEncoder(name="two"))
     assert [f.state for f in other] == ["ok", "error"]
     assert "made with fake, which differs in digest" in other[1].what
+    shorter = model(lambda _: FakeEncoder(content_length=12))[1].what
+    assert re.search(r"differs in .*document_length \(42 in the index, \d+ now\)", shorter)
 
     def missing(_: object) -> None:
         raise ModelNotFoundError("There is no model here.")
