@@ -8,9 +8,8 @@ Knows snapshots and query embeddings; nothing of texts, files or answers.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,16 +95,11 @@ def rank(
     allowed: Mask,
 ) -> Scores:
     """The candidates among the chunks that are ``allowed``, scored and in order; no ``question`` without a model."""
-    lexical: dict[int, float] = {}
-    verbatim: dict[int, float] = {}
-    texts: dict[str, Any] = {}
-    if request.mode != "semantic":
-        asked = lexical_query(request.query)
-        lexical = _lexical(snapshot, asked, allowed)
-        verbatim, missing = _verbatim(snapshot, asked, lexical, allowed)
-        texts = {"exact": asked.exact, "missing": missing}
+    asked = lexical_query(request.query) if request.mode != "semantic" else LexicalQuery((), ())
+    lexical = _lexical(snapshot, asked, allowed)
+    verbatim, missing = _verbatim(snapshot, asked, lexical, allowed)
     if question is None or not allowed.any():
-        return _by_words(lexical, verbatim, texts)
+        return replace(_by_words(lexical, verbatim), exact=asked.exact, missing=missing)
     query = question.query
     best = scanned(snapshot, question, np.flatnonzero(allowed), config)
     # What ranks highest by MaxSim alone the scan finds alone; Chroma would add a fifth to its time.
@@ -125,7 +119,9 @@ def rank(
     order = np.lexsort((positions, -exact, -fused))
     parts = {"fused": fused, "maxsim": exact, "bm25": bm25, "dense": dense, "verbatim": added}
     best_first = {name: values[order] for name, values in parts.items()}
-    return Scores(positions[order], **best_first, matches=matches[:, order], evidence=evidence, **texts)
+    return Scores(
+        positions[order], **best_first, matches=matches[:, order], evidence=evidence, exact=asked.exact, missing=missing
+    )
 
 
 def scanned(snapshot: Snapshot, question: Question, positions: Ints, config: SearchConfig) -> Ints:
@@ -155,7 +151,7 @@ def _best(positions: Ints, scores: Floats, count: int) -> Ints:
     return positions[np.argpartition(-numbers(scores), count - 1)[:count]]
 
 
-def _by_words(lexical: dict[int, float], verbatim: dict[int, float], texts: dict[str, Any]) -> Scores:
+def _by_words(lexical: dict[int, float], verbatim: dict[int, float]) -> Scores:
     """Scores of a search without the model."""
     positions = np.array(sorted({*lexical, *verbatim}), np.int64)
     bm25 = np.array([lexical.get(int(p), 0.0) for p in positions], np.float32)
@@ -163,7 +159,7 @@ def _by_words(lexical: dict[int, float], verbatim: dict[int, float], texts: dict
     fused = with_verbatim(_share_of_best(bm25), added)
     order = np.lexsort((positions, -bm25, -fused))
     matches = np.zeros((0, len(positions)), np.float32)
-    return Scores(positions[order], fused[order], None, bm25[order], None, matches, added[order], **texts)
+    return Scores(positions[order], fused[order], None, bm25[order], None, matches, added[order])
 
 
 def _lexical(snapshot: Snapshot, asked: LexicalQuery, allowed: Mask) -> dict[int, float]:
