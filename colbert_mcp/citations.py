@@ -20,6 +20,7 @@ from colbert_mcp.documents import (
     file_stamp,
     file_url,
     in_scope,
+    open_file,
     os_reason,
     read_document,
     text_span,
@@ -238,8 +239,7 @@ def _span_hash(stored: StoredPassage) -> str | None:
     span = stored.chunk.span
     if span.byte_start is None or span.byte_end is None:
         return None
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(stored.path, flags)
+    descriptor = open_file(stored.path)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")

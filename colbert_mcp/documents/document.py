@@ -156,7 +156,7 @@ def seems_readable(path: bytes) -> bool:
     if suffix in _UNSUPPORTED or suffix in _EXTRACTED:
         return suffix in _EXTRACTED
     try:
-        with os.fdopen(_opened(path), "rb") as file:
+        with os.fdopen(open_file(path), "rb") as file:
             return not seems_binary(file.read(SNIFF))
     except OSError:
         return False
@@ -228,7 +228,7 @@ def read_regular_file(path: bytes, max_bytes: int) -> tuple[bytes, FileStamp]:
     """
     for _ in range(_READ_ATTEMPTS):
         try:
-            descriptor = _opened(path)
+            descriptor = open_file(path)
         except OSError as error:
             raise UnreadableDocumentError(os_reason(error)) from None
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -250,7 +250,7 @@ def read_regular_file(path: bytes, max_bytes: int) -> tuple[bytes, FileStamp]:
     raise UnreadableDocumentError("it kept changing while it was read")
 
 
-def _opened(path: bytes) -> int:
+def open_file(path: bytes) -> int:
     """A descriptor of a file, which follows no link and waits for no pipe; raises OSError."""
     return os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 

@@ -7,6 +7,7 @@ no file, and nothing that a checkpoint names is imported. Scores equal ``CrossEn
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from colbert_mcp.config import ModelConfig
 from colbert_mcp.encoder.allocation import keep_freed_memory, return_freed_memory
 from colbert_mcp.encoder.batching import Batch, Budget, Waiting
 from colbert_mcp.encoder.hardware import choose_batch_tokens, choose_device, choose_dtype, is_out_of_memory
-from colbert_mcp.encoder.passes import THREADS, Sharing, at_once, share
+from colbert_mcp.encoder.passes import THREADS, Sharing, at_once, computing_on, share
 from colbert_mcp.encoder.pylate_loading import brief, silence_loading
 from colbert_mcp.encoder.reranking import CrossEncoderCheckpoint
 from colbert_mcp.encoder.weights import check_all_layers, check_vocabulary
@@ -157,10 +158,10 @@ class CrossEncoderReranker:
     def _logits(self, windows: Sequence[Mapping[str, list[int]]]) -> torch.Tensor:
         """float64 [windows]: what the head gives each input, on the processor."""
         lengths = [len(window["input_ids"]) for window in windows]
-        sharing = Sharing(1, self._tokens, self._threads)
-        if self.device == "cpu":
-            torch.set_num_threads(self._threads)  # a thread made beside passes that run at once has theirs
-            sharing = share(self._tokens, max(lengths), self._threads)
+        on_cpu = self.device == "cpu"
+        sharing = (
+            share(self._tokens, max(lengths), self._threads) if on_cpu else Sharing(1, self._tokens, self._threads)
+        )
         waiting = Waiting(lengths, Budget(self._tokens), sharing.tokens, self.window, _STEPS)
         logits = torch.zeros(len(windows), dtype=torch.float64)
 
@@ -168,7 +169,9 @@ class CrossEncoderReranker:
             while (batch := waiting.take()) is not None:
                 logits[batch.members] = self._forward(windows, batch)
 
-        at_once(work, sharing, self._threads, waiting.stop)
+        # A thread made beside passes that run at once has their count.
+        with computing_on(self._threads) if on_cpu else nullcontext():
+            at_once(work, sharing, self._threads, waiting.stop)
         return logits
 
     def _forward(self, windows: Sequence[Mapping[str, list[int]]], batch: Batch) -> torch.Tensor:
